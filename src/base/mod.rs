@@ -1,0 +1,10 @@
+//! Ground floor: time, units, tasks and problem lists that every room uses.
+//!
+//! Nothing here knows HTTP, Redis or policies. [`clock`] is the only reader of
+//! clocks, [`tasks`] the only spawner of tasks and threads.
+
+pub mod clock;
+pub mod problems;
+pub mod tasks;
+pub mod units;
+pub mod yaml;
