@@ -66,6 +66,9 @@ pub struct RawRoute {
 pub struct RawProxy {
     /// `off`, `stdout`, or the path of a file to append to. Default: `off`.
     pub access_log: String,
+    /// Proxies in front of us whose `X-Forwarded-For` is believed, counted from
+    /// the right. Default: 0, the client is who connects.
+    pub trusted_hops: u32,
     /// Connections from downstreams, over all workers. Default: 10000.
     pub connection_count_max: u32,
     /// Idle connections that a worker keeps to an upstream. Default: 64.
@@ -103,6 +106,7 @@ impl Default for RawProxy {
     fn default() -> RawProxy {
         RawProxy {
             access_log: "off".to_owned(),
+            trusted_hops: 0,
             connection_count_max: 10_000,
             upstream_idle_count_max: 64,
             timeouts: RawTimeouts::default(),
@@ -134,6 +138,8 @@ pub struct Config {
     pub routes: Routes,
     /// Where access is logged.
     pub access_log: AccessLog,
+    /// Proxies in front of us whose `X-Forwarded-For` is believed.
+    pub trusted_hops: u32,
     /// Connections from downstreams, over all workers.
     pub connection_count_max: u32,
     /// Idle connections that a worker keeps to an upstream.
@@ -237,6 +243,7 @@ impl RawConfig {
             upstreams,
             routes: Routes::new(routes),
             access_log,
+            trusted_hops: self.proxy.trusted_hops,
             connection_count_max: self.proxy.connection_count_max,
             upstream_idle_count_max: self.proxy.upstream_idle_count_max,
             timeouts,

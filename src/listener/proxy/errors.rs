@@ -8,6 +8,8 @@ use std::io;
 
 use http::StatusCode;
 
+use crate::policy::path::PathError;
+
 use super::metrics::Outcome;
 
 /// A request that is refused before anybody is asked: it is malformed, can be
@@ -29,9 +31,9 @@ pub enum BadRequest {
     /// The target is over [`head::TARGET_SIZE_MAX`](super::head::TARGET_SIZE_MAX).
     #[error("the request target is too long")]
     TargetSize,
-    /// Encoded slashes, control bytes, or dots that leave the root.
-    #[error("the path has no unambiguous meaning")]
-    Path,
+    /// Could mean different things to different servers.
+    #[error(transparent)]
+    Path(PathError),
     /// No `Host`, or more than one.
     #[error("exactly one Host field is needed")]
     HostCount,
@@ -63,7 +65,7 @@ impl BadRequest {
             BadRequest::Expectation => StatusCode::EXPECTATION_FAILED,
             BadRequest::MethodCase
             | BadRequest::Target
-            | BadRequest::Path
+            | BadRequest::Path(_)
             | BadRequest::HostCount
             | BadRequest::Host
             | BadRequest::HostMismatch
@@ -101,9 +103,12 @@ pub enum ForwardError {
     /// A response that cannot be passed on: 101, or two framings at once.
     #[error("the upstream's answer cannot be passed on")]
     Unusable,
-    /// The downstream's fault: its body broke off, or did not move.
-    #[error("the request's body did not come")]
+    /// The downstream's fault: its body broke off, or is no body.
+    #[error("the request's body is broken")]
     RequestBody(#[source] hyper::Error),
+    /// The downstream's fault: its body did not move for too long.
+    #[error("the request's body did not come in time")]
+    RequestBodyIdle,
 }
 
 impl ForwardError {
@@ -119,6 +124,7 @@ impl ForwardError {
                 (StatusCode::BAD_GATEWAY, Outcome::UpstreamFailed)
             }
             ForwardError::RequestBody(_) => (StatusCode::BAD_REQUEST, Outcome::BadRequest),
+            ForwardError::RequestBodyIdle => (StatusCode::REQUEST_TIMEOUT, Outcome::BadRequest),
         }
     }
 }

@@ -14,7 +14,7 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::{Authority, Scheme};
-use http::{Method, Version};
+use http::{Method, StatusCode, Version};
 
 use super::errors::BadRequest;
 
@@ -172,7 +172,11 @@ impl<'a> Host<'a> {
     /// Reads `name`, `name:port`, `[address]` or `[address]:port`. Nothing else:
     /// no user, no spaces, no characters that a name does not have.
     pub fn parse(text: &'a str) -> Option<Host<'a>> {
-        let name_len = if text.starts_with('[') { text.find(']')? + 1 } else { text.find(':').unwrap_or(text.len()) };
+        let name_len = if text.starts_with('[') {
+            text.find(']')? + 1
+        } else {
+            text.find(':').unwrap_or(text.len())
+        };
         let (name, rest) = text.split_at(name_len);
         let port = match rest.strip_prefix(':') {
             None if rest.is_empty() => 80,
@@ -263,25 +267,58 @@ fn forwarded_for(fields: &HeaderMap, address: &HeaderValue) -> HeaderValue {
     HeaderValue::from_bytes(&joined).unwrap_or_else(|_| address.clone())
 }
 
-/// Makes the fields of an upstream's response ready for the downstream. False
-/// when the response must not be passed on: it has a framing of its own.
+/// Makes the fields of an upstream's response ready for the downstream.
+/// `body_size` is the size of the body as hyper reads it, `None` when only its
+/// end will tell. False when the response must not be passed on, because it
+/// frames its body in two ways or in one that we cannot read.
 #[must_use]
-pub fn prepare_response(fields: &mut HeaderMap, body_size: Option<u64>) -> bool {
-    let chunked = fields.contains_key(header::TRANSFER_ENCODING);
-    if chunked && (check_framing(fields).is_err() || fields.contains_key(header::CONTENT_LENGTH)) {
+pub fn prepare_response(
+    method: &Method,
+    status: StatusCode,
+    fields: &mut HeaderMap,
+    body_size: Option<u64>,
+) -> bool {
+    let is_coded = fields.contains_key(header::TRANSFER_ENCODING);
+    if is_coded && (check_framing(fields).is_err() || fields.contains_key(header::CONTENT_LENGTH)) {
         return false;
     }
     strip_hop_by_hop(fields);
     fields.remove(header::PROXY_AUTHENTICATE);
-    if body_size.is_some() {
-        keep_one_length(fields);
+    match status {
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => {
+            fields.remove(header::CONTENT_LENGTH);
+        }
+        // Here the length is of the body that a GET would have got.
+        _ if *method == Method::HEAD => {
+            let Some(size) = fields.get(header::CONTENT_LENGTH).map(parse_length) else {
+                fields.append(header::VIA, HeaderValue::from_static("1.1 weir"));
+                return true;
+            };
+            if size.is_none() {
+                return false;
+            }
+            keep_one_length(fields, size);
+        }
+        _ => keep_one_length(fields, body_size),
     }
     fields.append(header::VIA, HeaderValue::from_static("1.1 weir"));
     true
 }
 
-/// Rewrites `Content-Length` as a plain number on one line; hyper has checked
-/// that all lines agree.
-fn keep_one_length(fields: &mut HeaderMap) {
-    let _ = fields;
+fn parse_length(value: &HeaderValue) -> Option<u64> {
+    let text = value.to_str().ok()?;
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().ok()).flatten()
+}
+
+/// Writes `Content-Length`, if there is one, as a plain number on one line:
+/// `010` and `5, 5` are read in one way by hyper, which has checked them, but
+/// not by everyone.
+pub fn keep_one_length(fields: &mut HeaderMap, size: Option<u64>) {
+    let (Some(size), Some(written)) = (size, fields.get(header::CONTENT_LENGTH)) else { return };
+    let mut digits = itoa::Buffer::new();
+    let is_canonical = written.as_bytes() == digits.format(size).as_bytes();
+    if !is_canonical || fields.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
+        fields.insert(header::CONTENT_LENGTH, HeaderValue::from(size));
+    }
 }
