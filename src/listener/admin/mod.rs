@@ -95,7 +95,7 @@ impl Admin {
 
     /// The answer to one request.
     fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        if let Err(refusal) = check_host(request) {
+        if let Some(refusal) = refuse_host(request) {
             return refusal;
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -147,20 +147,21 @@ impl Admin {
     }
 }
 
-/// Refuses a request whose `Host` could be a rebound name, or that has none.
-/// HTTP/1.0 needs none: no browser sends it, but some health checks do.
-fn check_host<B>(request: &Request<B>) -> Result<(), Response<Full<Bytes>>> {
-    let misdirected = || text(StatusCode::MISDIRECTED_REQUEST, "ask by address or as localhost\n");
+/// The refusal of a request whose `Host` could be a rebound name, or that has
+/// none. HTTP/1.0 needs none: no browser sends it, but some health checks do.
+fn refuse_host<B>(request: &Request<B>) -> Option<Response<Full<Bytes>>> {
+    let misdirected =
+        || Some(text(StatusCode::MISDIRECTED_REQUEST, "ask by address or as localhost\n"));
     // A target in absolute form names a host too, and RFC 9112 prefers it.
     if request.uri().authority().is_some_and(|target| !host::is_allowed(target.as_str())) {
-        return Err(misdirected());
+        return misdirected();
     }
     let mut hosts = request.headers().get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
-        (None, _) if request.version() == Version::HTTP_10 => Ok(()),
-        (Some(host), None) if host.to_str().is_ok_and(host::is_allowed) => Ok(()),
-        (Some(_), None) => Err(misdirected()),
-        _ => Err(text(StatusCode::BAD_REQUEST, "exactly one Host is needed\n")),
+        (None, _) if request.version() == Version::HTTP_10 => None,
+        (Some(host), None) if host.to_str().is_ok_and(host::is_allowed) => None,
+        (Some(_), None) => misdirected(),
+        _ => Some(text(StatusCode::BAD_REQUEST, "exactly one Host is needed\n")),
     }
 }
 
