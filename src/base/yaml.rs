@@ -1,1 +1,966 @@
-//! YAML documents, read with located errors.
+//! YAML documents that people write, read with located errors.
+//!
+//! The one place that calls `serde_yaml`. A document is read in two passes over
+//! the same text:
+//!
+//! 1. a *walk* that builds nothing: every mapping is checked for duplicate keys
+//!    and merge keys, and depth and number of nodes are bounded, so that a file
+//!    of aliases of aliases is refused before it is worth anything;
+//! 2. the typed read into `T`, whose structs deny unknown fields.
+//!
+//! Only when something is wrong does a second walk note where each node stands,
+//! so that a checker can name a path (`policies[2].limits[0].window`) and the
+//! reader of the message sees a line and a column.
+//!
+//! # How a walk learns positions
+//!
+//! `serde_yaml` tells no visitor where it is, but it stamps every *error* that a
+//! visitor returns with the mark of the node. The walk therefore fails on each
+//! scalar on purpose, reads the mark off the error and goes on: a scalar's event
+//! is consumed before its visitor is asked. Mappings and sequences cannot be
+//! failed that way; they take the place of their key, or of their first child.
+//! So a position is always one that the parser itself reported.
+//!
+//! # Not here
+//!
+//! Reading files, and what a document means. YAML beyond what a configuration
+//! needs: tags, merge keys, several documents in one file. Anchors and aliases
+//! work, within the bounds.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+
+use serde::Deserializer;
+use serde::de::{DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+
+use crate::base::problems::{Position, Problem, Problems, suggest};
+
+/// No file that people write is larger.
+pub const SIZE_MAX_BYTES: usize = 1 << 20;
+
+/// Mappings and sequences inside one another.
+const DEPTH_MAX: u32 = 32;
+
+/// Scalars, mappings and sequences, counted once for each alias that leads to
+/// them. Some four thousand policies.
+const NODES_MAX: u32 = 100_000;
+
+/// Unknown keys reported at once; each costs a read of the document.
+const UNKNOWN_KEYS_MAX: usize = 20;
+
+/// A message longer than this is cut.
+const MESSAGE_MAX_CHARS: usize = 300;
+
+/// A source line longer than this is not shown under a problem.
+const EXCERPT_MAX_CHARS: usize = 160;
+
+/// A document as read: its value, and where each part of it stands.
+#[derive(Debug)]
+pub struct Document<T> {
+    /// What was written.
+    pub value: T,
+    source: Source,
+}
+
+impl<T> Document<T> {
+    /// Gives each problem that names only a path its file, position and source
+    /// line. A path that is not in the document gets the place of the nearest
+    /// part around it.
+    pub fn locate(&self, problems: Problems) -> Problems {
+        self.source.locate(problems)
+    }
+
+    /// Where the value at `path` stands: a scalar at its first character, a
+    /// mapping or sequence at its key, or in a sequence at its first entry. The
+    /// nearest enclosing part if there is nothing at `path`.
+    pub fn position(&self, path: &str) -> Option<Position> {
+        self.source.places().position(path)
+    }
+}
+
+/// The text of a file as read from a disk.
+///
+/// # Errors
+/// Too large, or not UTF-8; the first bad byte is named.
+pub fn text<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, Problems> {
+    let problem = |message: String| {
+        Problems::from(Problem { file: file.to_owned(), ..Problem::new("", message) })
+    };
+    if bytes.len() > SIZE_MAX_BYTES {
+        return Err(problem(too_large(bytes.len())));
+    }
+    std::str::from_utf8(bytes).map_err(|error| {
+        let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+        let line = valid.matches('\n').count() + 1;
+        problem(format!("is not UTF-8 text: see line {line}"))
+    })
+}
+
+/// Reads one document into `T`, whose structs should deny unknown fields.
+///
+/// # Errors
+/// Everything that can be told in one go: one syntax error, or all duplicate
+/// and merge keys, or all unknown keys and the first value of a wrong kind.
+pub fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<Document<T>, Problems> {
+    let source = Source {
+        file: file.to_owned(),
+        text: text.strip_prefix('\u{feff}').unwrap_or(text).to_owned(),
+    };
+    source.check_shape()?;
+    match serde_yaml::from_str(&source.text) {
+        Ok(value) => Ok(Document { value, source }),
+        Err(error) => Err(source.structural_problems::<T>(error)),
+    }
+}
+
+fn too_large(size: usize) -> String {
+    format!("is {size} bytes; at most {SIZE_MAX_BYTES} are read")
+}
+
+/// A text and the name of its file.
+#[derive(Debug)]
+struct Source {
+    file: String,
+    text: String,
+}
+
+impl Source {
+    /// The first pass: nothing that would cost too much or mean two things.
+    fn check_shape(&self) -> Result<(), Problems> {
+        if self.text.len() > SIZE_MAX_BYTES {
+            return Err(self.locate(Problem::new("", too_large(self.text.len())).into()));
+        }
+        if let Some((c, position)) = invisible(&self.text) {
+            let code = u32::from(c);
+            let message = format!(
+                "holds the character U+{code:04X}, which is invisible or breaks lines; take it out"
+            );
+            return Err(self.located(Some(position), Problem::new("", message)).into());
+        }
+        if let Some(position) = too_deep(&self.text) {
+            let message = format!("is nested deeper than {DEPTH_MAX} levels");
+            return Err(self.located(Some(position), Problem::new("", message)).into());
+        }
+        let mut walk = Walk::new(Positions::Skip);
+        if let Err(error) = walk.run(&self.text) {
+            return Err(self.syntax_problem(&error).into());
+        }
+        if walk.empty {
+            return Err(self.locate(Problem::new("", "is empty").into()));
+        }
+        if walk.suspects == 0 {
+            return Ok(());
+        }
+        let places = self.places();
+        Err(places
+            .suspects
+            .iter()
+            .map(|(position, it)| self.located(*position, it.clone()))
+            .collect())
+    }
+
+    /// What the second pass found: each unknown key, then the first other error.
+    ///
+    /// A typed read stops at its first error. An unknown key can be taken out,
+    /// and the rest read again; after a value of a wrong kind there is nothing
+    /// sensible to go on with.
+    fn structural_problems<T: DeserializeOwned>(&self, first: serde_yaml::Error) -> Problems {
+        let places = self.places();
+        let mut problems = Problems::default();
+        let mut rest: Option<serde_yaml::Value> = serde_yaml::from_str(&self.text).ok();
+        let mut error = first;
+        for round in 0..UNKNOWN_KEYS_MAX {
+            let told = Told::of(&error);
+            let Some(key) = told.unknown_key() else {
+                let exact = if round == 0 { told.position } else { None };
+                let position = exact.or_else(|| places.position(&told.path));
+                problems.add(self.located(position, told.problem()));
+                break;
+            };
+            let path = join(&told.path, key);
+            let position = places.key_position(&path);
+            problems.add(self.located(position, told.problem()));
+            let Some(value) = rest.as_mut() else { break };
+            if !remove(value, "", &path) {
+                break;
+            }
+            let Ok(text) = serde_yaml::to_string(value) else { break };
+            match serde_yaml::from_str::<T>(&text) {
+                Ok(_) => break,
+                Err(next) => error = next,
+            }
+        }
+        problems
+    }
+
+    /// A text that is not YAML, or not within the bounds.
+    fn syntax_problem(&self, error: &serde_yaml::Error) -> Problem {
+        let told = Told::of(error);
+        let mut problem = told.problem();
+        let message = &mut problem.message;
+        if message.contains("more than one document") {
+            *message = "holds more than one document; write one file for each".to_owned();
+        } else if message.starts_with("expected a value without a tag") {
+            *message = "tags (words that start with `!`) are not supported".to_owned();
+        } else if message.contains("cannot start any token") && self.text.contains('\t') {
+            message.push_str("; YAML is indented with spaces, never with tabs");
+        } else if message.contains("did not find expected alphabetic or numeric character") {
+            message.push_str("; a word that starts with `*` or `&` needs quotes");
+        }
+        self.located(told.position, problem)
+    }
+
+    fn places(&self) -> Places {
+        let mut walk = Walk::new(Positions::Note);
+        // The text has been walked before; an error would have ended that walk.
+        let _ = walk.run(&self.text);
+        walk.places
+    }
+
+    fn locate(&self, problems: Problems) -> Problems {
+        let places =
+            if self.text.len() > SIZE_MAX_BYTES { Places::default() } else { self.places() };
+        problems
+            .into_iter()
+            .map(|it| match it.position {
+                None => self.located(places.position(&it.path), it),
+                Some(position) => self.located(Some(position), it),
+            })
+            .collect()
+    }
+
+    fn located(&self, position: Option<Position>, problem: Problem) -> Problem {
+        let excerpt = position
+            .and_then(|it| self.text.lines().nth((it.line as usize).saturating_sub(1)))
+            .filter(|line| line.chars().count() <= EXCERPT_MAX_CHARS)
+            .map(|line| line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect())
+            .unwrap_or_default();
+        Problem { file: self.file.clone(), position, excerpt, ..problem }
+    }
+}
+
+/// The first character that no editor shows, or that YAML takes for the end of a
+/// line and editors do not: after it, lines could not be told by number.
+fn invisible(text: &str) -> Option<(char, Position)> {
+    for (index, line) in text.split('\n').enumerate() {
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        let bad = |c: char| (c.is_control() && c != '\t') || matches!(c, '\u{2028}' | '\u{2029}');
+        if let Some((column, c)) = line.chars().enumerate().find(|(_, c)| bad(*c)) {
+            return Some((c, position(index, column)));
+        }
+    }
+    None
+}
+
+/// The position of a line and a column that are counted from zero.
+fn position(line: usize, column: usize) -> Position {
+    let from_one = |index: usize| u32::try_from(index + 1).unwrap_or(u32::MAX);
+    Position { line: from_one(line), column: from_one(column) }
+}
+
+/// The place where brackets or dashes are nested absurdly deep, before the
+/// parser sees them: its time grows with the square of the depth. Counts
+/// generously (quotes and comments are not looked at), so it never refuses what
+/// the walk would accept unless it is absurd itself.
+fn too_deep(text: &str) -> Option<Position> {
+    const ABSURD: u32 = 8 * DEPTH_MAX;
+
+    let mut brackets = 0u32;
+    for (index, line) in text.split('\n').enumerate() {
+        let mut dashes = 0u32;
+        let mut leading = true;
+        for (column, c) in line.chars().enumerate() {
+            match c {
+                '[' | '{' => brackets += 1,
+                ']' | '}' => brackets = brackets.saturating_sub(1),
+                '-' | '?' | ':' if leading => dashes += 1,
+                ' ' => {}
+                _ => leading = false,
+            }
+            if brackets > ABSURD || (leading && dashes > ABSURD) {
+                return Some(position(index, column));
+            }
+        }
+    }
+    None
+}
+
+/// The path of `key` inside `parent`, as `serde_yaml` writes paths.
+fn join(parent: &str, key: &str) -> String {
+    if parent.is_empty() { key.to_owned() } else { format!("{parent}.{key}") }
+}
+
+/// Takes the entry at `path` out of `value`, which stands at `here`.
+fn remove(value: &mut serde_yaml::Value, here: &str, path: &str) -> bool {
+    match value {
+        serde_yaml::Value::Mapping(mapping) => {
+            let is_target =
+                |key: &serde_yaml::Value| key.as_str().is_some_and(|key| join(here, key) == path);
+            if let Some(key) = mapping.keys().find(|key| is_target(key)).cloned() {
+                return mapping.shift_remove(&key).is_some();
+            }
+            mapping.iter_mut().any(|(key, value)| {
+                key.as_str().is_some_and(|key| remove(value, &join(here, key), path))
+            })
+        }
+        serde_yaml::Value::Sequence(items) => items
+            .iter_mut()
+            .enumerate()
+            .any(|(index, item)| remove(item, &format!("{here}[{index}]"), path)),
+        _ => false,
+    }
+}
+
+/// What an error of `serde_yaml` says, taken apart.
+struct Told {
+    path: String,
+    message: String,
+    position: Option<Position>,
+}
+
+impl Told {
+    fn of(error: &serde_yaml::Error) -> Told {
+        let text = error.to_string();
+        let position = error.location().map(|it| Position {
+            line: u32::try_from(it.line()).unwrap_or(u32::MAX),
+            column: u32::try_from(it.column()).unwrap_or(u32::MAX),
+        });
+        // Text and mark come as `path: message at line 3 column 5`; a syntax
+        // error goes on after the mark (`…, while parsing a block mapping at …`).
+        let text = match position {
+            Some(Position { line, column }) => {
+                text.replacen(&format!(" at line {line} column {column}"), "", 1)
+            }
+            None => text,
+        };
+        match text.split_once(": ") {
+            Some((path, message)) if is_path(path) => {
+                Told { path: path.to_owned(), message: message.to_owned(), position }
+            }
+            _ => Told { path: String::new(), message: text, position },
+        }
+    }
+
+    /// The name in "unknown field `…`".
+    fn unknown_key(&self) -> Option<&str> {
+        self.message.strip_prefix("unknown field `")?.split('`').next()
+    }
+
+    /// The same in the words of a user: keys and words, not fields and variants.
+    fn problem(&self) -> Problem {
+        let quoted: Vec<&str> = self.message.split('`').skip(1).step_by(2).collect();
+        let (word, known) = quoted.split_first().unwrap_or((&"", &[]));
+        let message = if self.message.starts_with("unknown field") {
+            format!("unknown key `{word}`{}", suggest(word, known.iter().copied()))
+        } else if self.message.starts_with("unknown variant") {
+            format!("unknown word `{word}`{}", suggest(word, known.iter().copied()))
+        } else if self.message.starts_with("missing field") {
+            format!("the key `{word}` is missing")
+        } else if let Some(rest) = self.message.strip_prefix("invalid type: ") {
+            match rest.split_once(", expected ") {
+                Some((found, expected)) => {
+                    format!("expected {}, found {}", plain(expected), plain(found))
+                }
+                None => self.message.clone(),
+            }
+        } else {
+            self.message.clone()
+        };
+        Problem::new(self.path.clone(), clipped(message))
+    }
+}
+
+/// A message that quotes a stranger's megabyte is cut short.
+fn clipped(message: String) -> String {
+    match message.char_indices().nth(MESSAGE_MAX_CHARS) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message,
+    }
+}
+
+/// Rust's names of kinds, in plain words.
+fn plain(kind: &str) -> String {
+    match kind {
+        "unit value" => "nothing".to_owned(),
+        "map" => "a mapping".to_owned(),
+        "sequence" => "a list".to_owned(),
+        "a sequence" => "a list".to_owned(),
+        "a map" => "a mapping".to_owned(),
+        "string" | "a string" => "a text".to_owned(),
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number".to_owned(),
+        "a boolean" => "`true` or `false`".to_owned(),
+        other if other.starts_with("struct ") => "a mapping".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+/// Whether an error's first part is a path and not the start of a sentence.
+fn is_path(text: &str) -> bool {
+    !text.is_empty() && !text.contains(' ') && !text.contains('`')
+}
+
+/// Where a node stands, and the key that leads to it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    key: Option<Position>,
+    value: Option<Position>,
+}
+
+/// Where each path of a document stands.
+#[derive(Debug, Default)]
+struct Places {
+    by_path: HashMap<String, Place>,
+    /// Duplicate and merge keys.
+    suspects: Vec<(Option<Position>, Problem)>,
+}
+
+impl Places {
+    /// The place of the value at `path`, or of the nearest part around it.
+    fn position(&self, path: &str) -> Option<Position> {
+        self.nearest(path, |place| place.value.or(place.key))
+    }
+
+    /// The place of the key at the end of `path`.
+    fn key_position(&self, path: &str) -> Option<Position> {
+        self.nearest(path, |place| place.key.or(place.value))
+    }
+
+    fn nearest(&self, path: &str, of: impl Fn(&Place) -> Option<Position>) -> Option<Position> {
+        let mut path = path;
+        loop {
+            if let Some(position) = self.by_path.get(path).and_then(&of) {
+                return Some(position);
+            }
+            path = &path[..path.rfind(['.', '['])?];
+        }
+    }
+}
+
+/// Whether a walk notes positions: it costs an error for each scalar.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Positions {
+    Skip,
+    Note,
+}
+
+/// One pass over the nodes of a document.
+struct Walk {
+    positions: Positions,
+    places: Places,
+    suspects: u32,
+    nodes: u32,
+    depth: u32,
+    empty: bool,
+    /// Set by a scalar's visitor when it fails only to learn where it is.
+    probed: bool,
+}
+
+/// The message of an error that exists to be stamped with a position.
+const PROBE: &str = "here";
+
+impl Walk {
+    fn new(positions: Positions) -> Walk {
+        Walk {
+            positions,
+            places: Places::default(),
+            suspects: 0,
+            nodes: 0,
+            depth: 0,
+            empty: false,
+            probed: false,
+        }
+    }
+
+    fn run(&mut self, text: &str) -> Result<(), serde_yaml::Error> {
+        let root = Node { walk: self, path: "" };
+        root.deserialize(serde_yaml::Deserializer::from_str(text))?;
+        self.empty = self.nodes <= 1 && text_is_blank(text);
+        Ok(())
+    }
+
+    /// Counts a node.
+    fn enter<E: serde::de::Error>(&mut self) -> Result<(), E> {
+        self.nodes += 1;
+        if self.nodes > NODES_MAX {
+            return Err(E::custom(format!("holds more than {NODES_MAX} values, aliases counted")));
+        }
+        Ok(())
+    }
+
+    fn deeper<E: serde::de::Error>(&mut self) -> Result<(), E> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            return Err(E::custom(format!("is nested deeper than {DEPTH_MAX} levels")));
+        }
+        Ok(())
+    }
+
+    /// Ends a scalar: well, or with an error that carries its position.
+    fn scalar<E: serde::de::Error>(&mut self) -> Result<(), E> {
+        self.enter()?;
+        match self.positions {
+            Positions::Skip => Ok(()),
+            Positions::Note => {
+                self.probed = true;
+                Err(E::custom(PROBE))
+            }
+        }
+    }
+
+    /// Turns the error of a probe into its position; hands on a real one.
+    fn settle<E: serde::de::Error>(&mut self, error: E) -> Result<Option<Position>, E> {
+        if std::mem::take(&mut self.probed) { Ok(stamped(&error.to_string())) } else { Err(error) }
+    }
+
+    fn suspect(&mut self, position: Option<Position>, problem: Problem) {
+        self.suspects += 1;
+        if self.positions == Positions::Note {
+            self.places.suspects.push((position, problem));
+        }
+    }
+}
+
+/// Whether a document without nodes was an empty one, and not a lone scalar.
+fn text_is_blank(text: &str) -> bool {
+    text.lines().all(|line| {
+        let line = line.trim();
+        line.is_empty() || line.starts_with('#') || line == "---" || line == "..."
+    })
+}
+
+/// The position in `path: here at line 3 column 5`. The first character of a
+/// document is stamped with nothing.
+fn stamped(text: &str) -> Option<Position> {
+    if text.ends_with(PROBE) {
+        return Some(Position { line: 1, column: 1 });
+    }
+    let (_, mark) = text.rsplit_once(" at line ")?;
+    let (line, column) = mark.split_once(" column ")?;
+    Some(Position { line: line.parse().ok()?, column: column.parse().ok()? })
+}
+
+/// Where a walked node stands, if positions are noted.
+#[derive(Clone, Copy)]
+enum At {
+    /// At its first character.
+    Scalar(Option<Position>),
+    /// A mapping or sequence; its first child stands here.
+    Around(Option<Position>),
+}
+
+/// A node about to be walked.
+struct Node<'w> {
+    walk: &'w mut Walk,
+    path: &'w str,
+}
+
+impl<'de> DeserializeSeed<'de> for Node<'_> {
+    type Value = At;
+
+    fn deserialize<D: Deserializer<'de>>(self, node: D) -> Result<At, D::Error> {
+        let walk = self.walk;
+        match node.deserialize_any(Node { walk: &mut *walk, path: self.path }) {
+            Err(error) => walk.settle(error).map(At::Scalar),
+            at => at,
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for Node<'_> {
+    type Value = At;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value without a tag")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<At, A::Error> {
+        self.walk.enter()?;
+        self.walk.deeper()?;
+        let mut first = None;
+        let mut seen = HashSet::new();
+        loop {
+            let mut text = None;
+            let key = map.next_key_seed(Key { walk: self.walk, text: &mut text })?;
+            let (Some(key_position), Some(text)) = (key, text) else { break };
+            first = first.or(key_position);
+            let path = join(self.path, &text);
+            if text == "<<" {
+                let message = "merge keys are not supported; write the keys out";
+                self.walk.suspect(key_position, Problem::new(self.path, message));
+            }
+            if seen.contains(&text) {
+                let message = format!("the key `{text}` is written twice");
+                self.walk.suspect(key_position, Problem::new(self.path, message));
+            }
+            let is_new = seen.insert(text);
+            let value = map.next_value_seed(Node { walk: self.walk, path: &path })?;
+            if is_new && self.walk.positions == Positions::Note {
+                let value = match value {
+                    At::Scalar(position) => position,
+                    At::Around(_) => key_position,
+                };
+                let place = Place { key: key_position, value };
+                self.walk.places.by_path.insert(path, place);
+            }
+        }
+        self.walk.depth -= 1;
+        Ok(At::Around(first))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<At, A::Error> {
+        self.walk.enter()?;
+        self.walk.deeper()?;
+        let mut first = None;
+        for index in 0.. {
+            let path = format!("{}[{index}]", self.path);
+            let item = items.next_element_seed(Node { walk: self.walk, path: &path })?;
+            let Some(At::Scalar(value) | At::Around(value)) = item else { break };
+            first = first.or(value);
+            if self.walk.positions == Positions::Note {
+                self.walk.places.by_path.insert(path, Place { key: None, value });
+            }
+        }
+        self.walk.depth -= 1;
+        Ok(At::Around(first))
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<At, E> {
+        self.walk.scalar().map(|()| At::Scalar(None))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<At, E> {
+        self.walk.scalar().map(|()| At::Scalar(None))
+    }
+
+    fn visit_i128<E: serde::de::Error>(self, _: i128) -> Result<At, E> {
+        self.walk.scalar().map(|()| At::Scalar(None))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<At, E> {
+        self.walk.scalar().map(|()| At::Scalar(None))
+    }
+
+    fn visit_u128<E: serde::de::Error>(self, _: u128) -> Result<At, E> {
+        self.walk.scalar().map(|()| At::Scalar(None))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<At, E> {
+        self.walk.scalar().map(|()| At::Scalar(None))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<At, E> {
+        self.walk.scalar().map(|()| At::Scalar(None))
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<At, E> {
+        self.walk.scalar().map(|()| At::Scalar(None))
+    }
+
+    fn visit_none<E: serde::de::Error>(self) -> Result<At, E> {
+        self.walk.scalar().map(|()| At::Scalar(None))
+    }
+}
+
+/// A key about to be walked; its text lands in `text`.
+struct Key<'w> {
+    walk: &'w mut Walk,
+    text: &'w mut Option<String>,
+}
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = Option<Position>;
+
+    fn deserialize<D: Deserializer<'de>>(self, key: D) -> Result<Option<Position>, D::Error> {
+        let Key { walk, text } = self;
+        match key.deserialize_str(Key { walk: &mut *walk, text }) {
+            Err(error) => walk.settle(error),
+            Ok(()) => Ok(None),
+        }
+    }
+}
+
+impl Visitor<'_> for Key<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key of one word")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
+        *self.text = Some(text.to_owned());
+        self.walk.scalar()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::base::clock::Stopwatch;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Fleet {
+        ships: Vec<Ship>,
+        #[serde(default)]
+        flags: BTreeMap<String, String>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Ship {
+        name: String,
+        #[serde(default)]
+        masts: u32,
+        #[serde(default)]
+        kind: Kind,
+    }
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Kind {
+        #[default]
+        Brig,
+        Sloop,
+    }
+
+    #[track_caller]
+    fn refused(text: &str, written: &str) {
+        let problems = read::<Fleet>("f.yaml", text).unwrap_err().to_string();
+        assert_eq!(problems, written, "\n{problems}\n");
+    }
+
+    #[test]
+    fn a_document_is_read_with_or_without_a_byte_order_mark() {
+        for mark in ["", "\u{feff}"] {
+            let text = format!("{mark}ships:\n  - {{ name: ann, masts: 2, kind: sloop }}\n");
+            let fleet = read::<Fleet>("f.yaml", &text).unwrap().value;
+            assert_eq!((fleet.ships[0].name.as_str(), fleet.ships[0].masts), ("ann", 2));
+            assert!(matches!(fleet.ships[0].kind, Kind::Sloop) && fleet.flags.is_empty());
+        }
+    }
+
+    #[test]
+    fn every_path_has_the_place_an_editor_would_jump_to() {
+        let text = "\
+# a fleet
+ships:
+  - name: ann
+    masts: 2
+  -   name:
+        \"bob\"
+  - { name: cid, masts: 3 }
+  - &dot { name: dot }
+  - *dot
+flags: { a.b: \"1\", ü: x, last: [p, q] }
+";
+        let document = read::<serde_yaml::Value>("f.yaml", text).unwrap();
+        for (path, line, column) in [
+            ("ships", 2, 1),
+            ("ships[0]", 3, 5),
+            ("ships[0].name", 3, 11),
+            ("ships[0].masts", 4, 12),
+            ("ships[0].sails", 3, 5),
+            ("ships[0].sails[3].colour", 3, 5),
+            ("ships[1]", 5, 7),
+            ("ships[1].name", 6, 9),
+            ("ships[2]", 7, 7),
+            ("ships[2].masts", 7, 25),
+            ("ships[4].name", 8, 18),
+            ("ships[9].name", 2, 1),
+            ("flags.a.b", 10, 15),
+            ("flags.ü", 10, 23),
+            ("flags.last", 10, 26),
+            ("flags.last[1]", 10, 36),
+        ] {
+            let found = document.position(path);
+            assert_eq!(found, Some(Position { line, column }), "{path}");
+        }
+        assert_eq!(document.position("nothing"), None);
+    }
+
+    #[test]
+    fn unknown_keys_are_all_told_at_once() {
+        refused(
+            "ship: []\nships:\n  - naem: ann\n    name: ann\n  - name: bob\n    colour: red\n",
+            "\
+f.yaml:1:1: unknown key `ship`; did you mean `ships`?
+  1 | ship: []
+    | ^
+f.yaml:3:5: ships[0]: unknown key `naem`; did you mean `name`?
+  3 |   - naem: ann
+    |     ^
+f.yaml:6:5: ships[1]: unknown key `colour`; known here: name, masts, kind
+  6 |     colour: red
+    |     ^",
+        );
+    }
+
+    #[test]
+    fn values_of_the_wrong_kind_are_told_in_plain_words() {
+        refused(
+            "ships:\n  - name: ann\n    masts: many\n",
+            "\
+f.yaml:3:12: ships[0].masts: expected a whole number, found string \"many\"
+  3 |     masts: many
+    |            ^",
+        );
+        refused(
+            "ships:\n  - name: ann\n    kind: slop\n",
+            "\
+f.yaml:3:11: ships[0].kind: unknown word `slop`; did you mean `sloop`?
+  3 |     kind: slop
+    |           ^",
+        );
+        refused(
+            "ships:\n  - masts: 1\n",
+            "\
+f.yaml:2:5: ships[0]: the key `name` is missing
+  2 |   - masts: 1
+    |     ^",
+        );
+        refused(
+            "ships: [[ann]]\n",
+            "\
+f.yaml:1:9: ships[0]: expected a mapping, found a list
+  1 | ships: [[ann]]
+    |         ^",
+        );
+        refused(
+            "ships: 5\n",
+            "\
+f.yaml:1:8: ships: expected a list, found integer `5`
+  1 | ships: 5
+    |        ^",
+        );
+    }
+
+    #[test]
+    fn keys_written_twice_and_merge_keys_are_refused_everywhere() {
+        refused(
+            "ships: []\nflags: { a: x, b: y, a: z }\nships: []\n",
+            "\
+f.yaml:2:22: flags: the key `a` is written twice
+  2 | flags: { a: x, b: y, a: z }
+    |                      ^
+f.yaml:3:1: the key `ships` is written twice
+  3 | ships: []
+    | ^",
+        );
+        refused(
+            "ships:\n  - &a { name: ann }\n  - { <<: *a, masts: 2 }\n",
+            "\
+f.yaml:3:7: ships[1]: merge keys are not supported; write the keys out
+  3 |   - { <<: *a, masts: 2 }
+    |       ^",
+        );
+    }
+
+    #[test]
+    fn what_is_not_yaml_is_told_with_its_place() {
+        refused(
+            "ships:\n\t- name: ann\n",
+            "\
+f.yaml:2:1: found character that cannot start any token, while scanning for the next token; \
+YAML is indented with spaces, never with tabs
+  2 |  - name: ann
+    | ^",
+        );
+        refused(
+            "ships: [\n",
+            "\
+f.yaml:2:1: did not find expected node content, while parsing a flow node",
+        );
+        refused("# nothing yet\n", "f.yaml: is empty");
+        refused("", "f.yaml: is empty");
+        refused(
+            "ships: []\n---\nships: []\n",
+            "f.yaml: holds more than one document; write one file for each",
+        );
+        refused(
+            "ships: !fleet [x]\n",
+            "\
+f.yaml:1:8: ships: tags (words that start with `!`) are not supported
+  1 | ships: !fleet [x]
+    |        ^",
+        );
+        refused(
+            "? [a]\n: b\n",
+            "\
+f.yaml:1:3: expected a key of one word, found a list
+  1 | ? [a]
+    |   ^",
+        );
+        refused(
+            "ships\n",
+            "\
+f.yaml:1:1: expected a mapping, found string \"ships\"
+  1 | ships
+    | ^",
+        );
+        refused(
+            "ships: *dot\n",
+            "\
+f.yaml:1:8: unknown anchor
+  1 | ships: *dot
+    |        ^",
+        );
+        refused(
+            "ships: \"\u{0}\"\n",
+            "\
+f.yaml:1:9: holds the character U+0000, which is invisible or breaks lines; take it out
+  1 | ships: \" \"
+    |         ^",
+        );
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_refused_by_line() {
+        let problems = text("f.yaml", b"a: b\nc: \xff\n").unwrap_err().to_string();
+        assert_eq!(problems, "f.yaml: is not UTF-8 text: see line 2");
+        assert!(text("f.yaml", &vec![b' '; SIZE_MAX_BYTES + 1]).is_err());
+    }
+
+    #[test]
+    fn bombs_are_refused_within_a_second() {
+        let aliases: String = (1..20)
+            .map(|level| {
+                let previous = level - 1;
+                format!("a{level}: &a{level} [{}]\n", vec![format!("*a{previous}"); 10].join(","))
+            })
+            .collect();
+        let fill = |unit: &str| unit.repeat(SIZE_MAX_BYTES / unit.len());
+        let bombs = [
+            format!("a0: &a0 [x]\n{aliases}"),
+            fill("["),
+            fill("{a: "),
+            fill("- "),
+            fill("? "),
+            fill("[\n"),
+            fill("- - -\n"),
+            fill("&a "),
+            fill("!a "),
+            fill("a: "),
+            fill("a,"),
+            fill("\""),
+            fill("#"),
+            fill("- a\n"),
+            fill("%"),
+            format!("[{}", fill("a,")),
+            (0..900).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect::<String>(),
+            " ".repeat(SIZE_MAX_BYTES + 1),
+        ];
+        for bomb in bombs {
+            let watch = Stopwatch::start();
+            let problems = read::<Fleet>("f.yaml", &bomb).unwrap_err().to_string();
+            let (start, took) = (&bomb[..20.min(bomb.len())], watch.elapsed());
+            // Unoptimised, and beside other tests, five times the second.
+            let most_ms = if cfg!(debug_assertions) { 5_000 } else { 1_000 };
+            assert!(took.as_millis() < most_ms, "{start:?} took {took:?}");
+            assert!(problems.len() < 1_000, "{start:?} was answered with {problems}");
+        }
+    }
+}
