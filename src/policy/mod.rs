@@ -1,1 +1,5 @@
 //! policy
+
+pub mod client_address;
+pub mod host;
+pub mod path;
