@@ -13,11 +13,11 @@
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
-use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
 use envoy_types::pb::envoy::service::auth::v3::{
     CheckResponse, DeniedHttpResponse, OkHttpResponse,
 };
+use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::rpc;
 use tonic::Code;
 
@@ -109,4 +109,89 @@ fn field(name: &str, value: String) -> HeaderValueOption {
 /// Field values are visible ASCII and bodies JSON, so nothing is lost here.
 fn text(bytes: &Bytes) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::limiter::Verdict;
+
+    use super::*;
+
+    fn fields() -> Fields {
+        Fields {
+            rate_limit_policy: Bytes::from_static(br#""five";q=5;w=10"#),
+            rate_limit: Bytes::from_static(br#""five";r=0;t=8"#),
+        }
+    }
+
+    fn refusal(status: u16) -> Decision {
+        let problem = Bytes::from_static(b"{}");
+        let retry_after_seconds = (status == 429).then_some(8);
+        let refusal = Refusal { status, retry_after_seconds, problem };
+        let fields = (status == 429).then(fields);
+        Decision { verdict: Verdict::Deny, fields, refusal: Some(Box::new(refusal)) }
+    }
+
+    fn lines(options: &[HeaderValueOption]) -> Vec<String> {
+        let headers = options.iter().filter_map(|option| option.header.as_ref());
+        headers.map(|header| format!("{}: {}", header.key, header.value)).collect()
+    }
+
+    #[test]
+    fn an_admitted_request_carries_the_fields_to_its_response() {
+        let decision = Decision { verdict: Verdict::Admit, fields: Some(fields()), refusal: None };
+        let answer = decided(&decision);
+        assert_eq!(answer.status.unwrap().code, 0);
+        let Some(HttpResponse::OkResponse(ok)) = answer.http_response else { panic!("not ok") };
+        assert_eq!(
+            lines(&ok.response_headers_to_add),
+            [r#"ratelimit-policy: "five";q=5;w=10"#, r#"ratelimit: "five";r=0;t=8"#]
+        );
+        assert!(ok.headers.is_empty(), "nothing is added to the request");
+    }
+
+    #[test]
+    fn a_request_without_limits_is_admitted_without_fields() {
+        let answer = decided(&Decision::UNLIMITED);
+        assert_eq!(answer.status.unwrap().code, 0);
+        let Some(HttpResponse::OkResponse(ok)) = answer.http_response else { panic!("not ok") };
+        assert_eq!(ok, OkHttpResponse::default());
+    }
+
+    #[test]
+    fn a_refusal_says_what_the_proxy_would_say() {
+        for (status, code, expected) in [
+            (
+                429,
+                Code::ResourceExhausted,
+                &[
+                    r#"ratelimit-policy: "five";q=5;w=10"#,
+                    r#"ratelimit: "five";r=0;t=8"#,
+                    "content-type: application/problem+json",
+                    "retry-after: 8",
+                ][..],
+            ),
+            (503, Code::Unavailable, &["content-type: application/problem+json"][..]),
+        ] {
+            let answer = decided(&refusal(status));
+            assert_eq!(answer.status.unwrap().code, i32::from(code));
+            let Some(HttpResponse::DeniedResponse(denied)) = answer.http_response else {
+                panic!("not denied")
+            };
+            assert_eq!(denied.status.unwrap().code, i32::from(status));
+            assert_eq!(lines(&denied.headers), expected);
+            assert_eq!(denied.body, "{}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_request_is_refused_with_400() {
+        let answer = malformed("the path holds a backslash");
+        assert_eq!(answer.status.unwrap().code, i32::from(Code::InvalidArgument));
+        let Some(HttpResponse::DeniedResponse(denied)) = answer.http_response else {
+            panic!("not denied")
+        };
+        assert_eq!(denied.status.unwrap().code, 400);
+        assert!(denied.body.contains("the path holds a backslash"), "{}", denied.body);
+    }
 }

@@ -16,11 +16,10 @@ use std::net::IpAddr;
 
 use envoy_types::pb::envoy::config::core::v3::address::Address as Endpoint;
 use envoy_types::pb::envoy::config::core::v3::{Address, HeaderMap};
-use envoy_types::pb::envoy::service::auth::v3::attribute_context::HttpRequest;
 use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
 
 use crate::policy::path::{self, PathError};
-use crate::policy::{Headers, RequestFacts};
+use crate::policy::{Headers, RequestFacts, host};
 
 /// What keeps a check from being decided.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,8 +38,9 @@ pub(super) enum Error {
 
 /// A check, taken apart: it owns or borrows what [`RequestFacts`] borrows.
 pub(super) struct Check<'a> {
-    http: &'a HttpRequest,
-    path: String,
+    method: &'a str,
+    host: Cow<'a, str>,
+    path: Cow<'a, str>,
     client: IpAddr,
     headers: Fields<'a>,
 }
@@ -63,20 +63,19 @@ impl<'a> Check<'a> {
         let client = client_address(attributes)?;
         let target = http.path.as_str();
         let target_end = target.find(['?', '#']).unwrap_or(target.len());
-        let mut path = String::new();
-        path::normalise(&target[..target_end], &mut path)?;
+        let path = path::normalise(&target[..target_end])?;
         let headers = match &http.header_map {
             Some(header_map) => Fields::Raw(combined(header_map)),
             None => Fields::Text(&http.headers),
         };
-        Ok(Check { http, path, client, headers })
+        Ok(Check { method: &http.method, host: host::normalise(&http.host), path, client, headers })
     }
 
     /// The facts.
     pub(super) fn facts(&self) -> RequestFacts<'_> {
         RequestFacts {
-            method: &self.http.method,
-            host: &self.http.host,
+            method: self.method,
+            host: &self.host,
             path: &self.path,
             client: self.client,
             headers: &self.headers,
@@ -132,4 +131,135 @@ fn combined(header_map: &HeaderMap) -> HashMap<&str, Cow<'_, [u8]>> {
             .or_insert(Cow::Borrowed(&line.raw_value));
     }
     headers
+}
+
+#[cfg(test)]
+mod tests {
+    use envoy_types::pb::envoy::config::core::v3::{HeaderValue, Pipe, SocketAddress};
+    use envoy_types::pb::envoy::service::auth::v3::attribute_context::{
+        HttpRequest, Peer, Request,
+    };
+
+    use super::*;
+
+    /// The check that Envoy sends for `GET /a?b` from 10.0.0.1.
+    fn plain() -> CheckRequest {
+        let socket = SocketAddress { address: "10.0.0.1".to_owned(), ..Default::default() };
+        let address = Address { address: Some(Endpoint::SocketAddress(socket)) };
+        let http = HttpRequest {
+            method: "GET".to_owned(),
+            host: "Example.com:8080".to_owned(),
+            path: "/a?b".to_owned(),
+            headers: HashMap::from([("x-user".to_owned(), "ann".to_owned())]),
+            ..Default::default()
+        };
+        CheckRequest {
+            attributes: Some(AttributeContext {
+                source: Some(Peer { address: Some(address), ..Default::default() }),
+                request: Some(Request { http: Some(http), ..Default::default() }),
+                ..Default::default()
+            }),
+        }
+    }
+
+    fn http(check: &mut CheckRequest) -> &mut HttpRequest {
+        let request = check.attributes.as_mut().unwrap().request.as_mut().unwrap();
+        request.http.as_mut().unwrap()
+    }
+
+    fn set_source(check: &mut CheckRequest, endpoint: Option<Endpoint>) {
+        let source = check.attributes.as_mut().unwrap().source.as_mut().unwrap();
+        source.address = Some(Address { address: endpoint });
+    }
+
+    fn socket(address: &str) -> Option<Endpoint> {
+        let address = address.to_owned();
+        Some(Endpoint::SocketAddress(SocketAddress { address, ..Default::default() }))
+    }
+
+    /// The error of the plain check after `spoil`.
+    fn error(spoil: impl FnOnce(&mut CheckRequest)) -> Option<Error> {
+        let mut check = plain();
+        spoil(&mut check);
+        Check::read(&check).err()
+    }
+
+    #[test]
+    fn facts_are_those_of_the_proxy() {
+        let request = plain();
+        let check = Check::read(&request).unwrap();
+        let facts = check.facts();
+        assert_eq!((facts.method, facts.host, facts.path), ("GET", "example.com", "/a"));
+        assert_eq!(facts.client, "10.0.0.1".parse::<IpAddr>().unwrap());
+        assert_eq!(facts.headers.get("x-user"), Some(&b"ann"[..]));
+        assert_eq!(facts.headers.get("x-other"), None);
+    }
+
+    #[test]
+    fn spellings_of_a_path_become_one_and_the_query_is_cut() {
+        for (raw, normal) in [
+            ("/a/./b//c?x=/../y", "/a/b/c"),
+            ("/%61?", "/a"),
+            ("/a/../b#fragment?", "/b"),
+            ("/a?x=%00", "/a"),
+        ] {
+            let mut request = plain();
+            http(&mut request).path = raw.to_owned();
+            assert_eq!(Check::read(&request).unwrap().facts().path, normal, "{raw}");
+        }
+        for raw in ["", "*", "?x", "a", "/%00", "/%2f", "/a\\b", "/../a"] {
+            let got = error(|check| http(check).path = raw.to_owned());
+            assert!(matches!(got, Some(Error::Path(_))), "{raw}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn a_check_without_what_every_check_has_says_what_is_missing() {
+        let missing = |name| Some(Error::Missing(name));
+        assert_eq!(error(|check| check.attributes = None), missing("attributes"));
+        let attributes = |check: &mut CheckRequest| check.attributes.clone().unwrap();
+        let without_request = AttributeContext { request: None, ..attributes(&mut plain()) };
+        assert_eq!(error(|it| it.attributes = Some(without_request)), missing("request.http"));
+        let without_source = AttributeContext { source: None, ..attributes(&mut plain()) };
+        assert_eq!(error(|it| it.attributes = Some(without_source)), missing("source.address"));
+        assert_eq!(error(|it| set_source(it, None)), missing("source.address"));
+        assert_eq!(error(|it| http(it).method.clear()), missing("request.http.method"));
+    }
+
+    #[test]
+    fn a_client_without_an_address_is_not_given_a_shared_one() {
+        let pipe = Endpoint::Pipe(Pipe { path: "/run/envoy.sock".to_owned(), mode: 0 });
+        assert_eq!(error(|check| set_source(check, Some(pipe))), Some(Error::NotAnAddress));
+        for address in ["", "localhost", "10.0.0.1:80"] {
+            let got = error(|check| set_source(check, socket(address)));
+            assert_eq!(got, Some(Error::NotAnAddress), "{address}");
+        }
+    }
+
+    #[test]
+    fn an_ipv4_client_of_a_dual_stack_listener_is_the_same_client() {
+        let mut request = plain();
+        set_source(&mut request, socket("::ffff:10.0.0.1"));
+        let check = Check::read(&request).unwrap();
+        assert_eq!(check.facts().client, "10.0.0.1".parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn both_shapes_of_header_fields_say_the_same() {
+        let line = |key: &str, value: &[u8]| HeaderValue {
+            key: key.to_owned(),
+            value: String::new(),
+            raw_value: value.to_vec(),
+        };
+        let mut raw = plain();
+        let lines = vec![line("x-user", b"ann"), line("x-bytes", b"\xff"), line("x-user", b"bob")];
+        http(&mut raw).headers.clear();
+        http(&mut raw).header_map = Some(HeaderMap { headers: lines });
+        let mut text = plain();
+        http(&mut text).headers.insert("x-user".to_owned(), "ann,bob".to_owned());
+        for request in [raw, text] {
+            let check = Check::read(&request).unwrap();
+            assert_eq!(check.facts().headers.get("x-user"), Some(&b"ann,bob"[..]));
+        }
+    }
 }

@@ -25,60 +25,99 @@ use envoy_types::pb::envoy::service::auth::v3::authorization_server::{
     Authorization, AuthorizationServer,
 };
 use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
-use tokio::net::TcpListener;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::time;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tonic::codegen::Service as _;
 use tonic::{Request, Response, Status};
 
 use crate::base::clock::Stopwatch;
+use crate::base::tasks::Tasks;
 use crate::limiter::{Limiter, Scratch, Verdict};
+use crate::listener::accept::{Accepted, Acceptor};
 
 use facts::{Check, Error as FactsError};
 pub use metrics::Metrics;
 
+/// Connections at a time, for the acceptor's cap. Each worker of each Envoy
+/// holds one.
+pub const CONNECTION_COUNT_MAX: u32 = 1_024;
+
 /// Bytes of one check. Envoy sends a request's head, 60 KiB by default, and its
 /// body only where `with_request_body` asks for it, which is of no use here.
 const CHECK_SIZE_MAX: usize = 1 << 20;
-/// Checks that one connection may have open. An Envoy worker uses one connection
-/// for all of its checks and opens another when this is reached.
-const STREAMS_MAX: u32 = 1_024;
+/// Checks that one connection may have open. Envoy opens another connection when
+/// this is reached.
+const STREAM_COUNT_MAX: u32 = 1_024;
 /// Receive window of one check, and of a connection.
 const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 /// Bytes of a check's HTTP/2 header fields.
 const HEADER_LIST_SIZE_MAX: u32 = 16 << 10;
+/// Streams that we reset for the peer's faults before the connection goes.
+const LOCAL_RESET_COUNT_MAX: usize = 128;
+/// How long a new connection may say nothing. gRPC clients speak first.
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A silent peer is asked for a sign of life after this long, and given this
 /// long again to show one.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Scratch spaces kept for the next checks.
 const SCRATCH_KEPT_MAX: usize = 64;
 
-/// Serves the door until `shutdown`, then finishes the checks that are open.
-///
-/// # Errors
-/// The server cannot go on. A failed accept is not a reason: it is retried.
-pub async fn serve(
-    listener: TcpListener,
-    limiter: Arc<Limiter>,
-    metrics: Metrics,
-    shutdown: CancellationToken,
-) -> Result<(), tonic::transport::Error> {
+/// Serves the door until `tasks` are drained: then tells each connection so
+/// (GOAWAY), and finishes the checks that are open.
+pub async fn serve(mut acceptor: Acceptor, limiter: Arc<Limiter>, metrics: Metrics, tasks: Tasks) {
     let service = AuthorizationServer::new(Authorizer::new(limiter, metrics))
         .max_decoding_message_size(CHECK_SIZE_MAX);
-    Server::builder()
+    let shutdown = tasks.shutdown();
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => return,
+            accepted = acceptor.next() => accepted,
+        };
+        let service = service.clone();
+        tasks.spawn("envoy-connection", |shutdown| serve_connection(accepted, service, shutdown));
+    }
+}
+
+/// Serves one connection. Checks that it multiplexes run as tasks of hyper's,
+/// which end with the connection.
+async fn serve_connection(
+    accepted: Accepted,
+    service: AuthorizationServer<Authorizer>,
+    shutdown: CancellationToken,
+) {
+    let Accepted { stream, slot, .. } = accepted;
+    if !matches!(time::timeout(FIRST_BYTE_TIMEOUT, stream.readable()).await, Ok(Ok(()))) {
+        return;
+    }
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(STREAMS_MAX)
-        .http2_max_header_list_size(HEADER_LIST_SIZE_MAX)
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE))
-        .add_service(service)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            shutdown.cancelled_owned(),
-        )
-        .await
+        .max_concurrent_streams(STREAM_COUNT_MAX)
+        .max_header_list_size(HEADER_LIST_SIZE_MAX)
+        .max_local_error_reset_streams(LOCAL_RESET_COUNT_MAX)
+        .keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE)
+        .serve_connection(
+            TokioIo::new(stream),
+            service_fn(move |request| service.clone().call(request)),
+        );
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "envoy connection ended");
+    }
+    drop(slot);
 }
 
 /// Answers checks.
