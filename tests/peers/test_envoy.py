@@ -66,6 +66,24 @@ def test_a_path_without_a_single_meaning_is_refused_with_400(pair):
         assert json.loads(body)["status"] == 400
 
 
+def test_a_grpc_call_is_refused_in_grpcs_own_terms(pair):
+    _, envoy = pair
+    grpc = {"content-type": "application/grpc", "te": "trailers"}
+    for _ in range(5):
+        fetch(envoy.url("/limited/x"))
+    status, fields, _ = fetch(envoy.url("/limited/x"), grpc)
+    # RESOURCE_EXHAUSTED; Envoy alone would say UNAVAILABLE, "try again at once".
+    assert (status, fields["grpc-status"], fields["grpc-message"]) == (200, "8", "quota exceeded")
+    assert fields["content-type"] == "application/grpc"
+    assert 0 < int(fields["retry-after"]) <= 10
+
+
+def test_a_forged_forwarding_field_does_not_change_the_client(pair):
+    _, envoy = pair
+    answers = [fetch(envoy.url("/limited/x"), {"x-forwarded-for": f"10.0.0.{n}"})[0] for n in range(6)]
+    assert answers == [200] * 5 + [429]
+
+
 def test_a_header_key_is_seen_in_either_shape_that_envoy_sends(weir, tmp_path):
     policies = """
 policies:

@@ -6,6 +6,10 @@
 //! `INVALID_ARGUMENT` for a request without a meaning. The downstream sees the
 //! HTTP status of `denied_response`; without one it would be a 403.
 //!
+//! Envoy makes a gRPC answer of that when the request is a gRPC call: it would say
+//! `UNAVAILABLE`, which asks the caller to try again at once, with the body as
+//! message. So a gRPC call is given its `grpc-status` and a plain sentence.
+//!
 //! A refusal is always `denied_response`, never `error_response`: the latter is
 //! subject to the filter's `failure_mode_allow`, and a failure mode that a policy
 //! closed must not be opened elsewhere.
@@ -23,15 +27,15 @@ use tonic::Code;
 
 use crate::limiter::{Decision, Fields, PROBLEM_TYPE, Refusal};
 
-/// The answer to a check that was decided.
-pub(super) fn decided(decision: &Decision) -> CheckResponse {
+/// The answer to a check that was decided. `is_grpc`: it is about a gRPC call.
+pub(super) fn decided(decision: &Decision, is_grpc: bool) -> CheckResponse {
     let mut fields = Vec::new();
     if let Some(told) = &decision.fields {
         push_quota(&mut fields, told);
     }
     match &decision.refusal {
         None => admitted(fields),
-        Some(refusal) => refused(refusal, fields),
+        Some(refusal) => refused(refusal, fields, is_grpc),
     }
 }
 
@@ -54,16 +58,22 @@ fn admitted(response_headers_to_add: Vec<HeaderValueOption>) -> CheckResponse {
     }
 }
 
-fn refused(refusal: &Refusal, mut fields: Vec<HeaderValueOption>) -> CheckResponse {
+fn refused(refusal: &Refusal, mut fields: Vec<HeaderValueOption>, is_grpc: bool) -> CheckResponse {
     let (code, message) = match refusal.status {
         503 => (Code::Unavailable, "limits cannot be checked"),
         _ => (Code::ResourceExhausted, "quota exceeded"),
     };
-    fields.push(field("content-type", PROBLEM_TYPE.to_owned()));
     if let Some(seconds) = refusal.retry_after_seconds {
         fields.push(field("retry-after", seconds.to_string()));
     }
-    denied(code, message, refusal.status, fields, text(&refusal.problem))
+    let body = if is_grpc {
+        fields.push(field("grpc-status", i32::from(code).to_string()));
+        message.to_owned()
+    } else {
+        fields.push(field("content-type", PROBLEM_TYPE.to_owned()));
+        text(&refusal.problem)
+    };
+    denied(code, message, refusal.status, fields, body)
 }
 
 fn denied(
@@ -140,7 +150,7 @@ mod tests {
     #[test]
     fn an_admitted_request_carries_the_fields_to_its_response() {
         let decision = Decision { verdict: Verdict::Admit, fields: Some(fields()), refusal: None };
-        let answer = decided(&decision);
+        let answer = decided(&decision, false);
         assert_eq!(answer.status.unwrap().code, 0);
         let Some(HttpResponse::OkResponse(ok)) = answer.http_response else { panic!("not ok") };
         assert_eq!(
@@ -152,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_request_without_limits_is_admitted_without_fields() {
-        let answer = decided(&Decision::UNLIMITED);
+        let answer = decided(&Decision::UNLIMITED, false);
         assert_eq!(answer.status.unwrap().code, 0);
         let Some(HttpResponse::OkResponse(ok)) = answer.http_response else { panic!("not ok") };
         assert_eq!(ok, OkHttpResponse::default());
@@ -167,13 +177,13 @@ mod tests {
                 &[
                     r#"ratelimit-policy: "five";q=5;w=10"#,
                     r#"ratelimit: "five";r=0;t=8"#,
-                    "content-type: application/problem+json",
                     "retry-after: 8",
+                    "content-type: application/problem+json",
                 ][..],
             ),
             (503, Code::Unavailable, &["content-type: application/problem+json"][..]),
         ] {
-            let answer = decided(&refusal(status));
+            let answer = decided(&refusal(status), false);
             assert_eq!(answer.status.unwrap().code, i32::from(code));
             let Some(HttpResponse::DeniedResponse(denied)) = answer.http_response else {
                 panic!("not denied")
@@ -181,6 +191,23 @@ mod tests {
             assert_eq!(denied.status.unwrap().code, i32::from(status));
             assert_eq!(lines(&denied.headers), expected);
             assert_eq!(denied.body, "{}");
+        }
+    }
+
+    #[test]
+    fn a_grpc_call_is_refused_in_grpcs_own_terms() {
+        for (status, grpc_status, message) in [
+            (429, "grpc-status: 8", "quota exceeded"),
+            (503, "grpc-status: 14", "limits cannot be checked"),
+        ] {
+            let answer = decided(&refusal(status), true);
+            let Some(HttpResponse::DeniedResponse(denied)) = answer.http_response else {
+                panic!("not denied")
+            };
+            assert_eq!(denied.body, message);
+            let lines = lines(&denied.headers);
+            assert!(lines.iter().any(|line| line == grpc_status), "{lines:?}");
+            assert!(!lines.iter().any(|line| line.starts_with("content-type")), "{lines:?}");
         }
     }
 

@@ -7,8 +7,11 @@
 //! | header fields | `request.http.headers`, or `.header_map` (`encode_raw_headers`) |
 //! | client address | `source.address`: the peer of Envoy's connection |
 //!
-//! `X-Forwarded-For` is not read here. Which hops may be believed is Envoy's
-//! business, and a second opinion would let a client choose its own key.
+//! `X-Forwarded-For` is not read here: which hops may be believed is Envoy's
+//! business, and a second opinion would let a client choose its own key. But
+//! `source.address` stays the peer even where Envoy trusts hops before it. Behind
+//! a balancer a policy keys by what Envoy found instead, which it takes from
+//! nobody: `header:x-envoy-external-address`.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -69,6 +72,12 @@ impl<'a> Check<'a> {
             None => Fields::Text(&http.headers),
         };
         Ok(Check { method: &http.method, host: host::normalise(&http.host), path, client, headers })
+    }
+
+    /// The request is a gRPC call, whose refusal is told in gRPC's own terms.
+    pub(super) fn is_grpc(&self) -> bool {
+        let content_type = self.headers.get("content-type").unwrap_or_default();
+        content_type.starts_with(b"application/grpc")
     }
 
     /// The facts.
@@ -193,6 +202,21 @@ mod tests {
         assert_eq!(facts.client, "10.0.0.1".parse::<IpAddr>().unwrap());
         assert_eq!(facts.headers.get("x-user"), Some(&b"ann"[..]));
         assert_eq!(facts.headers.get("x-other"), None);
+        assert!(!check.is_grpc());
+    }
+
+    #[test]
+    fn a_grpc_call_is_known_by_its_content_type() {
+        for (content_type, is_grpc) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/json", false),
+        ] {
+            let mut request = plain();
+            let headers = &mut http(&mut request).headers;
+            headers.insert("content-type".to_owned(), content_type.to_owned());
+            assert_eq!(Check::read(&request).unwrap().is_grpc(), is_grpc, "{content_type}");
+        }
     }
 
     #[test]

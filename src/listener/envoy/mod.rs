@@ -153,7 +153,7 @@ impl Authorizer {
             Verdict::Admit => self.metrics.admitted.inc(),
             Verdict::Deny => self.metrics.refused.inc(),
         }
-        Ok(answer::decided(&decision))
+        Ok(answer::decided(&decision, check.is_grpc()))
     }
 
     fn take_scratch(&self) -> Scratch {
