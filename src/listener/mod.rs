@@ -1,6 +1,9 @@
-//! The doors: what the world speaks to Weir.
+//! The doors: where requests come in, and where answers go out.
 //!
-//! A door turns its protocol into facts, asks the limiter, and turns the
-//! decision back into its protocol. Doors never import one another.
+//! Each door speaks one protocol and asks the same [`limiter`](crate::limiter).
+//! Doors never import one another; what two of them need moves down, or is
+//! [`accept`], the one way to bind sockets and take connections from them.
 
+pub mod accept;
 pub mod admin;
+pub mod envoy;

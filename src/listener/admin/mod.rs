@@ -30,17 +30,16 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::{Registry, TextEncoder};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::tasks::Tasks;
+use crate::listener::accept::{Accepted, Acceptor};
 
 pub use readiness::{Condition, Readiness, Report, State};
 
-/// Connections at a time. More wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 64;
+/// Connections at a time, for the acceptor's cap.
+pub const CONNECTION_COUNT_MAX: u32 = 64;
 /// How long a request's head may take to arrive, and a kept connection may idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a request's head.
@@ -50,9 +49,6 @@ const HEAD_SIZE_MAX: usize = 16 * 1024;
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
 /// How long a connection that was asked to close may take for it.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
-/// Pause after a failed accept. Out of descriptors is over in a moment or not
-/// at all; to spin would make it worse.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -95,7 +91,7 @@ impl Admin {
 
     /// The answer to one request.
     fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        if let Err(refusal) = check_host(request) {
+        if let Some(refusal) = refuse_host(request) {
             return refusal;
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -147,20 +143,21 @@ impl Admin {
     }
 }
 
-/// Refuses a request whose `Host` could be a rebound name, or that has none.
-/// HTTP/1.0 needs none: no browser sends it, but some health checks do.
-fn check_host<B>(request: &Request<B>) -> Result<(), Response<Full<Bytes>>> {
-    let misdirected = || text(StatusCode::MISDIRECTED_REQUEST, "ask by address or as localhost\n");
+/// The refusal of a request whose `Host` could be a rebound name, or that has
+/// none. HTTP/1.0 needs none: no browser sends it, but some health checks do.
+fn refuse_host<B>(request: &Request<B>) -> Option<Response<Full<Bytes>>> {
+    let misdirected =
+        || Some(text(StatusCode::MISDIRECTED_REQUEST, "ask by address or as localhost\n"));
     // A target in absolute form names a host too, and RFC 9112 prefers it.
     if request.uri().authority().is_some_and(|target| !host::is_allowed(target.as_str())) {
-        return Err(misdirected());
+        return misdirected();
     }
     let mut hosts = request.headers().get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
-        (None, _) if request.version() == Version::HTTP_10 => Ok(()),
-        (Some(host), None) if host.to_str().is_ok_and(host::is_allowed) => Ok(()),
-        (Some(_), None) => Err(misdirected()),
-        _ => Err(text(StatusCode::BAD_REQUEST, "exactly one Host is needed\n")),
+        (None, _) if request.version() == Version::HTTP_10 => None,
+        (Some(host), None) if host.to_str().is_ok_and(host::is_allowed) => None,
+        (Some(_), None) => misdirected(),
+        _ => Some(text(StatusCode::BAD_REQUEST, "exactly one Host is needed\n")),
     }
 }
 
@@ -185,41 +182,20 @@ fn response(
 /// Serves the door until `tasks` are drained, then closes idle connections and
 /// lets running answers finish. The roof gives this door tasks of its own and
 /// drains them last, so that the drain of the others can be watched.
-pub async fn serve(listener: TcpListener, admin: Arc<Admin>, tasks: Tasks) {
+pub async fn serve(mut acceptor: Acceptor, admin: Arc<Admin>, tasks: Tasks) {
     let shutdown = tasks.shutdown();
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => return,
-            accepted = accept(&listener, &slots) => accepted,
+            accepted = acceptor.next() => accepted,
         };
-        let Some((stream, slot)) = accepted else { continue };
         let admin = Arc::clone(&admin);
-        tasks.spawn("admin-connection", |shutdown| async move {
-            serve_connection(stream, admin, shutdown).await;
-            drop(slot);
-        });
+        tasks.spawn("admin-connection", |shutdown| serve_connection(accepted, admin, shutdown));
     }
 }
 
-/// Waits for a free slot, then for a connection. `None` when accepting failed;
-/// the pause that this asks for is then already over. Cancel safe.
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, _peer)) => Some((stream, slot)),
-        Err(error) => {
-            tracing::warn!(%error, "cannot accept an admin connection");
-            time::sleep(ACCEPT_PAUSE).await;
-            None
-        }
-    }
-}
-
-async fn serve_connection(stream: TcpStream, admin: Arc<Admin>, shutdown: CancellationToken) {
+async fn serve_connection(accepted: Accepted, admin: Arc<Admin>, shutdown: CancellationToken) {
+    let Accepted { stream, slot, .. } = accepted;
     let service = service_fn(|request| {
         let answer = admin.answer(&request);
         async move { Ok::<_, Infallible>(answer) }
@@ -239,6 +215,7 @@ async fn serve_connection(stream: TcpStream, admin: Arc<Admin>, shutdown: Cancel
     if let Ok(ended) = time::timeout(CLOSE_GRACE, connection).await {
         log_end(ended);
     }
+    drop(slot);
 }
 
 /// A peer that hangs up or sends rubbish is nobody's news.
@@ -252,8 +229,10 @@ fn log_end(ended: hyper::Result<()>) {
 mod tests {
     use prometheus::IntCounter;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     use super::*;
+    use crate::listener::accept::{self, Cap};
 
     /// An admin door on a free port, with a counter, a page and a condition.
     struct Door {
@@ -276,11 +255,14 @@ mod tests {
                 "application/json",
                 || "[]".to_owned(),
             );
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let address = listener.local_addr().unwrap();
+            let any_port = "127.0.0.1:0".parse().unwrap();
+            let bound = accept::bind("admin", any_port, 1).unwrap();
+            let address = bound.address;
+            let socket = bound.sockets.into_iter().next().unwrap();
+            let acceptor = Acceptor::new("admin", socket, Cap::new(CONNECTION_COUNT_MAX)).unwrap();
             let tasks = Tasks::default();
             let serving = tasks.clone();
-            tasks.spawn("admin", |_| serve(listener, Arc::new(admin), serving));
+            tasks.spawn("admin", |_| serve(acceptor, Arc::new(admin), serving));
             Door { address, log, tasks }
         }
 
