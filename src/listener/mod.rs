@@ -5,4 +5,6 @@
 //! [`accept`], the one way to bind sockets and take connections from them.
 
 pub mod accept;
+pub mod admin;
+pub mod envoy;
 pub mod proxy;
