@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use crate::policy::RequestFacts;
 use crate::limiter::{Decision, Fields, Refusal, Verdict};
+use crate::policy::RequestFacts;
 
 #[derive(Debug, Default)]
 pub struct Scratch;
