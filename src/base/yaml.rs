@@ -64,7 +64,7 @@ pub struct Document<T> {
 
 impl<T> Document<T> {
     /// Gives each problem that names only a path its file, position and source
-    /// line. A path that is not in the document gets the place of the nearest
+    /// line, and puts them in the order of the file. A path that is not in the document gets the place of the nearest
     /// part around it.
     pub fn locate(&self, problems: Problems) -> Problems {
         self.source.locate(problems)
@@ -220,13 +220,16 @@ impl Source {
     fn locate(&self, problems: Problems) -> Problems {
         let places =
             if self.text.len() > SIZE_MAX_BYTES { Places::default() } else { self.places() };
-        problems
+        let mut located: Vec<Problem> = problems
             .into_iter()
             .map(|it| match it.position {
                 None => self.located(places.position(&it.path), it),
                 Some(position) => self.located(Some(position), it),
             })
-            .collect()
+            .collect();
+        // Stable: problems of one place stay in the order they were found.
+        located.sort_by_key(|it| it.position);
+        located.into_iter().collect()
     }
 
     fn located(&self, position: Option<Position>, problem: Problem) -> Problem {
