@@ -315,12 +315,12 @@ impl Checker<'_> {
         policy: Option<&str>,
         written: &[written::Limit],
     ) -> Option<Vec<Limit>> {
+        let list = format!("{path}.limits");
         if written.is_empty() {
             let message =
                 "has no limits; write at least one, such as `- { quota: 5, window: 10s }`";
-            return self.problem(path, message);
+            return self.problem(list, message);
         }
-        let list = format!("{path}.limits");
         if written.len() > LIMITS_MAX {
             let message = format!(
                 "holds {} limits; at most {LIMITS_MAX} are decided together",
@@ -626,12 +626,12 @@ policies:
     limits: []
 ",
             "
-policies.yaml:2:5: policies[0]: has no limits; write at least one, such as `- { quota: 5, window: 10s }`
-  2 |   - name: a
-    |     ^
 policies.yaml:3:14: policies[0].match.method: names no method; leave it out to match every method
   3 |     match: { method: [] }
     |              ^
+policies.yaml:4:5: policies[0].limits: has no limits; write at least one, such as `- { quota: 5, window: 10s }`
+  4 |     limits: []
+    |     ^
 ",
         );
         assert!(
