@@ -52,6 +52,9 @@ const BRACKETS_MAX: usize = 40_000;
 /// Unknown keys reported at once; each costs a read of the document.
 const UNKNOWN_KEYS_MAX: usize = 20;
 
+/// Problems shown of one document.
+const PROBLEMS_MAX: usize = 50;
+
 /// A path or message longer than this is cut.
 const MESSAGE_MAX_CHARS: usize = 300;
 
@@ -68,8 +71,8 @@ pub struct Document<T> {
 
 impl<T> Document<T> {
     /// Gives each problem that names only a path its file, position and source
-    /// line, and puts them in the order of the file. A path that is not in the document gets the place of the nearest
-    /// part around it.
+    /// line, and puts them in the order of the file. A path that is not in the
+    /// document gets the place of the nearest part around it.
     pub fn locate(&self, problems: Problems) -> Problems {
         self.source.locate(problems)
     }
@@ -133,7 +136,8 @@ impl Source {
     /// The first pass: nothing that would cost too much or mean two things.
     fn check_shape(&self) -> Result<(), Problems> {
         if self.text.len() > SIZE_MAX_BYTES {
-            return Err(self.locate(Problem::new("", too_large(self.text.len())).into()));
+            let message = too_large(self.text.len());
+            return Err(self.located(None, Problem::new("", message)).into());
         }
         if let Some((c, position)) = invisible(&self.text) {
             let code = u32::from(c);
@@ -155,17 +159,12 @@ impl Source {
             return Err(self.syntax_problem(&error).into());
         }
         if walk.empty {
-            return Err(self.locate(Problem::new("", "is empty").into()));
+            return Err(self.located(None, Problem::new("", "is empty")).into());
         }
         if walk.suspects == 0 {
             return Ok(());
         }
-        let places = self.places();
-        Err(places
-            .suspects
-            .iter()
-            .map(|(position, it)| self.located(*position, it.clone()))
-            .collect())
+        Err(self.report(self.places().suspects))
     }
 
     /// What the second pass found: each unknown key, then the first other error.
@@ -227,18 +226,23 @@ impl Source {
     }
 
     fn locate(&self, problems: Problems) -> Problems {
-        let places =
-            if self.text.len() > SIZE_MAX_BYTES { Places::default() } else { self.places() };
-        let mut located: Vec<Problem> = problems
-            .into_iter()
-            .map(|it| match it.position {
-                None => self.located(places.position(&it.path), it),
-                Some(position) => self.located(Some(position), it),
-            })
-            .collect();
+        let places = self.places();
+        let place = |it: Problem| (it.position.or_else(|| places.position(&it.path)), it);
+        self.report(problems.into_iter().map(place).collect())
+    }
+
+    /// Problems in the order of the file, as many as anyone reads.
+    fn report(&self, mut problems: Vec<(Option<Position>, Problem)>) -> Problems {
         // Stable: problems of one place stay in the order they were found.
-        located.sort_by_key(|it| it.position);
-        located.into_iter().collect()
+        problems.sort_by_key(|(position, _)| *position);
+        let rest = problems.split_off(problems.len().min(PROBLEMS_MAX));
+        let mut report: Problems =
+            problems.into_iter().map(|(position, it)| self.located(position, it)).collect();
+        if !rest.is_empty() {
+            let message = format!("{} more problems are not shown", rest.len());
+            report.add(self.located(None, Problem::new("", message)));
+        }
+        report
     }
 
     fn located(&self, position: Option<Position>, problem: Problem) -> Problem {
@@ -935,6 +939,19 @@ f.yaml:2:5: ships[0].masts: expected a whole number, found string \"many\"
   2 |   - naem: ann
     |     ^",
         );
+    }
+
+    #[test]
+    fn no_more_problems_are_shown_than_anyone_reads() {
+        let document = read::<Value>("f.yaml", "a: 1\nb: 2\n").unwrap();
+        let paths = (0..PROBLEMS_MAX + 7).map(|index| if index % 2 == 0 { "b" } else { "a" });
+        let problems = document.locate(paths.map(|path| Problem::new(path, "is odd")).collect());
+        assert_eq!(problems.len(), PROBLEMS_MAX + 1);
+        let lines: Vec<u32> =
+            problems.iter().filter_map(|it| it.position).map(|it| it.line).collect();
+        assert!(lines.is_sorted());
+        let last = problems.iter().last().unwrap().to_string();
+        assert_eq!(last, "f.yaml: 7 more problems are not shown");
     }
 
     /// A node of a random document; every key and scalar is a word of its own.
