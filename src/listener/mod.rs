@@ -7,3 +7,4 @@
 pub mod accept;
 pub mod admin;
 pub mod envoy;
+pub mod proxy;

@@ -1,0 +1,51 @@
+//! Stand-in for the limiter until it is here.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+
+use crate::limiter::{Decision, Fields, Refusal, Verdict};
+
+pub struct RequestFacts<'a> {
+    pub method: &'a str,
+    pub host: &'a str,
+    pub path: &'a str,
+    pub client: IpAddr,
+    pub headers: &'a dyn Headers,
+}
+
+pub trait Headers {
+    fn get<'h>(&'h self, name: &str) -> Option<&'h [u8]>;
+}
+
+#[derive(Debug, Default)]
+pub struct Scratch;
+
+#[derive(Debug, Default)]
+pub struct Limiter {
+    pub limited: AtomicU64,
+}
+
+impl Limiter {
+    pub async fn check(&self, facts: &RequestFacts<'_>, _scratch: &mut Scratch) -> Decision {
+        let _ = (facts.method, facts.host, facts.client, facts.headers.get("x"));
+        if !facts.path.starts_with("/limited") {
+            return Decision::UNLIMITED;
+        }
+        let used = self.limited.fetch_add(1, Ordering::Relaxed);
+        let fields = Some(Fields {
+            rate_limit_policy: Bytes::from_static(b"\"p\";q=2;w=10"),
+            rate_limit: Bytes::from_static(b"\"p\";r=0;t=10"),
+        });
+        if used < 2 {
+            return Decision { verdict: Verdict::Admit, fields, refusal: None };
+        }
+        let refusal = Refusal {
+            status: 429,
+            retry_after_seconds: Some(10),
+            problem: Bytes::from_static(b"{\"violated-policies\":[\"p\"]}"),
+        };
+        Decision { verdict: Verdict::Deny, fields, refusal: Some(Box::new(refusal)) }
+    }
+}
