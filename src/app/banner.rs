@@ -31,7 +31,7 @@ pub fn serving(
         let _ = write!(data, ", {} keys loaded in {:.1?}", recovery.keys, recovery.duration);
     }
     line(&mut text, "data", &data);
-    let path = live.policies().policies().first().map_or("/".to_owned(), example_path);
+    let path = live.policies().policies().first().map_or("/".to_owned(), Policy::example_path);
     line(&mut text, "try", &format!("curl -i http://{}{path}", open.proxy));
     text
 }
@@ -56,11 +56,6 @@ fn policies(text: &mut String, file: &Path, set: &PolicySet) {
 
 fn line(text: &mut String, label: &str, content: &str) {
     let _ = writeln!(text, "  {label:<10}{content}");
-}
-
-/// A path that a policy matches, as far as its pattern tells.
-fn example_path(policy: &Policy) -> String {
-    policy.path_pattern().replace("**", "x").replace('*', "x")
 }
 
 /// `config/../data` is `data`.

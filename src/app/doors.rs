@@ -23,10 +23,6 @@ use crate::listener::proxy::{self, Proxy};
 
 use super::Error;
 
-/// Connections of the doors that machines hold open: an Envoy has one for each
-/// of its workers.
-const ENVOY_CONNECTION_COUNT_MAX: u32 = 1024;
-
 /// Every door, bound and not served yet.
 pub struct Doors {
     proxy: Bound,
@@ -111,7 +107,7 @@ impl Doors {
         let envoy_metrics = envoy::Metrics::register(registry)?;
         let envoy_address = self.envoy.as_ref().map(|bound| bound.address);
         if let Some(bound) = &mut self.envoy {
-            let acceptor = acceptor(bound, Cap::new(ENVOY_CONNECTION_COUNT_MAX))?;
+            let acceptor = acceptor(bound, Cap::new(envoy::CONNECTION_COUNT_MAX))?;
             let (limiter, serving) = (Arc::clone(limiter), tasks.clone());
             tasks.spawn("envoy", |_shutdown| {
                 envoy::serve(acceptor, limiter, envoy_metrics, serving)

@@ -4,6 +4,7 @@ use std::io;
 
 use crate::base::problems::{Problem, Problems};
 use crate::listener::accept::BindError;
+use crate::listener::proxy;
 use crate::persist;
 use crate::store::OpenError;
 
@@ -33,27 +34,30 @@ pub enum Error {
     /// The operating system refused a thread, a socket or a signal handler.
     #[error("the operating system refused")]
     Runtime(#[source] io::Error),
-    /// The access log cannot be opened.
-    #[error("cannot open the access log")]
-    AccessLog(#[source] io::Error),
+    /// The proxy cannot be set up.
+    #[error(transparent)]
+    Proxy(#[from] proxy::Error),
     /// The thread that loads the state ended without a word: it panicked.
     #[error("loading the state failed")]
     Loader,
 }
 
-impl Error {
+impl From<Problems> for Error {
+    fn from(problems: Problems) -> Error {
+        Error::Written(problems)
+    }
+}
+
+impl From<OpenError> for Error {
     /// A library that does not load is a problem of the file it stands in.
-    pub fn from_open(error: OpenError) -> Error {
-        match error {
-            OpenError::Library { origin, line, source } => {
-                let message = source.to_string();
-                let file = match line {
-                    Some(line) => format!("{origin}:{line}"),
-                    None => origin,
-                };
-                Error::Written(Problems::from(Problem { file, ..Problem::new("", message) }))
-            }
-            other => Error::Store(other),
-        }
+    fn from(error: OpenError) -> Error {
+        let OpenError::Library { origin, line, source } = error else {
+            return Error::Store(error);
+        };
+        let file = match line {
+            Some(line) => format!("{origin}:{line}"),
+            None => origin,
+        };
+        Error::Written(Problem { file, ..Problem::new("", source.to_string()) }.into())
     }
 }

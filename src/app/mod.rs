@@ -16,6 +16,7 @@ mod signals;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus::Registry;
 use tokio::runtime;
@@ -23,7 +24,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::base::chain::Chain;
 use crate::base::clock::Clock;
-use crate::base::problems::Problems;
 use crate::base::tasks::{Drained, Tasks, spawn_thread};
 use crate::config::Config;
 use crate::limiter::{self, Limiter, PolicyFile, keep_current};
@@ -41,6 +41,7 @@ use signals::Signals;
 struct Written {
     config: Config,
     libraries: Vec<Library>,
+    function_names: Vec<String>,
     policies: PolicySet,
     policy_file: PolicyFile,
 }
@@ -52,12 +53,15 @@ impl Written {
         let libraries = libraries::collect(&config.functions)?;
         // A store without a log tells which Functions there are, before a log
         // is locked and read for a policy file that is wrong.
-        let mut rehearsal = open_store(&libraries, None, &Registry::new())?;
-        let functions = Functions::new(rehearsal.store.functions());
-        rehearsal.store.close()?;
+        let metrics = store::Metrics::register(&Registry::new())?;
+        let clock = Clock::system();
+        let rehearsal = Embedded::open(&libraries, None, clock, metrics, &mut |_| {})?.store;
+        let function_names = rehearsal.functions();
+        rehearsal.close()?;
+        let functions = Functions::new(function_names.clone());
         let mut policy_file = PolicyFile::new(config.policies.clone());
         let policies = policy_file.load(&functions)?;
-        Ok(Written { config, libraries, policies, policy_file })
+        Ok(Written { config, libraries, function_names, policies, policy_file })
     }
 }
 
@@ -67,7 +71,8 @@ impl Written {
 /// Everything that is wrong with the first file that has something wrong.
 pub fn check(path: &Path) -> Result<String, Error> {
     let written = Written::read(path)?;
-    Ok(banner::checked(&written))
+    let Written { config, function_names, policies, .. } = written;
+    Ok(banner::checked(&config, &function_names, &policies))
 }
 
 /// Serves until a signal ends it.
@@ -86,14 +91,19 @@ pub fn serve(path: &Path, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
 async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     let mut signals = Signals::install()?;
     let registry = Registry::new();
-    let doors = Doors::bind(&written.config)?;
+    let mut doors = Doors::bind(&written.config)?;
     let readiness = Readiness::default();
     let serving = readiness.condition("serving", State::Unmet("loading".to_owned()));
     let admin_tasks = Tasks::default();
     let policies_page = doors.open_admin(&registry, &readiness, &admin_tasks)?;
 
     let opened = load(&written, &registry, &serving).await?;
-    readiness.probe("log", loading::log_probe(opened.store.log().cloned()));
+    let log = opened.store.log().cloned();
+    if let Some(log) = &log {
+        log.register_metrics(&registry)?;
+    }
+    readiness.probe("log", loading::log_probe(log));
+    opened.recovery.iter().for_each(loading::report);
     let limiter = Arc::new(Limiter::new(
         Store::Embedded(opened.store),
         written.policies,
@@ -108,20 +118,22 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     tasks.spawn("policy-reload", |shutdown| async move {
         keep_current(&reloading, written.policy_file, nudges, shutdown).await;
     });
-    let started = doors.open(&written.config, &limiter, &registry, &tasks)?;
+    let open = doors.open(&written.config, &limiter, &registry, &tasks)?;
     serving.set(State::Ok);
-    say(&banner::serving(&written.config, &started, &limiter, opened.recovery.as_ref()));
+    say(&banner::serving(&written.config, &open, &limiter, opened.recovery.as_ref()));
 
     signals.wait(&nudge).await;
     serving.set(State::Unmet("draining".to_owned()));
     tracing::info!(grace = ?written.config.drain_timeout, "draining");
-    let drained = tasks.drain(written.config.drain_timeout).await;
-    let workers_drained = started.join(written.config.drain_timeout).await;
+    let (drained, workers_drained) = tokio::join!(
+        tasks.drain(written.config.drain_timeout),
+        open.drain_workers(written.config.drain_timeout)
+    );
     if drained != Drained::Clean || !workers_drained {
         tracing::warn!("not everything ended within the grace period");
     }
     let closed = close(&limiter);
-    admin_tasks.drain(std::time::Duration::from_secs(1)).await;
+    admin_tasks.drain(Duration::from_secs(1)).await;
     closed
 }
 
@@ -165,30 +177,9 @@ fn open_logged(
     registry: &Registry,
     mut progress: loading::Progress,
 ) -> Result<Opened, Error> {
-    let metrics = persist::Metrics::register(registry)?;
-    let opened = Embedded::open(
-        libraries,
-        Some((log, metrics)),
-        Clock::system(),
-        store::Metrics::register(registry)?,
-        &mut |at| progress.show(at),
-    );
-    progress.finish();
-    opened.map_err(Error::from_open)
-}
-
-/// Opens a store without a log.
-fn open_store(
-    libraries: &[Library],
-    log: Option<(persist::Config, persist::Metrics)>,
-    registry: &Registry,
-) -> Result<Opened, Error> {
     let metrics = store::Metrics::register(registry)?;
-    Embedded::open(libraries, log, Clock::system(), metrics, &mut |_| {}).map_err(Error::from_open)
-}
-
-impl From<Problems> for Error {
-    fn from(problems: Problems) -> Error {
-        Error::Written(problems)
-    }
+    let show = &mut |at| progress.show(at);
+    let opened = Embedded::open(libraries, Some(log), Clock::system(), metrics, show);
+    progress.finish();
+    Ok(opened?)
 }

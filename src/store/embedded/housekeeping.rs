@@ -152,7 +152,14 @@ fn write(
     writer: RewriteWriter,
     is_stopped: &dyn Fn() -> bool,
 ) -> Result<(), Error> {
-    let writing = spawn_thread("rewrite", move || writer.run()).map_err(Error::Thread)?;
+    let writing = match spawn_thread("rewrite", move || writer.run()) {
+        Ok(writing) => writing,
+        Err(error) => {
+            drop(shared.lock().keyspace.abort_snapshot());
+            tracing::warn!(%error, "cannot start a thread to rewrite the log");
+            return Ok(());
+        }
+    };
     let mut complete = None;
     while complete.is_none() {
         match feed.pace() {

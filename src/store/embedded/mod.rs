@@ -107,7 +107,6 @@ impl Embedded {
         config: Option<persist::Config>,
         clock: Clock,
         metrics: Metrics,
-        log_metrics: Option<persist::Metrics>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Opened, OpenError> {
         let mut functions = Engine::new(function::Limits::default())?;
@@ -118,7 +117,7 @@ impl Embedded {
         let (log, recovery) = match config {
             Some(config) => {
                 let (log, recovery) =
-                    Log::open(config, &mut keyspace, clock.now(), log_metrics, progress)?;
+                    Log::open(config, &mut keyspace, clock.now(), progress)?;
                 (Some(log), Some(recovery))
             }
             None => (None, None),
@@ -248,7 +247,7 @@ fn load(functions: &mut Engine, library: &Library) -> Result<(), OpenError> {
         Ok(_name) => Ok(()),
         Err(source) => Err(OpenError::Library {
             origin: library.origin.clone(),
-            line: source.line,
+            line: source.line(),
             source,
         }),
     }
