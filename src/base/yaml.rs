@@ -32,8 +32,9 @@ use std::fmt;
 
 use serde::Deserializer;
 use serde::de::{DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde_yaml::Value;
 
-use crate::base::problems::{Position, Problem, Problems, suggest};
+use crate::base::problems::{Position, Problem, Problems, nearest, suggest};
 
 /// No file that people write is larger.
 pub const SIZE_MAX_BYTES: usize = 1 << 20;
@@ -64,10 +65,15 @@ pub struct Document<T> {
 
 impl<T> Document<T> {
     /// Gives each problem that names only a path its file, position and source
-    /// line. A path that is not in the document gets the place of the nearest
+    /// line, and puts them in the order of the file. A path that is not in the document gets the place of the nearest
     /// part around it.
     pub fn locate(&self, problems: Problems) -> Problems {
         self.source.locate(problems)
+    }
+
+    /// The value, and the text to locate problems in once the value is used up.
+    pub fn into_parts(self) -> (T, Source) {
+        (self.value, self.source)
     }
 
     /// Where the value at `path` stands: a scalar at its first character, a
@@ -83,16 +89,17 @@ impl<T> Document<T> {
 /// # Errors
 /// Too large, or not UTF-8; the first bad byte is named.
 pub fn text<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, Problems> {
-    let problem = |message: String| {
-        Problems::from(Problem { file: file.to_owned(), ..Problem::new("", message) })
+    let problem = |position, message| {
+        Problems::from(Problem { file: file.to_owned(), position, ..Problem::new("", message) })
     };
     if bytes.len() > SIZE_MAX_BYTES {
-        return Err(problem(too_large(bytes.len())));
+        return Err(problem(None, too_large(bytes.len())));
     }
     std::str::from_utf8(bytes).map_err(|error| {
         let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
-        let line = valid.matches('\n').count() + 1;
-        problem(format!("is not UTF-8 text: see line {line}"))
+        let column = valid.chars().rev().take_while(|c| *c != '\n').count();
+        let position = position(valid.matches('\n').count(), column);
+        problem(Some(position), "is not UTF-8 text".to_owned())
     })
 }
 
@@ -119,7 +126,7 @@ fn too_large(size: usize) -> String {
 
 /// A text and the name of its file.
 #[derive(Debug)]
-struct Source {
+pub struct Source {
     file: String,
     text: String,
 }
@@ -161,13 +168,13 @@ impl Source {
 
     /// What the second pass found: each unknown key, then the first other error.
     ///
-    /// A typed read stops at its first error. An unknown key can be taken out,
-    /// and the rest read again; after a value of a wrong kind there is nothing
+    /// A typed read stops at its first error. An unknown key can be mended, and
+    /// the whole read again; after a value of a wrong kind there is nothing
     /// sensible to go on with.
     fn structural_problems<T: DeserializeOwned>(&self, first: serde_yaml::Error) -> Problems {
         let places = self.places();
         let mut problems = Problems::default();
-        let mut rest: Option<serde_yaml::Value> = serde_yaml::from_str(&self.text).ok();
+        let mut rest: Option<Value> = serde_yaml::from_str(&self.text).ok();
         let mut error = first;
         for round in 0..UNKNOWN_KEYS_MAX {
             let told = Told::of(&error);
@@ -181,7 +188,7 @@ impl Source {
             let position = places.key_position(&path);
             problems.add(self.located(position, told.problem()));
             let Some(value) = rest.as_mut() else { break };
-            if !remove(value, "", &path) {
+            if !mend(value, "", &path, nearest(key, told.known())) {
                 break;
             }
             let Ok(text) = serde_yaml::to_string(value) else { break };
@@ -217,16 +224,20 @@ impl Source {
         walk.places
     }
 
-    fn locate(&self, problems: Problems) -> Problems {
+    /// See [`Document::locate`].
+    pub fn locate(&self, problems: Problems) -> Problems {
         let places =
             if self.text.len() > SIZE_MAX_BYTES { Places::default() } else { self.places() };
-        problems
+        let mut located: Vec<Problem> = problems
             .into_iter()
             .map(|it| match it.position {
                 None => self.located(places.position(&it.path), it),
                 Some(position) => self.located(Some(position), it),
             })
-            .collect()
+            .collect();
+        // Stable: problems of one place stay in the order they were found.
+        located.sort_by_key(|it| it.position);
+        located.into_iter().collect()
     }
 
     fn located(&self, position: Option<Position>, problem: Problem) -> Problem {
@@ -290,23 +301,27 @@ fn join(parent: &str, key: &str) -> String {
     if parent.is_empty() { key.to_owned() } else { format!("{parent}.{key}") }
 }
 
-/// Takes the entry at `path` out of `value`, which stands at `here`.
-fn remove(value: &mut serde_yaml::Value, here: &str, path: &str) -> bool {
+/// Finds the entry at `path` in `value`, which stands at `here`, and gives it the
+/// key that was meant. Without one, or if that key is there too, takes it out.
+fn mend(value: &mut Value, here: &str, path: &str, meant: Option<&str>) -> bool {
     match value {
-        serde_yaml::Value::Mapping(mapping) => {
-            let is_target =
-                |key: &serde_yaml::Value| key.as_str().is_some_and(|key| join(here, key) == path);
+        Value::Mapping(mapping) => {
+            let is_target = |key: &Value| key.as_str().is_some_and(|it| join(here, it) == path);
             if let Some(key) = mapping.keys().find(|key| is_target(key)).cloned() {
-                return mapping.shift_remove(&key).is_some();
+                let entry = mapping.shift_remove(&key);
+                if let (Some(entry), Some(meant)) = (entry, meant) {
+                    mapping.entry(meant.into()).or_insert(entry);
+                }
+                return true;
             }
             mapping.iter_mut().any(|(key, value)| {
-                key.as_str().is_some_and(|key| remove(value, &join(here, key), path))
+                key.as_str().is_some_and(|key| mend(value, &join(here, key), path, meant))
             })
         }
-        serde_yaml::Value::Sequence(items) => items
+        Value::Sequence(items) => items
             .iter_mut()
             .enumerate()
-            .any(|(index, item)| remove(item, &format!("{here}[{index}]"), path)),
+            .any(|(index, item)| mend(item, &format!("{here}[{index}]"), path, meant)),
         _ => false,
     }
 }
@@ -346,14 +361,18 @@ impl Told {
         self.message.strip_prefix("unknown field `")?.split('`').next()
     }
 
+    /// The names in "expected one of `…`, `…`".
+    fn known(&self) -> impl Iterator<Item = &str> {
+        self.message.split('`').skip(1).step_by(2).skip(1)
+    }
+
     /// The same in the words of a user: keys and words, not fields and variants.
     fn problem(&self) -> Problem {
-        let quoted: Vec<&str> = self.message.split('`').skip(1).step_by(2).collect();
-        let (word, known) = quoted.split_first().unwrap_or((&"", &[]));
+        let word = self.message.split('`').nth(1).unwrap_or_default();
         let message = if self.message.starts_with("unknown field") {
-            format!("unknown key `{word}`{}", suggest(word, known.iter().copied()))
+            format!("unknown key `{word}`{}", suggest(word, self.known()))
         } else if self.message.starts_with("unknown variant") {
-            format!("unknown word `{word}`{}", suggest(word, known.iter().copied()))
+            format!("unknown word `{word}`{}", suggest(word, self.known()))
         } else if self.message.starts_with("missing field") {
             format!("the key `{word}` is missing")
         } else if let Some(rest) = self.message.strip_prefix("invalid type: ") {
@@ -696,6 +715,7 @@ impl Visitor<'_> for Key<'_> {
 mod tests {
     use std::collections::BTreeMap;
 
+    use proptest::prelude::*;
     use serde::Deserialize;
 
     use super::*;
@@ -757,7 +777,7 @@ ships:
   - *dot
 flags: { a.b: \"1\", ü: x, last: [p, q] }
 ";
-        let document = read::<serde_yaml::Value>("f.yaml", text).unwrap();
+        let document = read::<Value>("f.yaml", text).unwrap();
         for (path, line, column) in [
             ("ships", 2, 1),
             ("ships[0]", 3, 5),
@@ -785,7 +805,7 @@ flags: { a.b: \"1\", ü: x, last: [p, q] }
     #[test]
     fn unknown_keys_are_all_told_at_once() {
         refused(
-            "ship: []\nships:\n  - naem: ann\n    name: ann\n  - name: bob\n    colour: red\n",
+            "ship: []\nships:\n  - naem: ann\n  - name: bob\n    colour: red\n",
             "\
 f.yaml:1:1: unknown key `ship`; did you mean `ships`?
   1 | ship: []
@@ -793,8 +813,8 @@ f.yaml:1:1: unknown key `ship`; did you mean `ships`?
 f.yaml:3:5: ships[0]: unknown key `naem`; did you mean `name`?
   3 |   - naem: ann
     |     ^
-f.yaml:6:5: ships[1]: unknown key `colour`; known here: name, masts, kind
-  6 |     colour: red
+f.yaml:5:5: ships[1]: unknown key `colour`; known here: name, masts, kind
+  5 |     colour: red
     |     ^",
         );
     }
@@ -920,8 +940,137 @@ f.yaml:1:9: holds the character U+0000, which is invisible or breaks lines; take
     #[test]
     fn bytes_that_are_no_text_are_refused_by_line() {
         let problems = text("f.yaml", b"a: b\nc: \xff\n").unwrap_err().to_string();
-        assert_eq!(problems, "f.yaml: is not UTF-8 text: see line 2");
+        assert_eq!(problems, "f.yaml:2:4: is not UTF-8 text");
         assert!(text("f.yaml", &vec![b' '; SIZE_MAX_BYTES + 1]).is_err());
+    }
+
+    #[test]
+    fn a_misspelt_key_is_not_told_as_missing_too() {
+        refused(
+            "ships:\n  - naem: ann\n    mast: many\n",
+            "\
+f.yaml:2:5: ships[0]: unknown key `naem`; did you mean `name`?
+  2 |   - naem: ann
+    |     ^
+f.yaml:3:5: ships[0]: unknown key `mast`; did you mean `masts`?
+  3 |     mast: many
+    |     ^
+f.yaml:2:5: ships[0].masts: expected a whole number, found string \"many\"
+  2 |   - naem: ann
+    |     ^",
+        );
+    }
+
+    /// A node of a random document; every key and scalar is a word of its own.
+    #[derive(Clone, Debug)]
+    enum Tree {
+        Scalar,
+        Mapping(Vec<Tree>, bool),
+        Sequence(Vec<Tree>, bool),
+    }
+
+    fn trees() -> impl Strategy<Value = Tree> {
+        Just(Tree::Scalar).prop_recursive(4, 24, 4, |inner| {
+            let children = || proptest::collection::vec(inner.clone(), 1..4);
+            prop_oneof![
+                (children(), any::<bool>()).prop_map(|(it, flow)| Tree::Mapping(it, flow)),
+                (children(), any::<bool>()).prop_map(|(it, flow)| Tree::Sequence(it, flow)),
+            ]
+        })
+    }
+
+    /// Writes a tree as YAML, and notes the word that must stand at each path.
+    struct Writer {
+        text: String,
+        words: Vec<(String, String)>,
+    }
+
+    impl Writer {
+        fn word(&mut self, kind: char) -> String {
+            format!("{kind}{}", self.words.len())
+        }
+
+        fn write(&mut self, tree: &Tree, path: &str, indent: usize, flow: bool) {
+            let margin = format!("\n{}", "  ".repeat(indent));
+            match tree {
+                Tree::Scalar => {
+                    let word = self.word('ü');
+                    self.text.push_str(&word);
+                    self.words.push((path.to_owned(), word));
+                }
+                Tree::Mapping(children, style) if flow || *style => {
+                    self.text.push_str("{ ");
+                    for child in children {
+                        let path = self.key(path, child);
+                        self.write(child, &path, indent, true);
+                        self.text.push_str(", ");
+                    }
+                    self.text.push('}');
+                }
+                Tree::Sequence(children, style) if flow || *style => {
+                    self.text.push('[');
+                    for (index, child) in children.iter().enumerate() {
+                        self.write(child, &format!("{path}[{index}]"), indent, true);
+                        self.text.push_str(", ");
+                    }
+                    self.text.push(']');
+                }
+                Tree::Mapping(children, _) => {
+                    for child in children {
+                        self.text.push_str(&margin);
+                        let path = self.key(path, child);
+                        self.write(child, &path, indent + 1, false);
+                    }
+                }
+                Tree::Sequence(children, _) => {
+                    for (index, child) in children.iter().enumerate() {
+                        self.text.push_str(&margin);
+                        self.text.push_str("- ");
+                        self.write(child, &format!("{path}[{index}]"), indent + 1, false);
+                    }
+                }
+            }
+        }
+
+        /// Writes a key; a mapping or sequence stands at its key.
+        fn key(&mut self, path: &str, child: &Tree) -> String {
+            let key = self.word('k');
+            self.text.push_str(&format!("{key}: "));
+            let path = join(path, &key);
+            if !matches!(child, Tree::Scalar) {
+                self.words.push((path.clone(), key));
+            } else {
+                self.words.push((format!("{path}.missing"), format!("ü{}", self.words.len() + 1)));
+            }
+            path
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_position_is_where_the_word_stands(tree in trees()) {
+            let mut writer = Writer { text: String::new(), words: Vec::new() };
+            writer.write(&tree, "", 0, false);
+            let document = read::<Value>("f.yaml", &writer.text).unwrap();
+            let lines: Vec<&str> = writer.text.lines().collect();
+            for (path, word) in writer.words.iter().filter(|(path, _)| !path.is_empty()) {
+                let Position { line, column } = document.position(path).unwrap();
+                let rest: String =
+                    lines[line as usize - 1].chars().skip(column as usize - 1).collect();
+                prop_assert!(
+                    rest.starts_with(word.as_str()),
+                    "{} is not at {}:{} of\n{}", path, line, column, writer.text
+                );
+            }
+        }
+
+        #[test]
+        fn no_text_is_too_odd_to_be_read(text in "[-a: \n#'\"&*!|>{}\\[\\],?%~<0é\t]{0,40}") {
+            if let Err(problems) = read::<Fleet>("f.yaml", &text) {
+                prop_assert!(!problems.is_empty());
+            }
+            let _ = read::<Value>("f.yaml", &text);
+        }
     }
 
     #[test]
