@@ -43,13 +43,16 @@ pub const SIZE_MAX_BYTES: usize = 1 << 20;
 const DEPTH_MAX: u32 = 32;
 
 /// Scalars, mappings and sequences, counted once for each alias that leads to
-/// them. Some four thousand policies.
-const NODES_MAX: u32 = 100_000;
+/// them. Ten thousand policies, more than fit into the size, have fewer.
+const NODES_MAX: u32 = 200_000;
+
+/// Opening brackets, wherever they stand.
+const BRACKETS_MAX: usize = 40_000;
 
 /// Unknown keys reported at once; each costs a read of the document.
 const UNKNOWN_KEYS_MAX: usize = 20;
 
-/// A message longer than this is cut.
+/// A path or message longer than this is cut.
 const MESSAGE_MAX_CHARS: usize = 300;
 
 /// A source line longer than this is not shown under a problem.
@@ -144,9 +147,13 @@ impl Source {
             );
             return Err(self.located(Some(position), Problem::new("", message)).into());
         }
-        if let Some(position) = too_deep(&self.text) {
-            let message = format!("is nested deeper than {DEPTH_MAX} levels");
-            return Err(self.located(Some(position), Problem::new("", message)).into());
+        // The parser's time grows with the square of the depth of brackets, and
+        // it tells nobody how deep it is.
+        let brackets = memchr::memchr2_iter(b'[', b'{', self.text.as_bytes()).count();
+        if brackets > BRACKETS_MAX {
+            let message =
+                format!("holds {brackets} opening brackets; at most {BRACKETS_MAX} are read");
+            return Err(self.located(None, Problem::new("", message)).into());
         }
         let mut walk = Walk::new(Positions::Skip);
         if let Err(error) = walk.run(&self.text) {
@@ -269,33 +276,6 @@ fn position(line: usize, column: usize) -> Position {
     Position { line: from_one(line), column: from_one(column) }
 }
 
-/// The place where brackets or dashes are nested absurdly deep, before the
-/// parser sees them: its time grows with the square of the depth. Counts
-/// generously (quotes and comments are not looked at), so it never refuses what
-/// the walk would accept unless it is absurd itself.
-fn too_deep(text: &str) -> Option<Position> {
-    const ABSURD: u32 = 8 * DEPTH_MAX;
-
-    let mut brackets = 0u32;
-    for (index, line) in text.split('\n').enumerate() {
-        let mut dashes = 0u32;
-        let mut leading = true;
-        for (column, c) in line.chars().enumerate() {
-            match c {
-                '[' | '{' => brackets += 1,
-                ']' | '}' => brackets = brackets.saturating_sub(1),
-                '-' | '?' | ':' if leading => dashes += 1,
-                ' ' => {}
-                _ => leading = false,
-            }
-            if brackets > ABSURD || (leading && dashes > ABSURD) {
-                return Some(position(index, column));
-            }
-        }
-    }
-    None
-}
-
 /// The path of `key` inside `parent`, as `serde_yaml` writes paths.
 fn join(parent: &str, key: &str) -> String {
     if parent.is_empty() { key.to_owned() } else { format!("{parent}.{key}") }
@@ -350,7 +330,9 @@ impl Told {
         };
         match text.split_once(": ") {
             Some((path, message)) if is_path(path) => {
-                Told { path: path.to_owned(), message: message.to_owned(), position }
+                // The root is a dot, which only shows before a list's index.
+                let path = path.strip_prefix('.').unwrap_or(path).to_owned();
+                Told { path, message: message.to_owned(), position }
             }
             _ => Told { path: String::new(), message: text, position },
         }
@@ -385,15 +367,15 @@ impl Told {
         } else {
             self.message.clone()
         };
-        Problem::new(self.path.clone(), clipped(message))
+        Problem::new(clipped(self.path.clone()), clipped(message))
     }
 }
 
-/// A message that quotes a stranger's megabyte is cut short.
-fn clipped(message: String) -> String {
-    match message.char_indices().nth(MESSAGE_MAX_CHARS) {
-        Some((end, _)) => format!("{}…", &message[..end]),
-        None => message,
+/// A path or message that quotes a stranger's megabyte is cut short.
+fn clipped(text: String) -> String {
+    match text.char_indices().nth(MESSAGE_MAX_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
 }
 
@@ -1085,6 +1067,9 @@ f.yaml:2:5: ships[0].masts: expected a whole number, found string \"many\"
         let bombs = [
             format!("a0: &a0 [x]\n{aliases}"),
             fill("["),
+            "[".repeat(40_000),
+            "[ #]\n".repeat(40_000),
+            "[ #]\n".repeat(20_000),
             fill("{a: "),
             fill("- "),
             fill("? "),

@@ -18,9 +18,8 @@ from weir import items
 @pytest.fixture
 def pair(weir, tmp_path):
     """A Weir, and the nginx that it forwards to."""
-    with Nginx(tmp_path / "nginx") as nginx:
-        with weir(upstream=f"http://127.0.0.1:{nginx.port}") as gateway:
-            yield gateway, nginx
+    with Nginx(tmp_path / "nginx") as nginx, weir(upstream=f"http://127.0.0.1:{nginx.port}") as gateway:
+        yield gateway, nginx
 
 
 def test_what_is_admitted_is_forwarded_and_what_the_upstream_says_comes_back(pair):

@@ -9,10 +9,9 @@ use std::net::IpAddr;
 use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
 
-use crate::policy::{client_address, host, path};
+use crate::policy::{Headers, RequestFacts, client_address, host, path};
 
 use super::errors::BadRequest;
-use super::standin::{Headers, RequestFacts};
 
 /// A request's fields as policies read them.
 ///

@@ -1,23 +1,11 @@
 //! Stand-in for the limiter until it is here.
 
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
+use crate::policy::RequestFacts;
 use crate::limiter::{Decision, Fields, Refusal, Verdict};
-
-pub struct RequestFacts<'a> {
-    pub method: &'a str,
-    pub host: &'a str,
-    pub path: &'a str,
-    pub client: IpAddr,
-    pub headers: &'a dyn Headers,
-}
-
-pub trait Headers {
-    fn get<'h>(&'h self, name: &str) -> Option<&'h [u8]>;
-}
 
 #[derive(Debug, Default)]
 pub struct Scratch;
