@@ -77,6 +77,11 @@ impl<T> Document<T> {
         self.source.locate(problems)
     }
 
+    /// The value, and the text to locate problems in once the value is used up.
+    pub fn into_parts(self) -> (T, Source) {
+        (self.value, self.source)
+    }
+
     /// Where the value at `path` stands: a scalar at its first character, a
     /// mapping or sequence at its key, or in a sequence at its first entry. The
     /// nearest enclosing part if there is nothing at `path`.
@@ -127,7 +132,7 @@ fn too_large(size: usize) -> String {
 
 /// A text and the name of its file.
 #[derive(Debug)]
-struct Source {
+pub struct Source {
     file: String,
     text: String,
 }
@@ -225,7 +230,8 @@ impl Source {
         walk.places
     }
 
-    fn locate(&self, problems: Problems) -> Problems {
+    /// See [`Document::locate`].
+    pub fn locate(&self, problems: Problems) -> Problems {
         let places = self.places();
         let place = |it: Problem| (it.position.or_else(|| places.position(&it.path)), it);
         self.report(problems.into_iter().map(place).collect())

@@ -1,1 +1,15 @@
-//! resp
+//! The wire codec of Redis: replies, commands, and the text of numbers.
+//!
+//! [`Reply`] is what a command or a Function answers, [`encode`] writes commands
+//! and frames, [`decode`] finds commands in bytes, [`number`] is how Redis prints
+//! a double.
+//!
+//! No I/O happens here and nothing is known of commands or of keys. The log and
+//! every door that speaks RESP share this one codec.
+
+pub mod decode;
+pub mod encode;
+pub mod number;
+mod reply;
+
+pub use reply::{Items, Mark, Protocol, Reply, View};
