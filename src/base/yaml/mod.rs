@@ -12,39 +12,24 @@
 //! so that a checker can name a path (`policies[2].limits[0].window`) and the
 //! reader of the message sees a line and a column.
 //!
-//! # How a walk learns positions
-//!
-//! `serde_yaml` tells no visitor where it is, but it stamps every *error* that a
-//! visitor returns with the mark of the node. The walk therefore fails on each
-//! scalar on purpose, reads the mark off the error and goes on: a scalar's event
-//! is consumed before its visitor is asked. Mappings and sequences cannot be
-//! failed that way; they take the place of their key, or of their first child.
-//! So a position is always one that the parser itself reported.
-//!
 //! # Not here
 //!
 //! Reading files, and what a document means. YAML beyond what a configuration
 //! needs: tags, merge keys, several documents in one file. Anchors and aliases
 //! work, within the bounds.
 
-use std::collections::{HashMap, HashSet};
-use std::fmt;
+mod told;
+mod walk;
 
-use serde::Deserializer;
-use serde::de::{DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde::de::DeserializeOwned;
 use serde_yaml::Value;
 
-use crate::base::problems::{Position, Problem, Problems, nearest, suggest};
+use self::told::Told;
+use self::walk::{Places, Positions, Walk, join};
+use crate::base::problems::{Position, Problem, Problems, nearest};
 
 /// No file that people write is larger.
 pub const SIZE_MAX_BYTES: usize = 1 << 20;
-
-/// Mappings and sequences inside one another.
-const DEPTH_MAX: u32 = 32;
-
-/// Scalars, mappings and sequences, counted once for each alias that leads to
-/// them. Ten thousand policies, more than fit into the size, have fewer.
-const NODES_MAX: u32 = 200_000;
 
 /// Opening brackets, wherever they stand.
 const BRACKETS_MAX: usize = 40_000;
@@ -54,9 +39,6 @@ const UNKNOWN_KEYS_MAX: usize = 20;
 
 /// Problems shown of one document.
 const PROBLEMS_MAX: usize = 50;
-
-/// A path or message longer than this is cut.
-const MESSAGE_MAX_CHARS: usize = 300;
 
 /// A source line longer than this is not shown under a problem.
 const EXCERPT_MAX_CHARS: usize = 160;
@@ -166,7 +148,7 @@ impl Source {
         if walk.empty {
             return Err(self.located(None, Problem::new("", "is empty")).into());
         }
-        if walk.suspects == 0 {
+        if walk.suspect_count == 0 {
             return Ok(());
         }
         Err(self.report(self.places().suspects))
@@ -280,11 +262,6 @@ fn position(line: usize, column: usize) -> Position {
     Position { line: from_one(line), column: from_one(column) }
 }
 
-/// The path of `key` inside `parent`, as `serde_yaml` writes paths.
-fn join(parent: &str, key: &str) -> String {
-    if parent.is_empty() { key.to_owned() } else { format!("{parent}.{key}") }
-}
-
 /// Finds the entry at `path` in `value`, which stands at `here`, and gives it the
 /// key that was meant. Without one, or if that key is there too, takes it out.
 fn mend(value: &mut Value, here: &str, path: &str, meant: Option<&str>) -> bool {
@@ -307,393 +284,6 @@ fn mend(value: &mut Value, here: &str, path: &str, meant: Option<&str>) -> bool 
             .enumerate()
             .any(|(index, item)| mend(item, &format!("{here}[{index}]"), path, meant)),
         _ => false,
-    }
-}
-
-/// What an error of `serde_yaml` says, taken apart.
-struct Told {
-    path: String,
-    message: String,
-    position: Option<Position>,
-}
-
-impl Told {
-    fn of(error: &serde_yaml::Error) -> Told {
-        let text = error.to_string();
-        let position = error.location().map(|it| Position {
-            line: u32::try_from(it.line()).unwrap_or(u32::MAX),
-            column: u32::try_from(it.column()).unwrap_or(u32::MAX),
-        });
-        // Text and mark come as `path: message at line 3 column 5`; a syntax
-        // error goes on after the mark (`…, while parsing a block mapping at …`).
-        let text = match position {
-            Some(Position { line, column }) => {
-                text.replacen(&format!(" at line {line} column {column}"), "", 1)
-            }
-            None => text,
-        };
-        match text.split_once(": ") {
-            Some((path, message)) if is_path(path) => {
-                // The root is a dot, which only shows before a list's index.
-                let path = path.strip_prefix('.').unwrap_or(path).to_owned();
-                Told { path, message: message.to_owned(), position }
-            }
-            _ => Told { path: String::new(), message: text, position },
-        }
-    }
-
-    /// The name in "unknown field `…`".
-    fn unknown_key(&self) -> Option<&str> {
-        self.message.strip_prefix("unknown field `")?.split('`').next()
-    }
-
-    /// The names in "expected one of `…`, `…`".
-    fn known(&self) -> impl Iterator<Item = &str> {
-        self.message.split('`').skip(1).step_by(2).skip(1)
-    }
-
-    /// The same in the words of a user: keys and words, not fields and variants.
-    fn problem(&self) -> Problem {
-        let word = self.message.split('`').nth(1).unwrap_or_default();
-        let message = if self.message.starts_with("unknown field") {
-            format!("unknown key `{word}`{}", suggest(word, self.known()))
-        } else if self.message.starts_with("unknown variant") {
-            format!("unknown word `{word}`{}", suggest(word, self.known()))
-        } else if self.message.starts_with("missing field") {
-            format!("the key `{word}` is missing")
-        } else if let Some(rest) = self.message.strip_prefix("invalid type: ") {
-            match rest.split_once(", expected ") {
-                Some((found, expected)) => {
-                    format!("expected {}, found {}", plain(expected), plain(found))
-                }
-                None => self.message.clone(),
-            }
-        } else {
-            self.message.clone()
-        };
-        Problem::new(clipped(self.path.clone()), clipped(message))
-    }
-}
-
-/// A path or message that quotes a stranger's megabyte is cut short.
-fn clipped(text: String) -> String {
-    match text.char_indices().nth(MESSAGE_MAX_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
-}
-
-/// Rust's names of kinds, in plain words.
-fn plain(kind: &str) -> String {
-    match kind {
-        "unit value" => "nothing".to_owned(),
-        "map" => "a mapping".to_owned(),
-        "sequence" => "a list".to_owned(),
-        "a sequence" => "a list".to_owned(),
-        "a map" => "a mapping".to_owned(),
-        "string" | "a string" => "a text".to_owned(),
-        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number".to_owned(),
-        "a boolean" => "`true` or `false`".to_owned(),
-        other if other.starts_with("struct ") => "a mapping".to_owned(),
-        other => other.to_owned(),
-    }
-}
-
-/// Whether an error's first part is a path and not the start of a sentence.
-fn is_path(text: &str) -> bool {
-    !text.is_empty() && !text.contains(' ') && !text.contains('`')
-}
-
-/// Where a node stands, and the key that leads to it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Place {
-    key: Option<Position>,
-    value: Option<Position>,
-}
-
-/// Where each path of a document stands.
-#[derive(Debug, Default)]
-struct Places {
-    by_path: HashMap<String, Place>,
-    /// Duplicate and merge keys.
-    suspects: Vec<(Option<Position>, Problem)>,
-}
-
-impl Places {
-    /// The place of the value at `path`, or of the nearest part around it.
-    fn position(&self, path: &str) -> Option<Position> {
-        self.nearest(path, |place| place.value.or(place.key))
-    }
-
-    /// The place of the key at the end of `path`.
-    fn key_position(&self, path: &str) -> Option<Position> {
-        self.nearest(path, |place| place.key.or(place.value))
-    }
-
-    fn nearest(&self, path: &str, of: impl Fn(&Place) -> Option<Position>) -> Option<Position> {
-        let mut path = path;
-        loop {
-            if let Some(position) = self.by_path.get(path).and_then(&of) {
-                return Some(position);
-            }
-            path = &path[..path.rfind(['.', '['])?];
-        }
-    }
-}
-
-/// Whether a walk notes positions: it costs an error for each scalar.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Positions {
-    Skip,
-    Note,
-}
-
-/// One pass over the nodes of a document.
-struct Walk {
-    positions: Positions,
-    places: Places,
-    suspects: u32,
-    nodes: u32,
-    depth: u32,
-    empty: bool,
-    /// Set by a scalar's visitor when it fails only to learn where it is.
-    probed: bool,
-}
-
-/// The message of an error that exists to be stamped with a position.
-const PROBE: &str = "here";
-
-impl Walk {
-    fn new(positions: Positions) -> Walk {
-        Walk {
-            positions,
-            places: Places::default(),
-            suspects: 0,
-            nodes: 0,
-            depth: 0,
-            empty: false,
-            probed: false,
-        }
-    }
-
-    fn run(&mut self, text: &str) -> Result<(), serde_yaml::Error> {
-        let root = Node { walk: self, path: "" };
-        root.deserialize(serde_yaml::Deserializer::from_str(text))?;
-        self.empty = self.nodes <= 1 && text_is_blank(text);
-        Ok(())
-    }
-
-    /// Counts a node.
-    fn enter<E: serde::de::Error>(&mut self) -> Result<(), E> {
-        self.nodes += 1;
-        if self.nodes > NODES_MAX {
-            return Err(E::custom(format!("holds more than {NODES_MAX} values, aliases counted")));
-        }
-        Ok(())
-    }
-
-    fn deeper<E: serde::de::Error>(&mut self) -> Result<(), E> {
-        self.depth += 1;
-        if self.depth > DEPTH_MAX {
-            return Err(E::custom(format!("is nested deeper than {DEPTH_MAX} levels")));
-        }
-        Ok(())
-    }
-
-    /// Ends a scalar: well, or with an error that carries its position.
-    fn scalar<E: serde::de::Error>(&mut self) -> Result<(), E> {
-        self.enter()?;
-        match self.positions {
-            Positions::Skip => Ok(()),
-            Positions::Note => {
-                self.probed = true;
-                Err(E::custom(PROBE))
-            }
-        }
-    }
-
-    /// Turns the error of a probe into its position; hands on a real one.
-    fn settle<E: serde::de::Error>(&mut self, error: E) -> Result<Option<Position>, E> {
-        if std::mem::take(&mut self.probed) { Ok(stamped(&error.to_string())) } else { Err(error) }
-    }
-
-    fn suspect(&mut self, position: Option<Position>, problem: Problem) {
-        self.suspects += 1;
-        if self.positions == Positions::Note {
-            self.places.suspects.push((position, problem));
-        }
-    }
-}
-
-/// Whether a document without nodes was an empty one, and not a lone scalar.
-fn text_is_blank(text: &str) -> bool {
-    text.lines().all(|line| {
-        let line = line.trim();
-        line.is_empty() || line.starts_with('#') || line == "---" || line == "..."
-    })
-}
-
-/// The position in `path: here at line 3 column 5`. The first character of a
-/// document is stamped with nothing.
-fn stamped(text: &str) -> Option<Position> {
-    if text.ends_with(PROBE) {
-        return Some(Position { line: 1, column: 1 });
-    }
-    let (_, mark) = text.rsplit_once(" at line ")?;
-    let (line, column) = mark.split_once(" column ")?;
-    Some(Position { line: line.parse().ok()?, column: column.parse().ok()? })
-}
-
-/// Where a walked node stands, if positions are noted.
-#[derive(Clone, Copy)]
-enum At {
-    /// At its first character.
-    Scalar(Option<Position>),
-    /// A mapping or sequence; its first child stands here.
-    Around(Option<Position>),
-}
-
-/// A node about to be walked.
-struct Node<'w> {
-    walk: &'w mut Walk,
-    path: &'w str,
-}
-
-impl<'de> DeserializeSeed<'de> for Node<'_> {
-    type Value = At;
-
-    fn deserialize<D: Deserializer<'de>>(self, node: D) -> Result<At, D::Error> {
-        let walk = self.walk;
-        match node.deserialize_any(Node { walk: &mut *walk, path: self.path }) {
-            Err(error) => walk.settle(error).map(At::Scalar),
-            at => at,
-        }
-    }
-}
-
-impl<'de> Visitor<'de> for Node<'_> {
-    type Value = At;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value without a tag")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<At, A::Error> {
-        self.walk.enter()?;
-        self.walk.deeper()?;
-        let mut first = None;
-        let mut seen = HashSet::new();
-        loop {
-            let mut text = None;
-            let key = map.next_key_seed(Key { walk: self.walk, text: &mut text })?;
-            let (Some(key_position), Some(text)) = (key, text) else { break };
-            first = first.or(key_position);
-            let path = join(self.path, &text);
-            if text == "<<" {
-                let message = "merge keys are not supported; write the keys out";
-                self.walk.suspect(key_position, Problem::new(self.path, message));
-            }
-            if seen.contains(&text) {
-                let message = format!("the key `{text}` is written twice");
-                self.walk.suspect(key_position, Problem::new(self.path, message));
-            }
-            let is_new = seen.insert(text);
-            let value = map.next_value_seed(Node { walk: self.walk, path: &path })?;
-            if is_new && self.walk.positions == Positions::Note {
-                let value = match value {
-                    At::Scalar(position) => position,
-                    At::Around(_) => key_position,
-                };
-                let place = Place { key: key_position, value };
-                self.walk.places.by_path.insert(path, place);
-            }
-        }
-        self.walk.depth -= 1;
-        Ok(At::Around(first))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<At, A::Error> {
-        self.walk.enter()?;
-        self.walk.deeper()?;
-        let mut first = None;
-        for index in 0.. {
-            let path = format!("{}[{index}]", self.path);
-            let item = items.next_element_seed(Node { walk: self.walk, path: &path })?;
-            let Some(At::Scalar(value) | At::Around(value)) = item else { break };
-            first = first.or(value);
-            if self.walk.positions == Positions::Note {
-                self.walk.places.by_path.insert(path, Place { key: None, value });
-            }
-        }
-        self.walk.depth -= 1;
-        Ok(At::Around(first))
-    }
-
-    fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<At, E> {
-        self.walk.scalar().map(|()| At::Scalar(None))
-    }
-
-    fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<At, E> {
-        self.walk.scalar().map(|()| At::Scalar(None))
-    }
-
-    fn visit_i128<E: serde::de::Error>(self, _: i128) -> Result<At, E> {
-        self.walk.scalar().map(|()| At::Scalar(None))
-    }
-
-    fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<At, E> {
-        self.walk.scalar().map(|()| At::Scalar(None))
-    }
-
-    fn visit_u128<E: serde::de::Error>(self, _: u128) -> Result<At, E> {
-        self.walk.scalar().map(|()| At::Scalar(None))
-    }
-
-    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<At, E> {
-        self.walk.scalar().map(|()| At::Scalar(None))
-    }
-
-    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<At, E> {
-        self.walk.scalar().map(|()| At::Scalar(None))
-    }
-
-    fn visit_unit<E: serde::de::Error>(self) -> Result<At, E> {
-        self.walk.scalar().map(|()| At::Scalar(None))
-    }
-
-    fn visit_none<E: serde::de::Error>(self) -> Result<At, E> {
-        self.walk.scalar().map(|()| At::Scalar(None))
-    }
-}
-
-/// A key about to be walked; its text lands in `text`.
-struct Key<'w> {
-    walk: &'w mut Walk,
-    text: &'w mut Option<String>,
-}
-
-impl<'de> DeserializeSeed<'de> for Key<'_> {
-    type Value = Option<Position>;
-
-    fn deserialize<D: Deserializer<'de>>(self, key: D) -> Result<Option<Position>, D::Error> {
-        let Key { walk, text } = self;
-        match key.deserialize_str(Key { walk: &mut *walk, text }) {
-            Err(error) => walk.settle(error),
-            Ok(()) => Ok(None),
-        }
-    }
-}
-
-impl Visitor<'_> for Key<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key of one word")
-    }
-
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
-        *self.text = Some(text.to_owned());
-        self.walk.scalar()
     }
 }
 
