@@ -61,7 +61,7 @@ pub struct RequestFacts<'a> {
 }
 
 /// The header fields of a request, in whatever form a door has them.
-pub trait Headers {
+pub trait Headers: Sync {
     /// The value of a field; `name` is lower case. Of several fields with one
     /// name a door answers the first, or refuses the request, but always the
     /// same: otherwise a client could choose between keys.
