@@ -141,15 +141,7 @@ pub fn suggest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Stri
     const LISTED_MAX: usize = 12;
 
     let known: Vec<&str> = known.into_iter().collect();
-    let near = |candidate: &'a str| {
-        let distance = strsim::damerau_levenshtein(word, candidate);
-        let allowed = (word.chars().count() / 3).max(1);
-        (distance <= allowed).then_some((distance, candidate))
-    };
-    // A stranger's megabyte is not compared with anything.
-    let nearest =
-        if word.len() <= 64 { known.iter().filter_map(|it| near(it)).min() } else { None };
-    if let Some((_, nearest)) = nearest {
+    if let Some(nearest) = nearest(word, known.iter().copied()) {
         return format!("; did you mean `{nearest}`?");
     }
     match known.len() {
@@ -157,6 +149,24 @@ pub fn suggest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Stri
         1..=LISTED_MAX => format!("; known here: {}", known.join(", ")),
         more => format!("; {more} are known, such as {}", known[..LISTED_MAX].join(", ")),
     }
+}
+
+/// The known word that differs from `word` in the fewest letters, if they are
+/// few: one in three.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    /// Comparing takes the product of both lengths.
+    const COMPARED_MAX_BYTES: usize = 64;
+
+    if word.len() > COMPARED_MAX_BYTES {
+        return None;
+    }
+    let allowed = (word.chars().count() / 3).max(1);
+    known
+        .into_iter()
+        .map(|it| (strsim::damerau_levenshtein(word, it), it))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min()
+        .map(|(_, nearest)| nearest)
 }
 
 #[cfg(test)]

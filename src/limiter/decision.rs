@@ -23,8 +23,16 @@ pub struct Outcome {
     /// Time until more quota is there; `None` as above.
     pub reset_after: Option<Duration>,
     /// For a limit without room: when the same request would be admitted if
-    /// nothing else came.
-    pub retry_after: Duration,
+    /// nothing else came; `None` when it never would be.
+    pub retry_after: Option<Duration>,
+}
+
+impl Outcome {
+    /// The outcome after what this limit was charged has been undone, because
+    /// another limit of the request had no room.
+    pub fn with_unit_back(self) -> Outcome {
+        Outcome { remaining: self.remaining.map(|remaining| remaining + 1), ..self }
+    }
 }
 
 /// The answer for one request.

@@ -73,6 +73,19 @@ pub fn quota_exceeded(violated: &[&str]) -> Bytes {
     Bytes::from(body.to_string())
 }
 
+/// The body of a refusal because the request lacks a part of a policy's key.
+pub fn key_missing(policies: &[&str]) -> Bytes {
+    let names = policies.join(", ");
+    let body = serde_json::json!({
+        "type": "about:blank",
+        "title": "Forbidden",
+        "status": 403,
+        "detail": format!("this request lacks what {names} limits by"),
+        "violated-policies": policies,
+    });
+    Bytes::from(body.to_string())
+}
+
 /// The body of a refusal because the store cannot answer.
 pub fn store_unavailable() -> Bytes {
     let body = serde_json::json!({
@@ -93,7 +106,7 @@ mod tests {
             admitted: true,
             remaining: Some(remaining),
             reset_after: Some(Duration::from_millis(reset_after_ms)),
-            retry_after: Duration::ZERO,
+            retry_after: Some(Duration::ZERO),
         }
     }
 

@@ -87,7 +87,8 @@ impl Directory {
     /// Opens an incr file for appending at its end.
     pub fn open_to_append(&self, name: &str) -> Result<AppendFile, Error> {
         let path = self.path_of(name);
-        let file = OpenOptions::new().append(true).open(&path).map_err(Error::io(Op::Open, &path))?;
+        let file =
+            OpenOptions::new().append(true).open(&path).map_err(Error::io(Op::Open, &path))?;
         let len = file.metadata().map_err(Error::io(Op::Read, &path))?.len();
         Ok(AppendFile::new(file, path, len))
     }
@@ -101,17 +102,14 @@ impl Directory {
         Ok(file)
     }
 
-    /// Makes an empty file, or empties one that a crash left behind. Durable
-    /// only once the file and the folder are synced.
+    /// Makes an empty file, in the place of one that a crash left behind: never
+    /// in its inode, which a failed disk may have spoiled and a thread may still
+    /// hold. Durable only once the file and the folder are synced.
     pub fn create(&self, name: &str) -> Result<AppendFile, Error> {
+        self.remove(name)?;
         let path = self.path_of(name);
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .and_then(|file| file.set_len(0).map(|()| file))
-            .map_err(Error::io(Op::Create, &path))?;
-        Ok(AppendFile::new(file, path, 0))
+        let file = OpenOptions::new().create_new(true).append(true).open(&path);
+        Ok(AppendFile::new(file.map_err(Error::io(Op::Create, &path))?, path, 0))
     }
 
     /// Puts a small file in the place of `name`, whole and durable, or not at all.
@@ -142,7 +140,8 @@ impl Directory {
     /// Cuts the tail off a file, durably.
     pub fn cut(&self, name: &str, len: u64) -> Result<(), Error> {
         let path = self.path_of(name);
-        let file = OpenOptions::new().write(true).open(&path).map_err(Error::io(Op::Open, &path))?;
+        let file =
+            OpenOptions::new().write(true).open(&path).map_err(Error::io(Op::Open, &path))?;
         file.set_len(len).map_err(Error::io(Op::Cut, &path))?;
         file.sync_all().map_err(Error::io(Op::Sync, &path))
     }
@@ -258,8 +257,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = Directory::open(dir.path()).unwrap();
         let refused = Directory::open(dir.path()).unwrap_err().to_string();
-        let expected =
-            format!("{} is in use by another process (pid {})", dir.path().display(), std::process::id());
+        let expected = format!(
+            "{} is in use by another process (pid {})",
+            dir.path().display(),
+            std::process::id()
+        );
         assert_eq!(refused, expected);
         drop(first);
         Directory::open(dir.path()).unwrap();

@@ -102,6 +102,13 @@ pub enum Error {
         found: String,
     },
 
+    /// A log of Redis before 7: one file beside the folder, not in it.
+    #[error("{} is a log of Redis before 7; start redis-server 7 on it once, or move it away", path.display())]
+    OldLayout {
+        /// The file.
+        path: PathBuf,
+    },
+
     /// The manifest names a file that the directory does not hold.
     #[error("{} is named by the manifest but missing", path.display())]
     Missing {
@@ -192,6 +199,10 @@ pub enum Error {
         /// How long it waited.
         waited: Duration,
     },
+
+    /// A family of metrics is not one that Prometheus accepts.
+    #[error("cannot make the metrics of the log")]
+    Metrics(#[from] prometheus::Error),
 
     /// One rewrite at a time.
     #[error("a rewrite is already running")]

@@ -81,9 +81,7 @@ impl Manifest {
         let mut line_count = 0;
         for line in text.split_inclusive(|byte| *byte == b'\n') {
             line_count += 1;
-            manifest
-                .read_line(line)
-                .map_err(|reason| Malformed { line: line_count, reason })?;
+            manifest.read_line(line).map_err(|reason| Malformed { line: line_count, reason })?;
         }
         if line_count == 0 {
             return Err(Malformed { line: 1, reason: "the manifest is empty" });
@@ -348,7 +346,10 @@ mod tests {
         check("seq 1 TYPE incr File a.1.incr.aof\n", Ok(one));
         check("file a.1.incr.aof seq 1 type i later thing\n", Ok(one));
         check("file \"\\x61.1.incr.aof\" seq '1' type i\n", Ok(one));
-        check("file a seq 3 type i\nfile b seq 1 type b\n", Ok("file b seq 1 type b\nfile a seq 3 type i\n"));
+        check(
+            "file a seq 3 type i\nfile b seq 1 type b\n",
+            Ok("file b seq 1 type b\nfile a seq 3 type i\n"),
+        );
     }
 
     #[test]
@@ -374,7 +375,10 @@ mod tests {
         check("file \"a seq 1 type b\n", Err((1, "a quote is not closed")));
         let glued = "a closing quote is not followed by a blank";
         check("file \"a\"b seq 1 type b\n", Err((1, glued)));
-        check("file a seq 1 type b\nfile b seq 2 type b\n", Err((2, "there is a base file already")));
+        check(
+            "file a seq 1 type b\nfile b seq 2 type b\n",
+            Err((2, "there is a base file already")),
+        );
         let falls = "the sequence of incr files does not rise";
         check("file a seq 2 type i\nfile b seq 2 type i\n", Err((2, falls)));
         check("file a seq 2 type b\nfile a seq 2 type h\n", Err((2, "the file is named twice")));

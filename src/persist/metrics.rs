@@ -104,10 +104,7 @@ impl Metrics {
     }
 
     /// What a registry needs to know: the events, and gauges read from `log`.
-    pub fn collector(
-        &self,
-        log: Weak<Shared>,
-    ) -> prometheus::Result<impl Collector + use<>> {
+    pub fn collector(&self, log: Weak<Shared>) -> prometheus::Result<impl Collector + use<>> {
         let gauge = |name: &str, help: &str| IntGauge::new(name, help);
         Ok(LogCollector {
             metrics: self.clone(),

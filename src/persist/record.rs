@@ -242,7 +242,8 @@ mod tests {
             (&[b'#'; 2000], 28, "an annotation of at most 1024 bytes"),
         ] {
             let read = read(&[SET, damage, SET].concat());
-            let text = format!("0..28 SET a \\r\\n\nincr: damaged at byte {offset}: expected {expected}");
+            let text =
+                format!("0..28 SET a \\r\\n\nincr: damaged at byte {offset}: expected {expected}");
             assert_eq!(read, text);
         }
     }

@@ -88,6 +88,10 @@ pub struct Files {
     /// What growth is measured against: the whole right after a rewrite, or the
     /// base file when the log was opened.
     pub size_after_rewrite: u64,
+    /// Numbers given out last. A name is not used twice in one process: a
+    /// manifest whose replacement failed half way may still name it.
+    pub last_base_seq: u64,
+    pub last_incr_seq: u64,
 }
 
 impl Files {
@@ -335,8 +339,7 @@ impl Shared {
             let reason: Arc<str> = error.chain().into();
             tracing::error!(error = %reason, "the log is poisoned; decisions go on from memory");
             queue.failure = Some(reason.clone());
-            self.durable
-                .send_modify(|durable| durable.stopped = Some(Stopped::Poisoned(reason)));
+            self.durable.send_modify(|durable| durable.stopped = Some(Stopped::Poisoned(reason)));
         }
     }
 
@@ -530,10 +533,8 @@ impl Shared {
                 return (work, syncs.writer_ended);
             }
             let wait = if left.is_zero() { SYNC_INTERVAL } else { left };
-            (syncs, _) = self
-                .sync_wakes
-                .wait_timeout(syncs, wait)
-                .unwrap_or_else(PoisonError::into_inner);
+            (syncs, _) =
+                self.sync_wakes.wait_timeout(syncs, wait).unwrap_or_else(PoisonError::into_inner);
         }
     }
 

@@ -27,6 +27,13 @@ impl Conditions {
             && self.headers.iter().all(|it| it.holds(facts))
     }
 
+    /// A path that they hold for, when its pattern is a path otherwise: each
+    /// star becomes an `x`.
+    pub(super) fn example_path(&self) -> String {
+        let pattern = self.path.as_ref().map(PathPattern::describe);
+        pattern.map_or("/".to_owned(), |it| it.replace("**", "x").replace('*', "x"))
+    }
+
     /// In a few words: `GET, POST *.example.com/api/** with x-plan: free`.
     pub(super) fn describe(&self) -> String {
         let mut words = Vec::new();

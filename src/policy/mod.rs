@@ -61,7 +61,7 @@ pub struct RequestFacts<'a> {
 }
 
 /// The header fields of a request, in whatever form a door has them.
-pub trait Headers {
+pub trait Headers: Sync {
     /// The value of a field; `name` is lower case. Of several fields with one
     /// name a door answers the first, or refuses the request, but always the
     /// same: otherwise a client could choose between keys.
@@ -152,6 +152,11 @@ impl Policy {
     pub fn key_text(&self) -> String {
         let parts: Vec<String> = self.key.iter().map(ToString::to_string).collect();
         parts.join(", ")
+    }
+
+    /// A path that the policy concerns, for people to try.
+    pub fn example_path(&self) -> String {
+        self.conditions.example_path()
     }
 
     /// One line for people: `limited-per-client: 5 per 10s by client_ip on

@@ -39,10 +39,25 @@ def test_every_mistake_of_a_policy_file_is_reported_at_once(weir):
     assert "soon" in said and "client_id" in said, said
 
 
-@pytest.mark.parametrize("text", ["", "policies: {", "\t", "a: &a [*a]", "\0", "policies:\n" * 2, "[" * 10_000, "- \xff"])
-def test_a_file_that_is_no_policy_file_is_refused(weir, text):
+NO_POLICY_FILES = {
+    "empty": b"",
+    "torn": b"policies: {",
+    "tab": b"policies:\n\t- name: x\n",
+    "alias to itself": b"policies: &a [*a]",
+    "billion laughs": b"a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\npolicies: *c\n",
+    "nul": b"policies: \0",
+    "key twice": b"policies: []\npolicies: []\n",
+    "deep": b"[" * 10_000,
+    "not text": b"policies: \xff\xfe",
+    "a list": b"- policies",
+    "large": b"# " + b"x" * (2 << 20),
+}
+
+
+@pytest.mark.parametrize("name", NO_POLICY_FILES)
+def test_a_file_that_is_no_policy_file_is_refused(weir, name):
     gateway = weir()
-    gateway.policy_file.write_text(text, encoding="latin-1")
+    gateway.policy_file.write_bytes(NO_POLICY_FILES[name])
     assert "policies.yaml" in gateway.fails_to_start()
 
 

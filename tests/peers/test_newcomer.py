@@ -6,7 +6,7 @@ import shutil
 import subprocess
 
 from process import Process, free_port, wait_until
-from weir import BINARY, ROOT, FIVE_PER_CLIENT, items
+from weir import BINARY, FIVE_PER_CLIENT, ROOT, items
 
 
 def curl(url):

@@ -62,10 +62,16 @@ class Prometheus(Process):
     def __enter__(self):
         try:
             wait_until(lambda: self.answers(f"http://127.0.0.1:{self.port}/-/ready"), "Prometheus ready")
+            # It takes its time to discover the target.
+            wait_until(lambda: self.target()["health"] == "up", "the first scrape", seconds=30)
         except BaseException:
             self.stop()
             raise
         return self
+
+    def target(self):
+        targets = self.api("targets")["activeTargets"]
+        return targets[0] if targets else {"health": "unknown", "lastError": "not discovered"}
 
     def api(self, path, **parameters):
         url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
@@ -84,10 +90,13 @@ def busy(tmp_path_factory):
     # One upstream that is not there, so that its errors have something to show.
     weir.config["upstreams"]["gone"] = {"endpoints": [f"http://127.0.0.1:{free_port()}"]}
     weir.config["routes"].insert(0, {"path": "/gone/**", "upstream": "gone"})
-    with weir, Envoy(folder / "envoy", weir.ports["envoy"]) as envoy:
-        with Prometheus(folder / "prometheus", f"127.0.0.1:{weir.ports['admin']}") as prometheus:
-            make_busy(weir, envoy)
-            yield prometheus, fetch(weir.admin_url("/metrics"))[2]
+    with (
+        weir,
+        Envoy(folder / "envoy", weir.ports["envoy"]) as envoy,
+        Prometheus(folder / "prometheus", f"127.0.0.1:{weir.ports['admin']}") as prometheus,
+    ):
+        make_busy(weir, envoy)
+        yield prometheus, fetch(weir.admin_url("/metrics"))[2]
 
 
 def make_busy(weir, envoy):
@@ -134,7 +143,7 @@ def filled_in(expression):
 
 def test_the_target_is_up(busy):
     prometheus, _ = busy
-    (target,) = prometheus.api("targets")["activeTargets"]
+    target = prometheus.target()
     assert target["health"] == "up", target["lastError"]
 
 

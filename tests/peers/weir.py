@@ -9,7 +9,7 @@ from pathlib import Path
 from process import Process, fetch, free_port, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
-BINARY = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "weir"
+BINARY = Path(os.environ.get("WEIR_BINARY") or Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target") / "release" / "weir")
 
 # One limit that tests can exhaust by hand, and everything else unlimited.
 FIVE_PER_CLIENT = """

@@ -86,10 +86,13 @@ impl<R: Read> BaseReader<R> {
                     self.length()?;
                     self.length()?;
                 }
-                opcode::DEADLINE_MS => self.expires_at_ms = Some(u64::from_le_bytes(self.array()?)),
+                opcode::DEADLINE_MS => {
+                    let deadline = i64::from_le_bytes(self.array()?);
+                    self.expires_at_ms = Some(since_epoch(deadline));
+                }
                 opcode::DEADLINE_SECONDS => {
-                    let seconds = u32::from_le_bytes(self.array()?);
-                    self.expires_at_ms = Some(u64::from(seconds) * 1_000);
+                    let seconds = i32::from_le_bytes(self.array()?);
+                    self.expires_at_ms = Some(since_epoch(i64::from(seconds) * 1_000));
                 }
                 opcode::IDLE => {
                     self.length()?;
@@ -115,6 +118,11 @@ impl<R: Read> BaseReader<R> {
         self.source.offset()
     }
 
+    /// Says that the part read last is not what it should be.
+    pub fn damaged(&self, expected: &'static str) -> Error {
+        Error::Damaged { path: self.source.path().to_owned(), offset: self.start, expected }
+    }
+
     /// What follows the end.
     pub fn into_source(self) -> Source<R> {
         self.source
@@ -129,9 +137,9 @@ impl<R: Read> BaseReader<R> {
         }
         let value = match kind {
             kind::STRING => Value::String(self.string()?.into()),
-            kind::SORTED_SET => self.sorted_set(|reader| {
-                Ok(f64::from_le_bytes(reader.array()?))
-            })?,
+            kind::SORTED_SET => {
+                self.sorted_set(|reader| Ok(f64::from_le_bytes(reader.array()?)))?
+            }
             kind::SORTED_SET_TEXT => self.sorted_set(BaseReader::text_score)?,
             kind::SORTED_SET_LISTPACK => self.packed_sorted_set()?,
             _ => return Err(self.foreign(kind, &key)),
@@ -303,11 +311,13 @@ impl<R: Read> BaseReader<R> {
             6 | 7 => "a value of a module",
             12 => "a sorted set in a form older than Redis 7",
             15 | 19 | 21 => "a stream",
-            _ => return Error::Damaged {
-                path: self.source.path().to_owned(),
-                offset: self.start,
-                expected: "the type of a value",
-            },
+            _ => {
+                return Error::Damaged {
+                    path: self.source.path().to_owned(),
+                    offset: self.start,
+                    expected: "the type of a value",
+                };
+            }
         };
         self.unsupported(what, Some(key))
     }
@@ -324,6 +334,11 @@ fn array<R: Read, const N: usize>(source: &mut Source<R>) -> Result<[u8; N], Err
 /// The file ends in the middle of something.
 fn short<R: Read>(source: &Source<R>) -> Error {
     Error::Truncated { path: source.path().to_owned(), offset: source.offset() }
+}
+
+/// A deadline before 1970 is past, which is all that matters of it.
+fn since_epoch(deadline_ms: i64) -> u64 {
+    u64::try_from(deadline_ms).unwrap_or(0)
 }
 
 /// A score as Redis' `strtod` reads it, without the forms that Redis never
