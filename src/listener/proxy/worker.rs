@@ -13,12 +13,12 @@ use std::time::Duration;
 use tokio::time;
 
 use crate::base::tasks::Tasks;
+use crate::limiter::Scratch;
 use crate::listener::accept::Acceptor;
 
 use super::Proxy;
 use super::config::{Endpoint, UpstreamConfig};
 use super::connection;
-use super::standin::Scratch;
 use super::upstream::Pool;
 
 /// How often idle connections to upstreams are looked through.
