@@ -1,0 +1,172 @@
+#!lua name=limiter
+
+-- Exact sliding-window limits over sorted sets.
+--
+-- A limit's key holds one member for each unit that was used within the window.
+-- Its score is the time of use in microseconds since 1970: a unit used at t
+-- counts until t + window, and not at t + window. So a limit of N admits N in any
+-- window and never N + 1, and what is refused costs nothing.
+--
+--   FCALL decide         n key ... key  quota window_ms cost ... quota window_ms cost
+--   FCALL sliding_window 1 key          quota window_ms cost
+--
+-- Keys       one for each limit, each different.
+-- Arguments  three for each key, in the same order: whole numbers as text.
+--            quota      units that the window allows
+--            window_ms  milliseconds that a unit counts
+--            cost       units that this call would use; 0 looks without charging
+-- Reply      for each key { admitted, remaining, reset_after_ms, retry_after_ms };
+--            `decide` answers a list of those, `sliding_window` its only one.
+--            admitted        1 if this limit has room. The call is charged, on
+--                            all keys, only if every limit has room.
+--            remaining       units left after this call
+--            reset_after_ms  until the oldest unit leaves the window; 0 if none
+--            retry_after_ms  0 if admitted; else after so long the same cost fits
+--                            if nothing else is used; -1 if it never fits,
+--                            because the cost is over the quota
+-- Cost       TIME, then at most four commands to look at a limit and two to
+--            charge it; O(log n) for n members, and O(units that have left).
+-- Memory     one member of 16 bytes for each unit in the window; a key expires
+--            when its last unit leaves.
+
+-- Names members: rises with the clock and runs ahead of it when several units
+-- fall into one microsecond. NX notices a name that is taken after all, as it may
+-- be when this library was loaded anew; the next one is tried.
+local last_member = 0
+
+-- Units added by one ZADD.
+local BATCH = 1000
+
+local function whole_ms(us)
+  return math.ceil(us / 1000)
+end
+
+-- Milliseconds until the unit at `rank`, counted from the oldest, has left.
+local function leaves_after(key, rank, window_us, now)
+  local unit = redis.call('ZRANGE', key, rank, rank, 'WITHSCORES')
+  return whole_ms(unit[2] + window_us - now)
+end
+
+-- What one limit says, without charging it.
+local function look(key, quota, window_ms, cost, now)
+  local window_us = window_ms * 1000
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', now - window_us)
+  local used = redis.call('ZCARD', key)
+  local remaining, reset_after, retry_after = quota - used, 0, 0
+  if used > 0 then
+    reset_after = leaves_after(key, 0, window_us, now)
+  end
+  if cost <= remaining then
+    return { 1, remaining, reset_after, 0 }
+  end
+  if cost > quota then
+    retry_after = -1
+  elseif cost - remaining == 1 then
+    retry_after = reset_after
+  else
+    retry_after = leaves_after(key, cost - remaining - 1, window_us, now)
+  end
+  return { 0, remaining > 0 and remaining or 0, reset_after, retry_after }
+end
+
+-- Adds `count` units with names that no other unit has.
+local function add_units(key, count, now)
+  if last_member < now then
+    last_member = now - 1
+  end
+  while count > 1 do
+    local batch = { 'ZADD', key, 'NX' }
+    for _ = 1, count < BATCH and count or BATCH do
+      last_member = last_member + 1
+      batch[#batch + 1] = now
+      batch[#batch + 1] = last_member
+    end
+    count = count - redis.call(unpack(batch))
+  end
+  while count == 1 do
+    last_member = last_member + 1
+    count = count - redis.call('ZADD', key, 'NX', now, last_member)
+  end
+end
+
+-- Charges one limit and brings its outcome up to date.
+local function charge(outcome, key, window_ms, cost, now)
+  if cost == 0 then
+    return
+  end
+  add_units(key, cost, now)
+  redis.call('PEXPIRE', key, window_ms + 1)
+  outcome[2] = outcome[2] - cost
+  if outcome[3] == 0 then
+    outcome[3] = window_ms
+  end
+end
+
+local function is_whole(number, least)
+  return number and number >= least and number % 1 == 0
+end
+
+-- The arguments as numbers, or nil and what is wrong with the call.
+local function numbers(keys, args)
+  if #keys == 0 or #args ~= 3 * #keys then
+    return nil, 'ERR each key takes three arguments: quota window_ms cost'
+  end
+  local result = {}
+  for i = 1, #args, 3 do
+    local quota, window_ms, cost = tonumber(args[i]), tonumber(args[i + 1]), tonumber(args[i + 2])
+    if not (is_whole(quota, 0) and is_whole(window_ms, 1) and is_whole(cost, 0)) then
+      return nil, 'ERR quota, window_ms and cost must be whole numbers'
+    end
+    result[i], result[i + 1], result[i + 2] = quota, window_ms, cost
+  end
+  for i = 2, #keys do
+    for j = 1, i - 1 do
+      if keys[i] == keys[j] then
+        return nil, 'ERR each limit needs a key of its own'
+      end
+    end
+  end
+  return result
+end
+
+local function decide(keys, args)
+  local limits, problem = numbers(keys, args)
+  if not limits then
+    return redis.error_reply(problem)
+  end
+  local time = redis.call('TIME')
+  local now = time[1] * 1000000 + time[2]
+
+  local outcomes, admitted = {}, true
+  for i = 1, #keys do
+    local at = 3 * i - 2
+    outcomes[i] = look(keys[i], limits[at], limits[at + 1], limits[at + 2], now)
+    admitted = admitted and outcomes[i][1] == 1
+  end
+  if admitted then
+    for i = 1, #keys do
+      charge(outcomes[i], keys[i], limits[3 * i - 1], limits[3 * i], now)
+    end
+  end
+  return outcomes
+end
+
+local function sliding_window(keys, args)
+  if #keys ~= 1 then
+    return redis.error_reply('ERR sliding_window takes one key')
+  end
+  local outcomes = decide(keys, args)
+  return outcomes.err and outcomes or outcomes[1]
+end
+
+redis.register_function{
+  function_name = 'decide',
+  callback = decide,
+  description = 'Looks at every limit, then charges all or none',
+}
+
+redis.register_function{
+  function_name = 'sliding_window',
+  callback = sliding_window,
+  description = 'One limit: an exact sliding window',
+}

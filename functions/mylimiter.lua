@@ -1,0 +1,27 @@
+#!lua name=mylimiter
+
+-- The sliding window of the textbook, to copy and to change.
+--
+--   FCALL allow 1 key quota window_ms cost   ->  1 admitted, 0 refused
+--
+-- Scores are microseconds, so that hits within one millisecond keep their order;
+-- members are named by time and a serial number, so that no two are the same.
+
+local serial = 0
+
+redis.register_function('allow', function(keys, args)
+  local key, quota, window_ms, cost = keys[1], args[1] + 0, args[2] + 0, args[3] + 0
+  local time = redis.call('TIME')
+  local now = time[1] * 1000000 + time[2]
+
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', now - window_ms * 1000)
+  if redis.call('ZCARD', key) + cost > quota then
+    return 0
+  end
+  for _ = 1, cost do
+    serial = serial + 1
+    redis.call('ZADD', key, now, time[1] .. '-' .. time[2] .. '-' .. serial)
+  end
+  redis.call('PEXPIRE', key, window_ms)
+  return 1
+end)

@@ -1,0 +1,311 @@
+//! The native half of what a library sees: `redis.call` and its kin.
+//!
+//! `sandbox.lua` checks arguments and words errors where Lua is the better
+//! language; here is what needs the engine. Each function keeps the discipline of
+//! `raw.rs`: what it owns stands in the context.
+
+#![allow(unsafe_code, reason = "native functions of Lua")]
+
+use std::ffi::{CStr, c_int};
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use mlua::ffi::{lua_Debug, lua_State};
+use sha1::{Digest, Sha1};
+
+use super::context::{Context, Refusal, Registration, TIME_IS_UP};
+use super::convert;
+use super::raw::{Kind, Native, State};
+
+/// The native functions by the names that `sandbox.lua` knows.
+pub(super) const NATIVES: [(&CStr, Native); 11] = [
+    (c"call", call),
+    (c"pcall", pcall),
+    (c"check_stack", check_stack),
+    (c"log", log),
+    (c"random", random),
+    (c"randomseed", randomseed),
+    (c"register", register),
+    (c"setresp", setresp),
+    (c"sha1hex", sha1hex),
+    (c"uncompiled", uncompiled),
+    (c"code", code),
+];
+
+/// The chunk name of every library: errors read `user_function:LINE: …`.
+pub(super) const CHUNK_NAME: &CStr = c"@user_function";
+
+/// Instructions between two looks at the clock.
+pub(super) const INSTRUCTIONS_PER_CHECK: c_int = 10_000;
+
+/// `redis.call`: what the command refuses is raised.
+unsafe extern "C-unwind" fn call(lua: *mut lua_State) -> c_int {
+    // SAFETY: pushed with the context; entered once.
+    let (state, context) = unsafe { State::entered(lua) };
+    if !run_command(state, context) {
+        state.raise();
+    }
+    1
+}
+
+/// `redis.pcall`: what the command refuses is returned.
+unsafe extern "C-unwind" fn pcall(lua: *mut lua_State) -> c_int {
+    // SAFETY: pushed with the context; entered once.
+    let (state, context) = unsafe { State::entered(lua) };
+    run_command(state, context);
+    1
+}
+
+/// Executes a command and pushes its reply, or an error table and false.
+fn run_command(state: State, context: &mut Context) -> bool {
+    match context.execute(state, state.top()) {
+        Ok(()) => {
+            let protocol = context.protocol;
+            if let Some(reply) = context.reply() {
+                convert::push(state, reply.view(), protocol);
+            }
+            return true;
+        }
+        Err(refusal) => describe(&refusal, &mut context.text),
+    }
+    if context.budget.was_spent() {
+        state.arm(watch, 1);
+    }
+    state.push_table(0, 2);
+    state.push_bytes(&context.text);
+    state.set_field(c"err");
+    state.push_boolean(true);
+    state.set_field(c"ignore_error_stats_update");
+    false
+}
+
+/// Says in `text` what was refused. Owns nothing when it returns.
+fn describe(refusal: &Refusal, text: &mut Vec<u8>) {
+    text.clear();
+    let written = match refusal {
+        Refusal::Script(line) => text.write_all(line.as_bytes()),
+        Refusal::Command(error) => write!(text, "{error}"),
+        Refusal::Panicked => text.write_all(b"ERR the command failed"),
+    };
+    debug_assert!(written.is_ok(), "a vector takes every byte");
+}
+
+/// Raises when callbacks stand too deep in the thread's own stack.
+unsafe extern "C-unwind" fn check_stack(lua: *mut lua_State) -> c_int {
+    // SAFETY: pushed with the context; entered once.
+    let (state, context) = unsafe { State::entered(lua) };
+    if context.stack_is_deep() {
+        state.push_bytes(b"stack overflow");
+        state.raise();
+    }
+    0
+}
+
+/// `log(level, text)`, arguments checked by the sandbox.
+unsafe extern "C-unwind" fn log(lua: *mut lua_State) -> c_int {
+    // SAFETY: pushed with the context; entered once.
+    let (state, _) = unsafe { State::entered(lua) };
+    let message = state.bytes(2).escape_ascii();
+    match state.number(1) as i64 {
+        0 => tracing::debug!(%message, "function log"),
+        1 => tracing::debug!(%message, "function log"),
+        2 => tracing::info!(%message, "function log"),
+        _ => tracing::warn!(%message, "function log"),
+    }
+    0
+}
+
+/// A number from 0 up to 1.
+unsafe extern "C-unwind" fn random(lua: *mut lua_State) -> c_int {
+    // SAFETY: pushed with the context; entered once.
+    let (state, context) = unsafe { State::entered(lua) };
+    state.push_number(context.random.next());
+    1
+}
+
+/// `randomseed(seed)`.
+unsafe extern "C-unwind" fn randomseed(lua: *mut lua_State) -> c_int {
+    // SAFETY: pushed with the context; entered once.
+    let (state, context) = unsafe { State::entered(lua) };
+    context.random.seed(state.number(1) as i64 as u32);
+    0
+}
+
+/// `register(name, callback, description, flag_bits)`: nil, or why not.
+unsafe extern "C-unwind" fn register(lua: *mut lua_State) -> c_int {
+    // SAFETY: pushed with the context; entered once.
+    let (state, context) = unsafe { State::entered(lua) };
+    let name = state.bytes(1);
+    let problem = match &context.loading {
+        None => Some("redis.register_function can only be called on FUNCTION LOAD command"),
+        Some(_) if !super::metadata::is_name(name) => Some(super::metadata::BAD_NAME),
+        Some(loading) if loading.registrations.iter().any(|it| same_name(&it.name, name)) => {
+            Some("Function already exists in the library")
+        }
+        Some(_) => None,
+    };
+    if let Some(problem) = problem {
+        state.push_bytes(problem.as_bytes());
+        return 1;
+    }
+    state.push_copy(2);
+    let callback = state.anchor();
+    if let Some(loading) = &mut context.loading {
+        loading.registrations.push(Registration {
+            name: text(name),
+            description: text(state.bytes(3)),
+            flag_bits: state.number(4) as u32,
+            callback,
+        });
+    }
+    state.push_nil();
+    1
+}
+
+fn text(bytes: &[u8]) -> Box<str> {
+    String::from_utf8_lossy(bytes).into()
+}
+
+fn same_name(known: &str, name: &[u8]) -> bool {
+    known.as_bytes().eq_ignore_ascii_case(name)
+}
+
+/// `setresp(2 or 3)`.
+unsafe extern "C-unwind" fn setresp(lua: *mut lua_State) -> c_int {
+    // SAFETY: pushed with the context; entered once.
+    let (state, context) = unsafe { State::entered(lua) };
+    context.protocol = match state.number(1) as i64 {
+        3 => crate::resp::Protocol::Resp3,
+        _ => crate::resp::Protocol::Resp2,
+    };
+    0
+}
+
+/// `sha1hex(text)`: forty hex digits.
+unsafe extern "C-unwind" fn sha1hex(lua: *mut lua_State) -> c_int {
+    // SAFETY: pushed with the context; entered once.
+    let (state, _) = unsafe { State::entered(lua) };
+    let mut digits = [0; 40];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(Sha1::digest(state.bytes(1))) {
+        const HEX: [u8; 16] = *b"0123456789abcdef";
+        pair[0] = HEX[usize::from(byte >> 4)];
+        pair[1] = HEX[usize::from(byte & 15)];
+    }
+    state.push_bytes(&digits);
+    1
+}
+
+/// The text of the library that loads.
+unsafe extern "C-unwind" fn code(lua: *mut lua_State) -> c_int {
+    // SAFETY: pushed with the context; entered once.
+    let (state, context) = unsafe { State::entered(lua) };
+    match &context.loading {
+        Some(loading) => state.push_bytes(loading.code.as_bytes()),
+        None => state.push_nil(),
+    }
+    1
+}
+
+/// `uncompiled(problem)`: ends a load because the text is no Lua.
+unsafe extern "C-unwind" fn uncompiled(lua: *mut lua_State) -> c_int {
+    // SAFETY: pushed with the context; entered once.
+    let (state, context) = unsafe { State::entered(lua) };
+    if let Some(loading) = &mut context.loading {
+        loading.uncompiled = true;
+    }
+    state.raise()
+}
+
+/// Runs one call: builds keys and arguments, calls the Function, takes its reply.
+pub(super) unsafe extern "C-unwind" fn drive_call(lua: *mut lua_State) -> c_int {
+    // SAFETY: pushed with the context; `context` is last used before the call.
+    let (state, context) = unsafe { State::entered(lua) };
+    let (keys, args) = context.inputs();
+    state.push_anchored(context.callback);
+    state.push_list(keys);
+    state.push_list(args);
+    state.call(2, 1);
+    // SAFETY: Lua has returned, and the reference from before is not used again.
+    let (state, context) = unsafe { State::entered(lua) };
+    let protocol = context.protocol;
+    if let Some(reply) = context.reply() {
+        reply.clear();
+        if convert::read(state, reply, protocol).is_err() {
+            reply.clear();
+            reply.error("ERR reached lua stack limit");
+        }
+    }
+    0
+}
+
+/// Runs one load: the sandbox's loader, which asks for the code.
+pub(super) unsafe extern "C-unwind" fn drive_load(lua: *mut lua_State) -> c_int {
+    // SAFETY: pushed with the context; `context` is last used before the call.
+    let (state, context) = unsafe { State::entered(lua) };
+    state.push_anchored(context.callback);
+    state.call(0, 0);
+    0
+}
+
+/// Sees every error that ends a run, where it was raised, and notes what Redis
+/// would say. Calls nothing that allocates: Lua may be out of memory or of stack.
+pub(super) unsafe extern "C-unwind" fn on_error(lua: *mut lua_State) -> c_int {
+    // SAFETY: pushed with the context; whoever raised does not use its own
+    // reference again.
+    let (state, context) = unsafe { State::entered(lua) };
+    let failure = &mut context.failure;
+    failure.clear();
+    match state.kind(1) {
+        Kind::Table if state.reserve(3) => {
+            failure.extend_from_slice(error_field(state));
+            if failure.is_empty() {
+                failure.extend_from_slice(b"ERR unknown error");
+            }
+        }
+        Kind::String => {
+            failure.extend_from_slice(b"ERR ");
+            failure.extend_from_slice(state.bytes(1));
+        }
+        Kind::Number => {
+            let mut line = String::new();
+            let written = write!(line, "ERR {}", state.number(1));
+            debug_assert!(written.is_ok(), "a string takes every byte");
+            failure.extend_from_slice(line.as_bytes());
+        }
+        Kind::Boolean if state.boolean(1) => failure.extend_from_slice(b"ERR true"),
+        Kind::Boolean => failure.extend_from_slice(b"ERR false"),
+        Kind::Nil => failure.extend_from_slice(b"ERR nil"),
+        Kind::Table | Kind::Other => failure.extend_from_slice(b"ERR unknown error"),
+    }
+    context.failure_line = state.current_line(CHUNK_NAME);
+    1
+}
+
+/// The text under `err` of the error table at 1. It stays in that table, so it
+/// may be read until the handler returns. The key is found by walking, since
+/// pushing it would allocate.
+fn error_field<'a>(state: State) -> &'a [u8] {
+    state.push_nil();
+    while state.next(1) {
+        if state.bytes(-2) == b"err" {
+            let text = state.bytes(-1);
+            state.pop(2);
+            return text;
+        }
+        state.pop(1);
+    }
+    b""
+}
+
+/// The hook: ends a run whose time is up. It then stays armed for every single
+/// instruction, so that no `pcall` of the script can go on.
+pub(super) unsafe extern "C-unwind" fn watch(lua: *mut lua_State, _: *mut lua_Debug) {
+    // SAFETY: the context was published when the engine was made; the reference
+    // is not used after this function has called back into Lua.
+    let (state, context) = unsafe { State::hooked(lua) };
+    if context.budget.is_spent() {
+        state.arm(watch, 1);
+        state.push_bytes(TIME_IS_UP.as_bytes());
+        state.raise();
+    }
+}

@@ -1,0 +1,347 @@
+//! What a running call knows: where to execute commands, what it may still use,
+//! and what it raised.
+//!
+//! One context belongs to one engine and is reused by every call. It stands at a
+//! fixed address, because every native function holds a pointer to it. Whatever
+//! a native function must own lives here rather than in its frame, which an
+//! error may unwind (see `raw.rs`).
+
+#![allow(unsafe_code, reason = "holds the keyspace by pointer while Lua runs")]
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use super::random::Random;
+use super::raw::{Anchor, State};
+use crate::base::clock::Stopwatch;
+use crate::keyspace::{self, Arg, Command, CommandError, Execution, Keyspace};
+use crate::resp::{Protocol, Reply};
+
+/// C stack that one call may use: callbacks from `string.gsub`, `table.sort` and
+/// coroutines take up to 9 KiB each. Threads have 2 MiB.
+const C_STACK_BYTES_MAX: usize = 256 * 1024;
+
+/// Commands between two looks at the clock, beside those of the hook: a command
+/// over a large value takes long and counts few instructions.
+const COMMANDS_PER_CHECK: u32 = 256;
+
+/// See the module's header.
+pub(super) struct Context {
+    call: Option<Call>,
+    /// The Function that is running.
+    pub(super) callback: Anchor,
+    /// The Function said that it does not write.
+    pub(super) read_only: bool,
+    /// How replies look to the script: `redis.setresp`.
+    pub(super) protocol: Protocol,
+    /// Time that is left.
+    pub(super) budget: Budget,
+    /// Text of the error that ended the call, without a dash; empty if Lua could
+    /// not say.
+    pub(super) failure: Vec<u8>,
+    /// Line of the library where it was raised.
+    pub(super) failure_line: Option<u32>,
+    /// A library's text, while it loads.
+    pub(super) loading: Option<Loading>,
+    /// The commands that scripts name, by the address of the name.
+    pub(super) commands: CommandCache,
+    /// The generator behind `math.random`.
+    pub(super) random: Random,
+    /// A text on its way into Lua: kept here, because pushing it may raise.
+    pub(super) text: Vec<u8>,
+    args: Vec<Arg<'static>>,
+    command_count: u32,
+    stack_base: usize,
+    panic: Option<Box<dyn Any + Send>>,
+}
+
+/// Pointers into the frames below the protected call, alive until it returns.
+#[derive(Clone, Copy)]
+struct Call {
+    keyspace: *mut Keyspace,
+    run: *mut Execution<'static>,
+    keys: *const [&'static [u8]],
+    args: *const [&'static [u8]],
+}
+
+/// A library on its way in.
+pub(super) struct Loading {
+    /// The Lua text: a line end where the shebang line was, then the rest.
+    pub(super) code: Box<str>,
+    /// What it registered so far.
+    pub(super) registrations: Vec<Registration>,
+    /// The compiler refused the text.
+    pub(super) uncompiled: bool,
+}
+
+/// A Function as registered.
+pub(super) struct Registration {
+    pub(super) name: Box<str>,
+    pub(super) description: Box<str>,
+    pub(super) flag_bits: u32,
+    pub(super) callback: Anchor,
+}
+
+/// Why a command was not executed, apart from what the command itself says.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// In Redis' words.
+    Script(&'static str),
+    /// The command's own error line.
+    Command(CommandError),
+    /// The command panicked. The call must end; the panic goes on behind it.
+    Panicked,
+}
+
+impl Context {
+    /// A context that runs nothing yet.
+    pub(super) fn new() -> Context {
+        Context {
+            call: None,
+            callback: Anchor::NONE,
+            read_only: false,
+            protocol: Protocol::Resp2,
+            budget: Budget::new(Duration::ZERO),
+            failure: Vec::new(),
+            failure_line: None,
+            loading: None,
+            commands: CommandCache::new(),
+            random: Random::new(),
+            text: Vec::new(),
+            args: Vec::new(),
+            command_count: 0,
+            stack_base: 0,
+            panic: None,
+        }
+    }
+
+    /// Prepares a call of `callback`, whose commands `keyspace` executes in `run`.
+    ///
+    /// # Safety
+    /// The four borrows last, unused by others, until [`Context::leave`].
+    pub(super) unsafe fn enter(
+        &mut self,
+        keyspace: &mut Keyspace,
+        run: &mut Execution<'_>,
+        keys: &[&[u8]],
+        args: &[&[u8]],
+    ) {
+        self.call = Some(Call {
+            keyspace,
+            run: std::ptr::from_mut(run).cast(),
+            keys: std::ptr::from_ref(keys) as *const [&'static [u8]],
+            args: std::ptr::from_ref(args) as *const [&'static [u8]],
+        });
+    }
+
+    /// Resets what belongs to one run of Lua. `base` is an address in the frame
+    /// that starts it.
+    pub(super) fn start(&mut self, budget: Duration, base: usize) {
+        self.protocol = Protocol::Resp2;
+        self.budget = Budget::new(budget);
+        self.failure.clear();
+        self.failure_line = None;
+        self.stack_base = base;
+    }
+
+    /// Forgets the call. Goes on with the panic of a command, if there was one.
+    pub(super) fn leave(&mut self) {
+        self.call = None;
+        if let Some(panic) = self.panic.take() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    /// Keys and arguments of the call; empty while a library loads.
+    pub(super) fn inputs<'a>(&self) -> (&'a [&'a [u8]], &'a [&'a [u8]]) {
+        match self.call {
+            // SAFETY: `enter` was promised that both outlive the call.
+            Some(call) => unsafe { (&*call.keys, &*call.args) },
+            None => (&[], &[]),
+        }
+    }
+
+    /// The reply that commands write and that the Function's own will replace.
+    pub(super) fn reply(&mut self) -> Option<&mut Reply> {
+        // SAFETY: `enter` was promised that `run` is ours until the call ends.
+        self.call.map(|call| unsafe { &mut *(*call.run).reply })
+    }
+
+    /// Executes what `redis.call` was given: the values at 1 to `arg_count`.
+    /// Its reply is then in [`Context::reply`]. Calls nothing that raises, save
+    /// for the anchoring of a command's name before anything is owned.
+    pub(super) fn execute(&mut self, state: State, arg_count: i32) -> Result<(), Refusal> {
+        let Some(call) = self.call else {
+            return Err(Refusal::Script("ERR redis.call can only be called inside a script invocation"));
+        };
+        if arg_count == 0 {
+            return Err(Refusal::Script(
+                "ERR Please specify at least one argument for this redis lib call",
+            ));
+        }
+        let command = match self.commands.find(state) {
+            Some(command) => command,
+            None => return Err(Refusal::Script(why_unknown(state, arg_count))),
+        };
+        self.args.clear();
+        for index in 1..=arg_count {
+            self.args.push(argument(state, index).ok_or(Refusal::Script(NOT_TEXT))?);
+        }
+        check_allowed(command, self.args.len(), self.read_only)?;
+        self.check_time()?;
+        // SAFETY: `enter` was promised that both are ours until the call ends; no
+        // reference from an earlier command is alive.
+        let (keyspace, run) = unsafe { (&mut *call.keyspace, &mut *call.run) };
+        run.reply.clear();
+        let args = &self.args;
+        match catch_unwind(AssertUnwindSafe(|| keyspace.execute(command, args, run))) {
+            Ok(outcome) => outcome.map_err(Refusal::Command),
+            Err(panic) => {
+                self.panic = Some(panic);
+                self.budget.spend();
+                Err(Refusal::Panicked)
+            }
+        }
+    }
+
+    /// True when a native function stands too deep in the thread's stack.
+    pub(super) fn stack_is_deep(&self) -> bool {
+        let here = 0_u8;
+        self.stack_base.abs_diff((&raw const here).addr()) > C_STACK_BYTES_MAX
+    }
+
+    fn check_time(&mut self) -> Result<(), Refusal> {
+        self.command_count = self.command_count.wrapping_add(1);
+        if self.command_count % COMMANDS_PER_CHECK == 0 && self.budget.is_spent() {
+            return Err(Refusal::Script(TIME_IS_UP));
+        }
+        Ok(())
+    }
+}
+
+/// What a script is told when its time is up. It cannot catch it.
+pub(super) const TIME_IS_UP: &str = "ERR time budget used up";
+
+const NOT_TEXT: &str = "ERR Lua redis lib command arguments must be strings or integers";
+
+/// The argument at `index`: bytes as they are, numbers as numbers.
+fn argument(state: State, index: i32) -> Option<Arg<'static>> {
+    use super::raw::Kind;
+    match state.kind(index) {
+        Kind::String => Some(Arg::Bytes(state.bytes(index))),
+        Kind::Number => Some(Arg::Number(state.number(index))),
+        _ => None,
+    }
+}
+
+/// Redis looks at the types of all arguments before it looks up the command.
+fn why_unknown(state: State, arg_count: i32) -> &'static str {
+    if (1..=arg_count).any(|index| argument(state, index).is_none()) {
+        return NOT_TEXT;
+    }
+    let name = state.bytes(1);
+    match NOT_FOR_SCRIPTS.iter().any(|it| it.as_bytes().eq_ignore_ascii_case(name)) {
+        true => "ERR This Redis command is not allowed from script",
+        false => "ERR Unknown Redis command called from script",
+    }
+}
+
+fn check_allowed(command: &Command, arg_count: usize, read_only: bool) -> Result<(), Refusal> {
+    if !command.accepts(arg_count) {
+        return Err(Refusal::Script("ERR Wrong number of args calling Redis command from script"));
+    }
+    if read_only && command.writes() {
+        return Err(Refusal::Script("ERR Write commands are not allowed from read-only scripts."));
+    }
+    Ok(())
+}
+
+/// Commands of Redis that the keyspace does not know and that no script may call.
+/// Others that it does not know are answered as unknown.
+const NOT_FOR_SCRIPTS: [&str; 47] = [
+    "acl", "auth", "bgrewriteaof", "bgsave", "blmove", "blpop", "brpop", "brpoplpush", "bzpopmax",
+    "bzpopmin", "client", "config", "debug", "discard", "eval", "eval_ro", "evalsha", "evalsha_ro",
+    "exec", "failover", "fcall", "fcall_ro", "function", "hello", "latency", "module", "monitor",
+    "multi", "psubscribe", "psync", "punsubscribe", "quit", "replconf", "replicaof", "reset",
+    "role", "save", "script", "shutdown", "slaveof", "ssubscribe", "subscribe", "sunsubscribe",
+    "sync", "unsubscribe", "unwatch", "watch",
+];
+
+/// Time that a run of Lua may take.
+///
+/// The clock is read for the first time when the hook first asks, some ten
+/// thousand instructions into the run: short runs never read it.
+#[derive(Debug)]
+pub(super) struct Budget {
+    limit: Duration,
+    watch: Option<Stopwatch>,
+    spent: bool,
+}
+
+impl Budget {
+    fn new(limit: Duration) -> Budget {
+        Budget { limit, watch: None, spent: false }
+    }
+
+    /// Looks at the clock. Once spent, a budget stays spent.
+    pub(super) fn is_spent(&mut self) -> bool {
+        let watch = self.watch.get_or_insert_with(Stopwatch::start);
+        self.spent = self.spent || watch.elapsed() > self.limit;
+        self.spent
+    }
+
+    /// True when the run was ended for its time; does not look at the clock.
+    pub(super) fn was_spent(&self) -> bool {
+        self.spent
+    }
+
+    fn spend(&mut self) {
+        self.spent = true;
+    }
+}
+
+/// Finds commands by the address of their name.
+///
+/// Lua interns strings: equal texts have one address while they live. A name
+/// that was found once is anchored, so that it lives as long as the engine, and
+/// its address then stands for the command. Places are few and never replaced,
+/// so a script cannot make this grow; what finds no place is looked up by text.
+pub(super) struct CommandCache {
+    places: [Option<(usize, &'static Command)>; CommandCache::PLACE_COUNT],
+}
+
+impl CommandCache {
+    const PLACE_COUNT: usize = 256;
+    const PROBE_COUNT: usize = 4;
+
+    fn new() -> CommandCache {
+        CommandCache { places: [None; CommandCache::PLACE_COUNT] }
+    }
+
+    /// The command named by the string at index 1. May raise, when it anchors.
+    fn find(&mut self, state: State) -> Option<&'static Command> {
+        let name = state.bytes(1);
+        let address = name.as_ptr().addr();
+        for place in Self::places_of(address) {
+            match self.places[place] {
+                Some((known, command)) if known == address => return Some(command),
+                Some(_) => {}
+                None => {
+                    let command = keyspace::command(name)?;
+                    state.push_copy(1);
+                    state.anchor();
+                    self.places[place] = Some((address, command));
+                    return Some(command);
+                }
+            }
+        }
+        keyspace::command(name)
+    }
+
+    fn places_of(address: usize) -> impl Iterator<Item = usize> {
+        // Lua's strings are allocated in steps of 16 bytes.
+        let first = (address >> 4) ^ (address >> 12);
+        (first..first + Self::PROBE_COUNT).map(|place| place % Self::PLACE_COUNT)
+    }
+}

@@ -1,0 +1,461 @@
+-- The world that a library sees, built once for each engine.
+--
+-- LuaJIT has no read-only tables. A frozen table is therefore an empty *face*
+-- whose metatable shows hidden contents and refuses writes; the functions that
+-- go around metatables (rawset, rawget, next, pairs, table.insert, ...) are
+-- replaced here by ones that know faces. No hidden table, no raw function and
+-- no loader of this file can be reached from a library.
+--
+-- Each library has its own face as its global environment, so nothing that one
+-- library does is seen by another. While it loads, that face shows `redis` with
+-- `register_function` alone; from then on it shows the globals of Redis 7.
+--
+-- `native` holds the functions written in Rust (see `api.rs`). What this chunk
+-- returns loads one library; it raises what the library raises.
+
+local native = ...
+
+local assert, error, ipairs, select, tostring, type = assert, error, ipairs, select, tostring, type
+local raw_collectgarbage, raw_getmetatable = collectgarbage, getmetatable
+local raw_load, raw_next, raw_pairs, raw_pcall = load, next, pairs, pcall
+local raw_rawget, raw_rawset, raw_setmetatable = rawget, rawset, setmetatable
+local raw_concat, raw_insert, raw_sort = table.concat, table.insert, table.sort
+local raw_format, raw_gsub, raw_sub = string.format, string.gsub, string.sub
+local raw_resume, raw_wrap = coroutine.resume, coroutine.wrap
+local floor, bits_or = math.floor, bit.bor
+local check_stack, random = native.check_stack, native.random
+
+-- Longest text that load and loadstring compile: the compiler cannot be
+-- interrupted, so its work is bounded beforehand.
+local SOURCE_BYTES_MAX = 1024 * 1024
+
+local READONLY = "Attempt to modify a readonly table"
+
+-- Faces and what they show.
+local contents_of = raw_setmetatable({}, { __mode = "k" })
+
+local function refuse_write()
+  error(READONLY, 2)
+end
+
+local function freeze(contents)
+  local face = raw_setmetatable({}, {
+    __index = contents,
+    __newindex = refuse_write,
+    __metatable = false,
+  })
+  contents_of[face] = contents
+  return face
+end
+
+-- An error of Redis' own: a table, so that no position is put before the text.
+local function raise(text)
+  error({ err = "ERR " .. text }, 0)
+end
+
+local function copy(source, names)
+  local target = {}
+  for name in names:gmatch("%S+") do
+    target[name] = assert(source[name], name)
+  end
+  return target
+end
+
+---------------------------------------------------------------- base functions
+
+local base = copy(_G, "assert error ipairs rawequal select tonumber tostring type unpack xpcall")
+base._VERSION = "Lua 5.1"
+
+function base.getmetatable(value)
+  if contents_of[value] then
+    return nil
+  end
+  return raw_getmetatable(value)
+end
+
+function base.setmetatable(target, metatable)
+  if contents_of[target] then
+    error(READONLY, 0)
+  end
+  return raw_setmetatable(target, metatable)
+end
+
+function base.rawget(target, key)
+  return raw_rawget(contents_of[target] or target, key)
+end
+
+function base.rawset(target, key, value)
+  if contents_of[target] then
+    error(READONLY, 0)
+  end
+  return raw_rawset(target, key, value)
+end
+
+function base.next(target, key)
+  return raw_next(contents_of[target] or target, key)
+end
+
+function base.pairs(target)
+  if contents_of[target] then
+    return base.next, target, nil
+  end
+  return raw_pairs(target)
+end
+
+-- Redis 7.0 unwraps the error tables of redis.call for those who catch them.
+local function unwrap(ok, problem, ...)
+  if not ok and type(problem) == "table" then
+    local text = raw_rawget(problem, "err")
+    if type(text) == "string" then
+      return false, text
+    end
+  end
+  return ok, problem, ...
+end
+
+function base.pcall(...)
+  return unwrap(raw_pcall(...))
+end
+
+-- The collector is the engine's: a library may ask, not steer.
+function base.collectgarbage(option)
+  if option == "count" then
+    return raw_collectgarbage("count")
+  end
+  return 0
+end
+
+function base.gcinfo()
+  return floor(raw_collectgarbage("count"))
+end
+
+-- Compiles text, never bytecode, into the environment of the asking library.
+local function compile(text, chunk_name, environment)
+  if #text > SOURCE_BYTES_MAX then
+    return nil, "chunk has too many bytes"
+  end
+  return raw_load(text, chunk_name, "t", environment)
+end
+
+-- load and loadstring know the environment, so each library has its own.
+local function add_loaders(globals, environment)
+  function globals.loadstring(text, chunk_name)
+    if type(text) ~= "string" then
+      error("bad argument #1 to 'loadstring' (string expected, got " .. type(text) .. ")", 2)
+    end
+    return compile(text, tostring(chunk_name or text), environment)
+  end
+
+  function globals.load(reader, chunk_name)
+    if type(reader) ~= "function" then
+      error("bad argument #1 to 'load' (function expected, got " .. type(reader) .. ")", 2)
+    end
+    local pieces, byte_count = {}, 0
+    repeat
+      local piece = reader()
+      if piece ~= nil and type(piece) ~= "string" then
+        return nil, "reader function must return a string"
+      end
+      pieces[#pieces + 1] = piece
+      byte_count = byte_count + #(piece or "")
+    until piece == nil or piece == "" or byte_count > SOURCE_BYTES_MAX
+    return compile(raw_concat(pieces), tostring(chunk_name or "=(load)"), environment)
+  end
+end
+
+--------------------------------------------------------------------- libraries
+
+-- C functions that call back into Lua use the stack of the thread, which other
+-- guards do not see. `check_stack` raises before it runs out.
+
+local strings = copy(string, "byte char find gmatch len lower match rep reverse sub upper")
+strings.gfind = strings.gmatch
+
+function strings.gsub(subject, pattern, replacement, count)
+  if type(replacement) ~= "string" then
+    check_stack()
+  end
+  return raw_gsub(subject, pattern, replacement, count)
+end
+
+function strings.format(...)
+  check_stack()
+  return raw_format(...)
+end
+
+local tables = copy(table, "concat foreachi getn maxn remove")
+
+function tables.setn()
+  error("'setn' is obsolete", 2)
+end
+
+function tables.insert(target, ...)
+  if contents_of[target] then
+    error(READONLY, 0)
+  end
+  return raw_insert(target, ...)
+end
+
+function tables.sort(target, comes_before)
+  check_stack()
+  return raw_sort(target, comes_before)
+end
+
+function tables.foreach(target, visit)
+  for key, value in base.pairs(target) do
+    local result = visit(key, value)
+    if result ~= nil then
+      return result
+    end
+  end
+end
+
+local maths = copy(math, [[
+  abs acos asin atan atan2 ceil cos cosh deg exp floor fmod frexp huge ldexp log
+  log10 max min modf pi pow rad sin sinh sqrt tan tanh
+]])
+maths.mod = maths.fmod
+maths.randomseed = native.randomseed
+
+function maths.random(...)
+  local count = select("#", ...)
+  if count == 0 then
+    return random()
+  end
+  if count > 2 then
+    error("wrong number of arguments", 2)
+  end
+  local low, high = ...
+  if count == 1 then
+    low, high = 1, low
+  end
+  if not (low <= high) then
+    error("bad argument #" .. count .. " to 'random' (interval is empty)", 2)
+  end
+  return floor(random() * (high - low + 1)) + low
+end
+
+local coroutines = copy(coroutine, "create running status yield")
+
+function coroutines.resume(...)
+  check_stack()
+  return raw_resume(...)
+end
+
+function coroutines.wrap(body)
+  local resume = raw_wrap(body)
+  return function(...)
+    check_stack()
+    return resume(...)
+  end
+end
+
+local bits = copy(bit, "arshift band bnot bor bswap bxor lshift rol ror rshift tobit tohex")
+
+-- Methods of strings find the hidden table; whoever asks for it gets a face.
+local string_metatable = raw_getmetatable("")
+string_metatable.__index = strings
+
+base.string = freeze(strings)
+base.table = freeze(tables)
+base.math = freeze(maths)
+base.coroutine = freeze(coroutines)
+base.bit = freeze(bits)
+
+string_metatable.__metatable = freeze({ __index = base.string })
+
+------------------------------------------------------------------------- redis
+
+local function log(...)
+  local count = select("#", ...)
+  if count < 2 then
+    raise("redis.log() requires two arguments or more.")
+  end
+  local level = ...
+  if type(level) ~= "number" then
+    raise("First argument must be a number (log level).")
+  end
+  if level < 0 or level > 3 then
+    raise("Invalid debug level.")
+  end
+  local words = {}
+  for index = 2, count do
+    local word = (select(index, ...))
+    words[index - 1] = (type(word) == "string" or type(word) == "number") and word or ""
+  end
+  native.log(level, raw_concat(words, " "))
+end
+
+-- What `redis` holds in both phases.
+local function with_constants(contents)
+  contents.log = log
+  contents.LOG_DEBUG, contents.LOG_VERBOSE = 0, 1
+  contents.LOG_NOTICE, contents.LOG_WARNING = 2, 3
+  contents.REDIS_VERSION, contents.REDIS_VERSION_NUM = "7.0.15", 0x0007000f
+  return contents
+end
+
+local redis_running = with_constants({
+  call = native.call,
+  pcall = native.pcall,
+})
+
+function redis_running.error_reply(...)
+  local text = ...
+  if select("#", ...) ~= 1 or type(text) ~= "string" then
+    return { err = "ERR wrong number or type of arguments" }
+  end
+  if raw_sub(text, 1, 1) == "-" then
+    text = raw_sub(text, 2)
+  end
+  return { err = text ~= "" and text or "ERR " }
+end
+
+function redis_running.status_reply(...)
+  local text = ...
+  if select("#", ...) ~= 1 or type(text) ~= "string" then
+    return { err = "ERR wrong number or type of arguments" }
+  end
+  return { ok = text }
+end
+
+function redis_running.sha1hex(...)
+  if select("#", ...) ~= 1 then
+    raise("wrong number of arguments")
+  end
+  local text = ...
+  return native.sha1hex((type(text) == "string" or type(text) == "number") and text or "")
+end
+
+function redis_running.setresp(...)
+  if select("#", ...) ~= 1 then
+    raise("redis.setresp() requires one argument.")
+  end
+  local version = ...
+  if version ~= 2 and version ~= 3 then
+    raise("RESP version must be 2 or 3.")
+  end
+  native.setresp(version)
+end
+
+base.redis = freeze(redis_running)
+
+-------------------------------------------------------------------- a library
+
+local function unknown_global(_, name)
+  error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 2)
+end
+
+local strict = { __index = unknown_global }
+
+-- Redis' arguments of redis.register_function, by name.
+local function check_named_arguments(named)
+  if type(named) ~= "table" then
+    raise("calling redis.register_function with a single argument is only applicable to Lua table"
+      .. " (representing named arguments).")
+  end
+  for key, value in raw_next, named do
+    if type(key) ~= "string" then
+      raise("named argument key given to redis.register_function is not a string")
+    elseif key == "function_name" or key == "description" then
+      if type(value) ~= "string" and type(value) ~= "number" then
+        raise(key .. " argument given to redis.register_function must be a string")
+      end
+    elseif key == "callback" then
+      if type(value) ~= "function" then
+        raise("callback argument given to redis.register_function must be a function")
+      end
+    elseif key == "flags" then
+      if type(value) ~= "table" then
+        raise("flags argument to redis.register_function must be a table representing function flags")
+      end
+    else
+      raise("unknown argument given to redis.register_function")
+    end
+  end
+  if raw_rawget(named, "function_name") == nil then
+    raise("redis.register_function must get a function name argument")
+  elseif raw_rawget(named, "callback") == nil then
+    raise("redis.register_function must get a callback argument")
+  end
+end
+
+-- The bits of `Flags` in `engine.rs`.
+local FLAG_BITS = {
+  ["no-writes"] = 1,
+  ["allow-oom"] = 2,
+  ["allow-stale"] = 4,
+  ["no-cluster"] = 8,
+  ["allow-cross-slot-keys"] = 16,
+}
+
+local function flag_bits(flags)
+  local bits, index = 0, 1
+  local flag = raw_rawget(flags, index)
+  while flag ~= nil do
+    local flag_bit = FLAG_BITS[flag]
+    if not flag_bit then
+      raise("unknown flag given")
+    end
+    bits = bits_or(bits, flag_bit)
+    index = index + 1
+    flag = raw_rawget(flags, index)
+  end
+  return bits
+end
+
+local function register_function(...)
+  local count = select("#", ...)
+  if count < 1 or count > 2 then
+    raise("wrong number of arguments to redis.register_function")
+  end
+  local named = ...
+  if count == 2 then
+    local name, callback = ...
+    if type(name) ~= "string" and type(name) ~= "number" then
+      raise("first argument to redis.register_function must be a string")
+    elseif type(callback) ~= "function" then
+      raise("second argument to redis.register_function must be a function")
+    end
+    named = { function_name = name, callback = callback }
+  end
+  check_named_arguments(named)
+  local problem = native.register(
+    tostring(raw_rawget(named, "function_name")),
+    raw_rawget(named, "callback"),
+    tostring(raw_rawget(named, "description") or ""),
+    flag_bits(raw_rawget(named, "flags") or {}))
+  if problem then
+    raise(problem)
+  end
+end
+
+local redis_loading = freeze(raw_setmetatable(
+  with_constants({ register_function = register_function }), strict))
+
+-- Compiles and runs the library that the engine holds ready. `native.uncompiled`
+-- raises, and tells the engine that it was the compiler who refused.
+return function()
+  local environment = {}
+  local metatable = { __newindex = refuse_write, __metatable = false }
+  local running = { _G = environment }
+  for name, value in raw_pairs(base) do
+    running[name] = value
+  end
+  add_loaders(running, environment)
+  raw_setmetatable(running, strict)
+  local loading = raw_setmetatable({ redis = redis_loading }, strict)
+
+  metatable.__index = loading
+  contents_of[environment] = loading
+  raw_setmetatable(environment, metatable)
+
+  local chunk, problem = raw_load(native.code(), "@user_function", "t", environment)
+  if not chunk then
+    native.uncompiled(problem)
+  end
+  chunk()
+
+  metatable.__index = running
+  contents_of[environment] = running
+end
