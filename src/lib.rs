@@ -13,7 +13,10 @@
 //!    0     base      resp
 //! ```
 
+pub mod app;
 pub mod base;
+pub mod cli;
+pub mod config;
 pub mod function;
 pub mod keyspace;
 pub mod limiter;

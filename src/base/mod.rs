@@ -3,7 +3,9 @@
 //! Nothing here knows HTTP, Redis or policies. [`clock`] is the only reader of
 //! clocks, [`tasks`] the only spawner of tasks and threads.
 
+pub mod chain;
 pub mod clock;
+pub mod files;
 pub mod problems;
 pub mod tasks;
 pub mod units;

@@ -2,6 +2,9 @@
 //!
 //! A checker adds what it finds and goes on; the caller decides at the end. The
 //! text of a problem says what is wrong and what would be right.
+//!
+//! A checker knows paths, not lines: it makes a [`Problem::new`], and whoever
+//! read the document turns the path into a place (`yaml::Document::locate`).
 
 use std::fmt;
 
@@ -29,16 +32,32 @@ pub struct Problem {
     pub excerpt: String,
 }
 
+impl Problem {
+    /// A problem that is not located yet: no file, no position, only a path.
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Problem {
+        Problem {
+            file: String::new(),
+            position: None,
+            path: path.into(),
+            message: message.into(),
+            excerpt: String::new(),
+        }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file)?;
-        if let Some(Position { line, column }) = self.position {
-            write!(f, ":{line}:{column}")?;
+        if !self.file.is_empty() {
+            write!(f, "{}", self.file)?;
+            if let Some(Position { line, column }) = self.position {
+                write!(f, ":{line}:{column}")?;
+            }
+            write!(f, ": ")?;
         }
         if !self.path.is_empty() {
-            write!(f, ": {}", self.path)?;
+            write!(f, "{}: ", self.path)?;
         }
-        write!(f, ": {}", self.message)?;
+        write!(f, "{}", self.message)?;
         if let (Some(Position { line, column }), false) = (self.position, self.excerpt.is_empty()) {
             let number = line.to_string();
             let gutter = " ".repeat(number.len());
@@ -80,6 +99,21 @@ impl Problems {
     }
 }
 
+impl IntoIterator for Problems {
+    type Item = Problem;
+    type IntoIter = std::vec::IntoIter<Problem>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl FromIterator<Problem> for Problems {
+    fn from_iter<I: IntoIterator<Item = Problem>>(problems: I) -> Problems {
+        Problems(problems.into_iter().collect())
+    }
+}
+
 impl From<Problem> for Problems {
     fn from(problem: Problem) -> Problems {
         Problems(vec![problem])
@@ -95,5 +129,72 @@ impl fmt::Display for Problems {
             write!(f, "{separator}{problem}")?;
         }
         Ok(())
+    }
+}
+
+/// What to say after an unknown word: the nearest known one if one is near,
+/// and all of them while they are few enough to read.
+///
+/// Reads on from "unknown key `polices`": `; did you mean `policies`?`.
+pub fn suggest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    /// More names than this are no help at the end of a line.
+    const LISTED_MAX: usize = 12;
+
+    let known: Vec<&str> = known.into_iter().collect();
+    if let Some(nearest) = nearest(word, known.iter().copied()) {
+        return format!("; did you mean `{nearest}`?");
+    }
+    match known.len() {
+        0 => String::new(),
+        1..=LISTED_MAX => format!("; known here: {}", known.join(", ")),
+        more => format!("; {more} are known, such as {}", known[..LISTED_MAX].join(", ")),
+    }
+}
+
+/// The known word that differs from `word` in the fewest letters, if they are
+/// few: one in three.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    /// Comparing takes the product of both lengths.
+    const COMPARED_MAX_BYTES: usize = 64;
+
+    if word.len() > COMPARED_MAX_BYTES {
+        return None;
+    }
+    let allowed = (word.chars().count() / 3).max(1);
+    known
+        .into_iter()
+        .map(|it| (strsim::damerau_levenshtein(word, it), it))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min()
+        .map(|(_, nearest)| nearest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_reads_like_a_compilers() {
+        let problem = Problem {
+            file: "policies.yaml".to_owned(),
+            position: Some(Position { line: 12, column: 9 }),
+            path: "policies[0].name".to_owned(),
+            message: "must not be empty".to_owned(),
+            excerpt: "  - name: ''".to_owned(),
+        };
+        let written = "policies.yaml:12:9: policies[0].name: must not be empty\n\
+                       \x20 12 |   - name: ''\n\
+                       \x20    |         ^";
+        assert_eq!(problem.to_string(), written);
+        assert_eq!(Problem::new("a.b", "is odd").to_string(), "a.b: is odd");
+    }
+
+    #[test]
+    fn an_unknown_word_suggests_the_nearest_known_one() {
+        let known = ["policies", "listen", "store"];
+        assert_eq!(suggest("polices", known), "; did you mean `policies`?");
+        assert_eq!(suggest("lsiten", known), "; did you mean `listen`?");
+        assert_eq!(suggest("upstreams", known), "; known here: policies, listen, store");
+        assert_eq!(suggest("x", []), "");
     }
 }

@@ -1,1 +1,46 @@
-//! keyspace
+//! The keyspace: keys with values and deadlines, and the commands on them.
+//!
+//! One owner at a time runs one command after another; nothing here locks, does
+//! I/O or reads a clock. Time comes with each call as [`Execution::now`], and what
+//! a call changed leaves it as [`Effects`], plain commands that repeat the change.
+//!
+//! | file | what |
+//! |---|---|
+//! | `slots` | where values live; the one way to change them; snapshot and undo |
+//! | `index` | from key to slot |
+//! | `sorted_set` | members by score, small and big |
+//! | `command`, `commands` | the table of commands, and their handlers |
+//! | `arg`, `effects`, `error`, `value` | what goes in and comes out |
+//!
+//! # Invariants
+//!
+//! 1. A value, a key, a deadline changes only through [`slots`]: the running
+//!    snapshot and the open transaction hook in there and nowhere else.
+//! 2. The index names exactly the live slots.
+//! 3. A collection in the keyspace is never empty: the key goes with its last
+//!    member.
+//! 4. A command that fails has changed nothing and recorded nothing.
+//!
+//! # Not here
+//!
+//! Connections, transactions as clients see them (`MULTI`), Functions, the log.
+
+mod arg;
+mod command;
+mod commands;
+mod effects;
+mod error;
+mod index;
+mod slots;
+mod sorted_set;
+mod space;
+mod value;
+
+pub use arg::Arg;
+pub use command::{Command, Flags, KeyPositions, command, commands};
+pub use effects::{Effects, EffectsMark};
+pub use error::CommandError;
+pub use slots::{SnapshotRunning, SnapshotSink, Walk};
+pub use sorted_set::{Entries, FrozenSortedSet, Inserted, SortedSet};
+pub use space::{DuplicateKey, Execution, Keyspace, Mode, Swept};
+pub use value::Value;

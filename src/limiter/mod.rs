@@ -1,1 +1,132 @@
-//! limiter
+//! The limiter: facts of a request in, one decision out; policies reload.
+//!
+//! Every door asks here, so the proxy and Envoy share policies, keys and
+//! counts. The limiter plans which limits apply, asks the store once for all
+//! that are enforced, and folds the answers. It cannot tell an embedded store
+//! from a remote one.
+//!
+//! Invariants:
+//!
+//! 1. A request is decided under one policy set, the one that was live when it
+//!    came; a reload swaps a pointer and is never seen half.
+//! 2. Enforced limits are charged all or none. A refused request costs nothing,
+//!    in a shadowed policy neither.
+//! 3. A shadowed policy changes no verdict and no header field.
+//!
+//! Not here: what matches a request ([`crate::policy`]), where the counts live
+//! ([`crate::store`]), and what a refusal looks like on a wire (the doors).
+
+mod ask;
+mod decision;
+mod fields;
+mod live;
+mod metrics;
+mod outcome;
+mod reload;
+#[cfg(test)]
+mod timelines;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::base::chain::Chain;
+use crate::base::clock::Stopwatch;
+use crate::policy::{PolicySet, RequestFacts};
+use crate::store::Store;
+
+pub use ask::Scratch;
+pub use decision::{Decision, Fields, Outcome, Refusal, Verdict};
+pub use fields::PROBLEM_TYPE;
+pub use live::Live;
+pub use metrics::Metrics;
+pub use reload::{PolicyFile, keep_current};
+
+/// The verdict when the store cannot answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FailureMode {
+    /// Admit: the limiter's trouble is not the service's outage.
+    #[default]
+    Open,
+    /// Refuse with 503.
+    Closed,
+}
+
+/// Decides requests. One for the process, shared by every door.
+#[derive(Debug)]
+pub struct Limiter {
+    store: Store,
+    live: ArcSwap<Live>,
+    failure_mode: FailureMode,
+    metrics: Metrics,
+}
+
+impl Limiter {
+    /// A limiter under a first policy set, which becomes generation 1.
+    pub fn new(
+        store: Store,
+        policies: PolicySet,
+        failure_mode: FailureMode,
+        metrics: Metrics,
+    ) -> Limiter {
+        let live = ArcSwap::from_pointee(Live::new(1, policies, &metrics));
+        metrics.swapped(1);
+        Limiter { store, live, failure_mode, metrics }
+    }
+
+    /// Decides one request. `scratch` belongs to the caller's connection or
+    /// worker and keeps its capacity between requests.
+    pub async fn check(&self, facts: &RequestFacts<'_>, scratch: &mut Scratch) -> Decision {
+        let live = self.live.load_full();
+        live.policies().plan(facts, scratch.plan_mut());
+        if scratch.plan_mut().is_empty() {
+            return Decision::UNLIMITED;
+        }
+        let stopwatch = Stopwatch::start();
+        let asked = scratch.ask(&live, &self.store).await;
+        let decision = match asked {
+            Ok(()) => live.decide(scratch),
+            Err(error) => self.fail(&error),
+        };
+        self.metrics.decided(stopwatch.elapsed());
+        decision
+    }
+
+    /// The policy set in force.
+    pub fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    /// Puts a policy set in force and returns its generation. Requests under
+    /// way finish under the set they began with.
+    pub fn swap(&self, policies: PolicySet) -> u64 {
+        let generation = self.live.load().generation() + 1;
+        self.live.store(Arc::new(Live::new(generation, policies, &self.metrics)));
+        self.metrics.swapped(generation);
+        generation
+    }
+
+    /// Where the counts live.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn fail(&self, error: &ask::Error) -> Decision {
+        self.metrics.store_failed();
+        let error = Chain(error);
+        tracing::error!(%error, failure_mode = ?self.failure_mode, "cannot decide");
+        match self.failure_mode {
+            FailureMode::Open => Decision::UNLIMITED,
+            FailureMode::Closed => Decision {
+                verdict: Verdict::Deny,
+                fields: None,
+                refusal: Some(Box::new(Refusal {
+                    status: 503,
+                    retry_after_seconds: Some(1),
+                    problem: fields::store_unavailable(),
+                })),
+            },
+        }
+    }
+}

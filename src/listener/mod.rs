@@ -1,1 +1,10 @@
-//! listener
+//! The doors: where requests come in, and where answers go out.
+//!
+//! Each door speaks one protocol and asks the same [`limiter`](crate::limiter).
+//! Doors never import one another; what two of them need moves down, or is
+//! [`accept`], the one way to bind sockets and take connections from them.
+
+pub mod accept;
+pub mod admin;
+pub mod envoy;
+pub mod proxy;

@@ -1,1 +1,92 @@
-//! store
+//! The store: where Functions run. The seam between deciding and keeping.
+//!
+//! The whole contract is one verb, [`Store::call`]: same library text, same
+//! keys, same arguments, same replies. The limiter cannot tell one kind of
+//! store from another, latency and failure aside. There is no mock: an embedded
+//! store without a log *is* the test double.
+
+mod embedded;
+mod metrics;
+
+use crate::resp::Reply;
+
+pub use embedded::{Embedded, Library, OpenError, Opened};
+pub use metrics::Metrics;
+
+/// One run of a Function.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// Name, with or without its library: `limiter.decide`.
+    pub function: &'a str,
+    /// Every key the Function reads or writes.
+    pub keys: &'a [&'a [u8]],
+    /// Arguments, as text.
+    pub args: &'a [&'a [u8]],
+}
+
+/// What became of a group of calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Calls that were run; each has filled its reply.
+    pub answered: usize,
+    /// Everything the calls wrote is kept. False when a reply was not accepted
+    /// in a group of several: then nothing any of them wrote remains.
+    pub kept: bool,
+}
+
+/// Why a store did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A Function failed, overran its budget, or does not exist. Nothing that
+    /// the group wrote remains.
+    #[error("the Function {function} failed")]
+    Call {
+        /// The Function that was called.
+        function: String,
+        /// Its error.
+        #[source]
+        source: crate::function::CallError,
+    },
+}
+
+/// Where Functions run.
+#[derive(Debug)]
+pub enum Store {
+    /// In this process: one keyspace, its Functions, and the log.
+    Embedded(Embedded),
+}
+
+impl Store {
+    /// Runs `calls` in order as one atomic step and fills `replies`, one each.
+    ///
+    /// Stops after the first reply that `accept` refuses. A group of several
+    /// stands or falls together: when one is refused or fails, nothing that any
+    /// of them wrote remains. A single refused call keeps what it wrote, since
+    /// a Function that refuses charges nothing.
+    ///
+    /// Returns once the effects are as durable as the log's policy promises.
+    ///
+    /// # Errors
+    /// A Function failed; see [`Error`].
+    pub async fn call(
+        &self,
+        calls: &[Call<'_>],
+        replies: &mut Vec<Reply>,
+        accept: impl Fn(&Reply) -> bool + Send,
+    ) -> Result<Asked, Error> {
+        debug_assert!(calls.iter().all(|call| !call.keys.is_empty()), "a call without keys");
+        if replies.len() < calls.len() {
+            replies.resize_with(calls.len(), Reply::default);
+        }
+        match self {
+            Store::Embedded(embedded) => embedded.call(calls, replies, accept).await,
+        }
+    }
+
+    /// Names of the Functions that can be called, with their libraries.
+    pub fn functions(&self) -> Vec<String> {
+        match self {
+            Store::Embedded(embedded) => embedded.functions(),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The doors: bound first, all of them, and opened when there is something to
+//! decide with.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use prometheus::Registry;
+use tokio::runtime;
+use tokio::task::LocalSet;
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+
+use crate::base::clock::Stopwatch;
+use crate::base::tasks::{Drained, Tasks, spawn_thread};
+use crate::config::Config;
+use crate::limiter::Limiter;
+use crate::listener::accept::{Acceptor, Bound, Cap, bind};
+use crate::listener::admin::{self, Admin, Readiness};
+use crate::listener::envoy;
+use crate::listener::proxy::{self, Proxy};
+
+use super::Error;
+
+/// Every door, bound and not served yet.
+pub struct Doors {
+    proxy: Bound,
+    admin: Bound,
+    envoy: Option<Bound>,
+}
+
+/// The doors that are open: where they listen, and how they end.
+pub struct Open {
+    /// Where the proxy listens.
+    pub proxy: SocketAddr,
+    /// Where the admin door listens.
+    pub admin: SocketAddr,
+    /// Where the door for Envoy listens.
+    pub envoy: Option<SocketAddr>,
+    workers: Vec<JoinHandle<Drained>>,
+    end_workers: CancellationToken,
+}
+
+/// The page of policies, empty until there is a limiter.
+#[derive(Clone, Default)]
+pub struct PoliciesPage(Arc<OnceLock<Arc<Limiter>>>);
+
+impl PoliciesPage {
+    /// From here on the page shows the policies of `limiter`.
+    pub fn show(&self, limiter: &Arc<Limiter>) {
+        // Set once, by the one start of the process.
+        let _ = self.0.set(Arc::clone(limiter));
+    }
+
+    fn render(&self) -> String {
+        let Some(limiter) = self.0.get() else { return "loading\n".to_owned() };
+        let live = limiter.live();
+        let policies = live.policies().policies();
+        let lines = policies.iter().map(|policy| format!("{}\n", policy.describe()));
+        format!("generation {}\n{}", live.generation(), lines.collect::<String>())
+    }
+}
+
+impl Doors {
+    /// Binds every address, or none.
+    pub fn bind(config: &Config) -> Result<Doors, Error> {
+        let proxy = bind("proxy", config.listen.proxy, config.worker_count as usize)?;
+        let admin = bind("admin", config.listen.admin, 1)?;
+        let envoy = match config.listen.envoy {
+            Some(address) => Some(bind("envoy", address, 1)?),
+            None => None,
+        };
+        Ok(Doors { proxy, admin, envoy })
+    }
+
+    /// Opens the admin door, which also shows how loading goes.
+    pub fn open_admin(
+        &mut self,
+        registry: &Registry,
+        readiness: &Readiness,
+        tasks: &Tasks,
+    ) -> Result<PoliciesPage, Error> {
+        let page = PoliciesPage::default();
+        let rendered = page.clone();
+        let admin = Admin::new(registry.clone(), readiness.clone()).page(
+            "/policies",
+            "the policies in force, and their generation",
+            "text/plain; charset=utf-8",
+            move || rendered.render(),
+        );
+        let acceptor = acceptor(&mut self.admin, Cap::new(admin::CONNECTION_COUNT_MAX))?;
+        let serving = tasks.clone();
+        tasks.spawn("admin", |_shutdown| admin::serve(acceptor, Arc::new(admin), serving));
+        Ok(page)
+    }
+
+    /// Opens the other doors.
+    pub fn open(
+        mut self,
+        config: &Config,
+        limiter: &Arc<Limiter>,
+        registry: &Registry,
+        tasks: &Tasks,
+    ) -> Result<Open, Error> {
+        let proxy = Proxy::new(config.proxy.clone(), Arc::clone(limiter), registry)?;
+        let envoy_metrics = envoy::Metrics::register(registry)?;
+        let envoy_address = self.envoy.as_ref().map(|bound| bound.address);
+        if let Some(bound) = &mut self.envoy {
+            let acceptor = acceptor(bound, Cap::new(envoy::CONNECTION_COUNT_MAX))?;
+            let (limiter, serving) = (Arc::clone(limiter), tasks.clone());
+            tasks.spawn("envoy", |_shutdown| {
+                envoy::serve(acceptor, limiter, envoy_metrics, serving)
+            });
+        }
+        let end_workers = CancellationToken::new();
+        let workers = self
+            .proxy
+            .sockets
+            .drain(..)
+            .enumerate()
+            .map(|(index, socket)| {
+                let worker = Worker {
+                    proxy: Arc::clone(&proxy),
+                    end: end_workers.clone(),
+                    drain_timeout: config.drain_timeout,
+                };
+                spawn_thread(&format!("proxy-{index}"), move || worker.run(socket))
+            })
+            .collect::<Result<_, _>>()
+            .map_err(Error::Runtime)?;
+        Ok(Open {
+            proxy: self.proxy.address,
+            admin: self.admin.address,
+            envoy: envoy_address,
+            workers,
+            end_workers,
+        })
+    }
+}
+
+/// Hands the one socket of a door to the runtime of this thread.
+fn acceptor(bound: &mut Bound, cap: Cap) -> Result<Acceptor, Error> {
+    let socket = bound
+        .sockets
+        .pop()
+        .ok_or_else(|| Error::Runtime(std::io::Error::other("the door has been opened already")))?;
+    Acceptor::new(bound.listener, socket, cap).map_err(Error::Runtime)
+}
+
+/// A thread of the proxy.
+struct Worker {
+    proxy: Arc<Proxy>,
+    end: CancellationToken,
+    drain_timeout: Duration,
+}
+
+impl Worker {
+    /// Serves until told to end, then lets requests under way finish.
+    fn run(self, socket: std::net::TcpListener) -> Drained {
+        let tasks = Tasks::default();
+        let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                tracing::error!(%error, "cannot start a worker of the proxy");
+                return Drained::Clean;
+            }
+        };
+        let local = LocalSet::new();
+        local.block_on(&runtime, async {
+            let serving = tasks.clone();
+            let proxy = Arc::clone(&self.proxy);
+            tasks.spawn_local(async move {
+                if let Err(error) = proxy::serve(socket, proxy, &serving).await {
+                    tracing::error!(%error, "cannot serve the proxy");
+                }
+            });
+            self.end.cancelled().await;
+            tasks.drain(self.drain_timeout).await
+        })
+    }
+}
+
+impl Open {
+    /// Tells the workers to end and waits for them, but no longer than `grace`
+    /// and a little. True when all ended with nothing left running.
+    pub async fn drain_workers(self, grace: Duration) -> bool {
+        self.end_workers.cancel();
+        let since = Stopwatch::start();
+        let grace = grace + Duration::from_secs(1);
+        while self.workers.iter().any(|worker| !worker.is_finished()) {
+            if since.elapsed() > grace {
+                return false;
+            }
+            time::sleep(Duration::from_millis(5)).await;
+        }
+        self.workers.into_iter().all(|worker| matches!(worker.join(), Ok(Drained::Clean)))
+    }
+}

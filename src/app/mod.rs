@@ -1,0 +1,183 @@
+//! Builds the process from its parts and runs it: the one place where rooms are
+//! put together, bottom up, each handed what it needs.
+//!
+//! The order of a start: read every file that people write, bind every socket,
+//! open the admin door (so that loading can be watched), load the state, and
+//! only then open the other doors. A start that fails leaves nothing half open.
+//! The order of an end: stop accepting, finish what runs, sync the log, close
+//! the admin door last.
+
+mod banner;
+mod doors;
+mod error;
+mod libraries;
+mod loading;
+mod signals;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::Registry;
+use tokio::runtime;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::base::chain::Chain;
+use crate::base::clock::Clock;
+use crate::base::tasks::{Drained, Tasks, spawn_thread};
+use crate::config::Config;
+use crate::limiter::{self, Limiter, PolicyFile, keep_current};
+use crate::listener::admin::{Condition, Readiness, State};
+use crate::persist;
+use crate::policy::{Functions, PolicySet};
+use crate::store::{self, Embedded, Library, Opened, Store};
+
+pub use error::Error;
+
+use doors::Doors;
+use signals::Signals;
+
+/// Everything that people wrote, read and checked.
+struct Written {
+    config: Config,
+    libraries: Vec<Library>,
+    function_names: Vec<String>,
+    policies: PolicySet,
+    policy_file: PolicyFile,
+}
+
+impl Written {
+    /// Reads the configuration, the Functions and the policies.
+    fn read(path: &Path) -> Result<Written, Error> {
+        let config = Config::load(path)?;
+        let libraries = libraries::collect(&config.functions)?;
+        // A store without a log tells which Functions there are, before a log
+        // is locked and read for a policy file that is wrong.
+        let metrics = store::Metrics::register(&Registry::new())?;
+        let clock = Clock::system();
+        let rehearsal = Embedded::open(&libraries, None, clock, metrics, &mut |_| {})?.store;
+        let function_names = rehearsal.functions();
+        rehearsal.close()?;
+        let functions = Functions::new(function_names.clone());
+        let mut policy_file = PolicyFile::new(config.policies.clone());
+        let policies = policy_file.load(&functions)?;
+        Ok(Written { config, libraries, function_names, policies, policy_file })
+    }
+}
+
+/// Checks all that people wrote and returns what it says, in a few lines.
+///
+/// # Errors
+/// Everything that is wrong with the first file that has something wrong.
+pub fn check(path: &Path) -> Result<String, Error> {
+    let written = Written::read(path)?;
+    let Written { config, function_names, policies, .. } = written;
+    Ok(banner::checked(&config, &function_names, &policies))
+}
+
+/// Serves until a signal ends it.
+///
+/// # Errors
+/// The start failed, or the last sync of the log.
+pub fn serve(path: &Path, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
+    let written = Written::read(path)?;
+    let control =
+        runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
+    control.block_on(run(written, say))
+}
+
+async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
+    let mut signals = Signals::install()?;
+    let registry = Registry::new();
+    let mut doors = Doors::bind(&written.config)?;
+    let readiness = Readiness::default();
+    let serving = readiness.condition("serving", State::Unmet("loading".to_owned()));
+    let admin_tasks = Tasks::default();
+    let policies_page = doors.open_admin(&registry, &readiness, &admin_tasks)?;
+
+    let opened = load(&written, &registry, &serving).await?;
+    let log = opened.store.log().cloned();
+    if let Some(log) = &log {
+        log.register_metrics(&registry)?;
+    }
+    readiness.probe("log", loading::log_probe(log));
+    opened.recovery.iter().for_each(loading::report);
+    let limiter = Arc::new(Limiter::new(
+        Store::Embedded(opened.store),
+        written.policies,
+        written.config.failure_mode,
+        limiter::Metrics::register(&registry)?,
+    ));
+    policies_page.show(&limiter);
+
+    let tasks = Tasks::default();
+    let (nudge, nudges) = mpsc::channel(1);
+    let reloading = Arc::clone(&limiter);
+    tasks.spawn("policy-reload", |shutdown| async move {
+        keep_current(&reloading, written.policy_file, nudges, shutdown).await;
+    });
+    let open = doors.open(&written.config, &limiter, &registry, &tasks)?;
+    serving.set(State::Ok);
+    say(&banner::serving(&written.config, &open, &limiter, opened.recovery.as_ref()));
+
+    signals.wait(&nudge).await;
+    serving.set(State::Unmet("draining".to_owned()));
+    tracing::info!(grace = ?written.config.drain_timeout, "draining");
+    let (drained, workers_drained) = tokio::join!(
+        tasks.drain(written.config.drain_timeout),
+        open.drain_workers(written.config.drain_timeout)
+    );
+    if drained != Drained::Clean || !workers_drained {
+        tracing::warn!("not everything ended within the grace period");
+    }
+    let closed = close(&limiter);
+    admin_tasks.drain(Duration::from_secs(1)).await;
+    closed
+}
+
+/// Flushes and syncs the log, and says how it went.
+fn close(limiter: &Limiter) -> Result<(), Error> {
+    let Store::Embedded(embedded) = limiter.store();
+    let closed = embedded.close();
+    match &closed {
+        Ok(()) => tracing::info!("the log is synced, goodbye"),
+        Err(error) => tracing::error!(error = %Chain(error), "the last sync of the log failed"),
+    }
+    Ok(closed?)
+}
+
+/// Opens the store on a thread of its own, so that the admin door answers
+/// meanwhile.
+async fn load(
+    written: &Written,
+    registry: &Registry,
+    serving: &Condition,
+) -> Result<Opened, Error> {
+    let (send, opened) = oneshot::channel();
+    let libraries = written.libraries.clone();
+    let log = written.config.log.clone();
+    let registry = registry.clone();
+    let progress = loading::Progress::new(serving.clone());
+    let thread = spawn_thread("load", move || {
+        let opened = open_logged(&libraries, log, &registry, progress);
+        // Nobody waits any more when the process is ending.
+        let _ = send.send(opened);
+    })
+    .map_err(Error::Runtime)?;
+    let opened = opened.await.map_err(|_closed| Error::Loader)?;
+    let _ = thread.join();
+    opened
+}
+
+fn open_logged(
+    libraries: &[Library],
+    log: persist::Config,
+    registry: &Registry,
+    mut progress: loading::Progress,
+) -> Result<Opened, Error> {
+    let metrics = store::Metrics::register(registry)?;
+    let show = &mut |at| progress.show(at);
+    let opened = Embedded::open(libraries, Some(log), Clock::system(), metrics, show);
+    progress.finish();
+    Ok(opened?)
+}

@@ -1,1 +1,0 @@
-//! YAML documents, read with located errors.

@@ -1,0 +1,118 @@
+//! The command line: `weir`, `weir serve`, `weir check`.
+//!
+//! Exit codes: 0 when all went well, 1 when something is wrong with a file, an
+//! address or the data, 2 when the command line itself is wrong. What is wrong
+//! is said on standard error.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use crate::app;
+use crate::base::chain::Chain;
+
+/// A rate-limiting gateway: exact, programmable, durable, in one binary.
+#[derive(Debug, Parser)]
+#[command(version, about, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve: limit and forward. The default.
+    Serve(Common),
+    /// Check the configuration, the policies and the Functions, and say
+    /// everything that is wrong.
+    Check(Common),
+}
+
+#[derive(Debug, clap::Args)]
+struct Common {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "config/weir.yaml")]
+    config: PathBuf,
+    /// How log lines are written to standard error: as text on a terminal and
+    /// as JSON elsewhere, unless said here. `RUST_LOG` filters them.
+    #[arg(long, value_name = "FORM")]
+    log_format: Option<LogFormat>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Runs the command line of the process.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let (common, check_only) = match arguments.command {
+        None => (arguments.common, false),
+        Some(Command::Serve(common)) => (common, false),
+        Some(Command::Check(common)) => (common, true),
+    };
+    start_log(common.log_format);
+    let result = if check_only {
+        app::check(&common.config).map(|report| say(&report))
+    } else {
+        app::serve(&common.config, &mut |line| say(line))
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to tell when standard error is closed.
+            let _ = writeln!(io::stderr().lock(), "weir: {}", Chain(&error));
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn say(text: &str) {
+    // A closed standard output is no reason to stop serving.
+    let _ = writeln!(io::stdout().lock(), "{text}");
+}
+
+fn start_log(format: Option<LogFormat>) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let is_text = match format {
+        Some(LogFormat::Text) => true,
+        Some(LogFormat::Json) => false,
+        None => io::stderr().is_terminal(),
+    };
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    if is_text {
+        log.with_ansi(io::stderr().is_terminal()).init();
+    } else {
+        log.json().flatten_event(true).init();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn serving_is_the_default_and_takes_the_same_options() {
+        let parse = |line: &str| Arguments::try_parse_from(line.split(' ')).unwrap();
+        assert_eq!(parse("weir").common.config, PathBuf::from("config/weir.yaml"));
+        assert_eq!(parse("weir --config x.yaml").common.config, PathBuf::from("x.yaml"));
+        let Some(Command::Serve(common)) = parse("weir serve --config y.yaml").command else {
+            panic!("`serve` is a command");
+        };
+        assert_eq!(common.config, PathBuf::from("y.yaml"));
+    }
+}

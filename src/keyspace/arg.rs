@@ -1,0 +1,224 @@
+//! One argument of a command: bytes, or a number that Lua passed.
+//!
+//! A Lua number reaches a score, a count or a deadline without becoming text and
+//! being parsed again. Where text is wanted (a key, a member, an effect) it is
+//! formatted as Redis does it for `redis.call`: `%.17g`.
+
+use std::ops::Deref;
+
+use super::error::CommandError;
+use crate::resp::number::{NumberText, whole};
+
+/// An argument. `Copy`, so an argv is a slice on the caller's stack.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Arg<'a> {
+    /// As it came over the wire.
+    Bytes(&'a [u8]),
+    /// A Lua number.
+    Number(f64),
+}
+
+/// The text of an argument: borrowed, or a number formatted on the stack.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ArgText<'a> {
+    Borrowed(&'a [u8]),
+    Number(NumberText),
+}
+
+impl Deref for ArgText<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            ArgText::Borrowed(bytes) => bytes,
+            ArgText::Number(text) => text,
+        }
+    }
+}
+
+impl<'a> Arg<'a> {
+    /// The argument as bytes.
+    pub(super) fn text(self) -> ArgText<'a> {
+        match self {
+            Arg::Bytes(bytes) => ArgText::Borrowed(bytes),
+            Arg::Number(value) => ArgText::Number(NumberText::double(value)),
+        }
+    }
+
+    /// True if the argument is this word, in any case.
+    pub(super) fn is_word(self, word: &str) -> bool {
+        match self {
+            Arg::Bytes(bytes) => bytes.eq_ignore_ascii_case(word.as_bytes()),
+            Arg::Number(_) => false,
+        }
+    }
+
+    /// A 64-bit integer in canonical decimal, as Redis demands one: no blanks,
+    /// no plus, no leading zero.
+    pub(super) fn integer(self) -> Result<i64, CommandError> {
+        match self {
+            Arg::Bytes(bytes) => parse_integer(bytes),
+            Arg::Number(value) => whole(value),
+        }
+        .ok_or(CommandError::NotInteger)
+    }
+
+    /// A double, as `strtod` reads one; no blanks, no nan, no overflow.
+    pub(super) fn double(self) -> Result<f64, CommandError> {
+        match self {
+            Arg::Bytes(bytes) => parse_double(bytes),
+            Arg::Number(value) => (!value.is_nan()).then_some(value),
+        }
+        .ok_or(CommandError::NotFloat)
+    }
+}
+
+/// Reads a canonical decimal: what [`NumberText::integer`] would print.
+pub(super) fn parse_integer(bytes: &[u8]) -> Option<i64> {
+    let (negative, digits) = match bytes.strip_prefix(b"-") {
+        Some(digits) => (true, digits),
+        None => (false, bytes),
+    };
+    match digits {
+        [] => return None,
+        [b'0'] => return (!negative).then_some(0),
+        [b'0', ..] => return None,
+        _ => {}
+    }
+    // Summed below zero: the magnitude of `i64::MIN` has no positive twin.
+    let negated = digits.iter().try_fold(0i64, |sum, &byte| {
+        let digit = byte.is_ascii_digit().then(|| i64::from(byte - b'0'))?;
+        sum.checked_mul(10)?.checked_sub(digit)
+    })?;
+    if negative { Some(negated) } else { negated.checked_neg() }
+}
+
+/// Reads a double as Redis' `string2d` does: all of the text, and a value that
+/// neither overflows nor vanishes.
+pub(super) fn parse_double(bytes: &[u8]) -> Option<f64> {
+    // Scores are mostly whole numbers, and those read faster as such.
+    if bytes.len() <= 15
+        && let Some(integer) = parse_integer(bytes)
+    {
+        return Some(integer as f64);
+    }
+    let value = parse_lenient_double(bytes)?;
+    let digits = bytes.strip_prefix(b"-").or(bytes.strip_prefix(b"+")).unwrap_or(bytes);
+    let is_word = digits.first().is_some_and(u8::is_ascii_alphabetic);
+    let overflowed = value.is_infinite() && !is_word;
+    let mantissa = digits.split(|byte| matches!(byte, b'e' | b'E')).next().unwrap_or_default();
+    let vanished = value == 0.0 && mantissa.iter().any(|byte| matches!(byte, b'1'..=b'9'));
+    (!overflowed && !vanished).then_some(value)
+}
+
+/// Reads a double; overflow gives infinity and underflow zero. Never nan.
+fn parse_lenient_double(bytes: &[u8]) -> Option<f64> {
+    let value: f64 = std::str::from_utf8(bytes).ok()?.parse().ok()?;
+    (!value.is_nan()).then_some(value)
+}
+
+/// One end of a range of scores: `5`, `(5`, `-inf`, `+inf`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct ScoreBound {
+    pub(super) score: f64,
+    pub(super) exclusive: bool,
+}
+
+impl ScoreBound {
+    /// Reads a bound as Redis' `zslParseRange` does, which is laxer than a
+    /// score: an empty text is 0, and an overflow is infinite.
+    pub(super) fn parse(arg: Arg<'_>) -> Result<ScoreBound, CommandError> {
+        let bytes = match arg {
+            Arg::Number(score) if !score.is_nan() => {
+                return Ok(ScoreBound { score, exclusive: false });
+            }
+            Arg::Number(_) => return Err(CommandError::RangeNotFloat),
+            Arg::Bytes(bytes) => bytes,
+        };
+        let (exclusive, text) = match bytes.strip_prefix(b"(") {
+            Some(text) => (true, text),
+            None => (false, bytes),
+        };
+        let text = text.trim_ascii_start();
+        let score = match text {
+            [] => Some(0.0),
+            b"-inf" => Some(f64::NEG_INFINITY),
+            b"+inf" | b"inf" => Some(f64::INFINITY),
+            _ => match parse_integer(text) {
+                Some(integer) => Some(integer as f64),
+                None => parse_lenient_double(text),
+            },
+        };
+        score.map(|score| ScoreBound { score, exclusive }).ok_or(CommandError::RangeNotFloat)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_canonical_decimals() {
+        let cases: [(&str, Option<i64>); 12] = [
+            ("0", Some(0)),
+            ("-1", Some(-1)),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("-9223372036854775808", Some(i64::MIN)),
+            ("9223372036854775808", None),
+            ("-9223372036854775809", None),
+            ("", None),
+            ("-", None),
+            ("-0", None),
+            ("01", None),
+            ("+1", None),
+            (" 1", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse_integer(text.as_bytes()), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn doubles_are_read_as_strtod_reads_them() {
+        let cases: [(&str, Option<f64>); 16] = [
+            ("1", Some(1.0)),
+            ("+1.5", Some(1.5)),
+            ("-.5", Some(-0.5)),
+            ("1e3", Some(1000.0)),
+            ("1700000000000001", Some(1_700_000_000_000_001.0)),
+            ("inf", Some(f64::INFINITY)),
+            ("-Infinity", Some(f64::NEG_INFINITY)),
+            ("0e5", Some(0.0)),
+            ("1e400", None),
+            ("1e-400", None),
+            ("nan", None),
+            ("", None),
+            (" 1", None),
+            ("1 ", None),
+            ("1x", None),
+            ("(1", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse_double(text.as_bytes()), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn score_bounds_are_laxer_than_scores() {
+        let cases: [(&str, Option<(f64, bool)>); 9] = [
+            ("5", Some((5.0, false))),
+            ("(5", Some((5.0, true))),
+            ("-inf", Some((f64::NEG_INFINITY, false))),
+            ("(+inf", Some((f64::INFINITY, true))),
+            ("", Some((0.0, false))),
+            ("(", Some((0.0, true))),
+            (" 1.5", Some((1.5, false))),
+            ("1e400", Some((f64::INFINITY, false))),
+            ("nan", None),
+        ];
+        for (text, expected) in cases {
+            let bound = ScoreBound::parse(Arg::Bytes(text.as_bytes())).ok();
+            assert_eq!(bound.map(|it| (it.score, it.exclusive)), expected, "{text:?}");
+        }
+    }
+}

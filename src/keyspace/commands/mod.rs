@@ -1,0 +1,46 @@
+//! The handlers of the commands, by kind of value.
+//!
+//! A handler reads its arguments, looks keys up, decides, and only then changes
+//! anything: an error leaves everything as it was. What it changed it records as
+//! an effect: the command as sent, unless Redis writes another to its log.
+
+pub(super) mod keys;
+pub(super) mod server;
+pub(super) mod sorted_sets;
+pub(super) mod strings;
+#[cfg(test)]
+mod tests;
+
+use super::error::CommandError;
+use super::space::Execution;
+
+/// What every handler returns: the reply is in [`Execution::reply`].
+type Done = Result<(), CommandError>;
+
+/// A unit in which commands take time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TimeUnit {
+    Seconds,
+    Millis,
+}
+
+/// From when a command counts time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TimeBase {
+    Now,
+    Epoch,
+}
+
+/// A time argument as unix milliseconds. Negative means before 1970: long gone.
+///
+/// `None` when it overflows 63 bits, on the way or at the end.
+fn unix_millis(amount: i64, unit: TimeUnit, base: TimeBase, run: &Execution<'_>) -> Option<i64> {
+    let millis = match unit {
+        TimeUnit::Seconds => amount.checked_mul(1_000)?,
+        TimeUnit::Millis => amount,
+    };
+    match base {
+        TimeBase::Now => millis.checked_add(i64::try_from(run.now.millis()).ok()?),
+        TimeBase::Epoch => Some(millis),
+    }
+}

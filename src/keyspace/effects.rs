@@ -1,0 +1,126 @@
+//! What a call changed, as commands that change it again.
+//!
+//! Effects are encoded as they arise, so handing them to the log is one copy.
+//! The wrapping of a record with two or more effects stands ready on both sides:
+//!
+//! ```text
+//! *1 $5 MULTI | effect | effect | *1 $4 EXEC       record() with two or more
+//!             | effect |                           record() with one
+//! ```
+//!
+//! The opening is written once. The closing is moved behind each effect.
+
+use super::arg::Arg;
+use crate::resp::encode;
+
+const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
+const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
+
+/// The effects of one call, in order. Reused between calls.
+#[derive(Clone, Debug)]
+pub struct Effects {
+    /// `MULTI`, the effects, `EXEC`.
+    bytes: Vec<u8>,
+    count: u32,
+}
+
+/// A place among the effects, to go back to when a transaction is undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EffectsMark {
+    /// Where the next effect would begin.
+    end: usize,
+    count: u32,
+}
+
+impl Default for Effects {
+    fn default() -> Effects {
+        Effects::new()
+    }
+}
+
+impl Effects {
+    /// No effects.
+    pub fn new() -> Effects {
+        Effects { bytes: [MULTI, EXEC].concat(), count: 0 }
+    }
+
+    /// Forgets the effects, keeps the memory.
+    pub fn clear(&mut self) {
+        self.truncate(EffectsMark { end: MULTI.len(), count: 0 });
+    }
+
+    /// True when nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// How many commands there are.
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// The present end, for [`Effects::truncate`].
+    pub fn mark(&self) -> EffectsMark {
+        EffectsMark { end: self.end(), count: self.count }
+    }
+
+    /// Forgets what was pushed since `mark`.
+    pub fn truncate(&mut self, mark: EffectsMark) {
+        debug_assert!(mark.end <= self.end() && mark.count <= self.count);
+        self.bytes.truncate(mark.end);
+        self.bytes.extend_from_slice(EXEC);
+        self.count = mark.count;
+    }
+
+    /// The record for the log: nothing, the one effect as it is, or all of them
+    /// between `MULTI` and `EXEC`, to be applied whole or not at all.
+    pub fn record(&self) -> &[u8] {
+        match self.count {
+            0 => &[],
+            1 => &self.bytes[MULTI.len()..self.end()],
+            _ => &self.bytes,
+        }
+    }
+
+    /// Adds a command.
+    pub(super) fn push(&mut self, args: &[Arg<'_>]) {
+        self.bytes.truncate(self.end());
+        encode::array_header(args.len(), &mut self.bytes);
+        for arg in args {
+            encode::bulk(&arg.text(), &mut self.bytes);
+        }
+        self.bytes.extend_from_slice(EXEC);
+        self.count += 1;
+    }
+
+    fn end(&self) -> usize {
+        self.bytes.len() - EXEC.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(effects: &Effects) -> String {
+        String::from_utf8(effects.record().to_vec()).unwrap().replace("\r\n", " ")
+    }
+
+    #[test]
+    fn one_effect_stands_bare_and_two_are_one_transaction() {
+        let mut effects = Effects::new();
+        assert_eq!(effects.record(), b"");
+        effects.push(&[Arg::Bytes(b"DEL"), Arg::Bytes(b"k")]);
+        assert_eq!(text(&effects), "*2 $3 DEL $1 k ");
+        let mark = effects.mark();
+        effects.push(&[Arg::Bytes(b"ZADD"), Arg::Bytes(b"k"), Arg::Number(0.5), Arg::Number(7.0)]);
+        assert_eq!(
+            text(&effects),
+            "*1 $5 MULTI *2 $3 DEL $1 k *4 $4 ZADD $1 k $3 0.5 $1 7 *1 $4 EXEC ",
+        );
+        effects.truncate(mark);
+        assert_eq!((effects.len(), text(&effects)), (1, "*2 $3 DEL $1 k ".to_owned()));
+        effects.clear();
+        assert!(effects.is_empty() && effects.record().is_empty());
+    }
+}

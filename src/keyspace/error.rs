@@ -1,0 +1,66 @@
+//! Why a command was refused, in Redis' words.
+
+/// A command's failure. `Display` is the error line of Redis 7.0 with its code,
+/// without the leading dash. A command that fails has changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// The key holds another kind of value.
+    #[error("WRONGTYPE Operation against a key holding the wrong kind of value")]
+    WrongType,
+    /// Too few or too many arguments for the command named.
+    #[error("ERR wrong number of arguments for '{0}' command")]
+    Arity(&'static str),
+    /// The arguments do not fit together.
+    #[error("ERR syntax error")]
+    Syntax,
+    /// An argument, or a stored value, is no 64-bit integer.
+    #[error("ERR value is not an integer or out of range")]
+    NotInteger,
+    /// An argument is no double.
+    #[error("ERR value is not a valid float")]
+    NotFloat,
+    /// A bound of a range of scores is no double.
+    #[error("ERR min or max is not a float")]
+    RangeNotFloat,
+    /// The key must exist and does not.
+    #[error("ERR no such key")]
+    NoSuchKey,
+    /// A deadline that is not positive where it must be, or overflows.
+    #[error("ERR invalid expire time in '{0}' command")]
+    InvalidExpire(&'static str),
+    /// The sum leaves the 64-bit integers.
+    #[error("ERR increment or decrement would overflow")]
+    IncrementOverflow,
+    /// `DECRBY` with the one amount that has no negative.
+    #[error("ERR decrement would overflow")]
+    DecrementOverflow,
+    /// `inf` plus `-inf`.
+    #[error("ERR resulting score is not a number (NaN)")]
+    ScoreNotNumber,
+    /// `ZADD … NX XX`.
+    #[error("ERR XX and NX options at the same time are not compatible")]
+    XxWithNx,
+    /// `ZADD … GT LT` or either with `NX`.
+    #[error("ERR GT, LT, and/or NX options at the same time are not compatible")]
+    GtLtNxTogether,
+    /// `ZADD … INCR` with more than one element.
+    #[error("ERR INCR option supports a single increment-element pair")]
+    IncrementOfMany,
+    /// `EXPIRE … NX` with another condition.
+    #[error("ERR NX and XX, GT or LT options at the same time are not compatible")]
+    ExpireNxWithOthers,
+    /// `EXPIRE … GT LT`.
+    #[error("ERR GT and LT options at the same time are not compatible")]
+    ExpireGtWithLt,
+    /// `EXPIRE` with a word it does not know.
+    #[error("ERR Unsupported option {0}")]
+    UnsupportedOption(String),
+    /// `ZRANGE … LIMIT` by index.
+    #[error(
+        "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX"
+    )]
+    LimitByIndex,
+    /// `SELECT` of a database other than 0.
+    #[error("ERR DB index is out of range")]
+    DatabaseOutOfRange,
+}

@@ -1,0 +1,148 @@
+//! A hash index that never stops to grow.
+//!
+//! One large hash table moves all of its entries when it doubles, which takes
+//! 25 ms at a million entries. This one is a list of small tables that grows by
+//! one table at a time (linear hashing): each step splits one small table in two
+//! and moves about five hundred entries.
+//!
+//! ```text
+//! tables   0 1 2 3 4 5        6 tables: hash & 7, and where that is 6 or 7, & 3
+//!          ^ ^     | |        4 was split off 0, 5 off 1; 2 is the next to split
+//! ```
+//!
+//! Each entry keeps 32 bits of its hash, so nothing is hashed twice. The hashes
+//! must be hard to guess where strangers choose the keys; that is the caller's.
+
+use hashbrown::HashTable;
+
+/// Mean entries of a table before the next split.
+const TABLE_LEN: usize = 1024;
+
+/// Entries found by a 32-bit hash and a test of equality.
+#[derive(Clone, Debug)]
+pub(super) struct Index<T> {
+    /// Never empty.
+    tables: Vec<HashTable<Entry<T>>>,
+    len: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry<T> {
+    hash: u32,
+    item: T,
+}
+
+impl<T: Copy> Index<T> {
+    pub(super) fn new() -> Index<T> {
+        Index { tables: vec![HashTable::new()], len: 0 }
+    }
+
+    /// Entries in the index.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The entry of this hash that `is_it` accepts.
+    pub(super) fn find(&self, hash: u32, mut is_it: impl FnMut(T) -> bool) -> Option<T> {
+        self.tables[self.table_of(hash)]
+            .find(spread(hash), |entry| entry.hash == hash && is_it(entry.item))
+            .map(|entry| entry.item)
+    }
+
+    /// Adds an entry. The caller knows that its equal is not there.
+    pub(super) fn insert(&mut self, hash: u32, item: T) {
+        if self.len >= self.tables.len() * TABLE_LEN {
+            self.split();
+        }
+        let table = self.table_of(hash);
+        self.tables[table].insert_unique(spread(hash), Entry { hash, item }, |it| spread(it.hash));
+        self.len += 1;
+    }
+
+    /// Takes out the entry of this hash that `is_it` accepts.
+    pub(super) fn remove(&mut self, hash: u32, mut is_it: impl FnMut(T) -> bool) -> Option<T> {
+        let table = self.table_of(hash);
+        let found = self.tables[table]
+            .find_entry(spread(hash), |entry| entry.hash == hash && is_it(entry.item))
+            .ok()?;
+        self.len -= 1;
+        Some(found.remove().0.item)
+    }
+
+    /// Bytes on the heap, nearly.
+    #[cfg(test)]
+    pub(super) fn heap_bytes(&self) -> usize {
+        let buckets: usize = self.tables.iter().map(HashTable::capacity).sum::<usize>() * 8 / 7;
+        buckets * (size_of::<Entry<T>>() + 1) + self.tables.capacity() * size_of::<HashTable<u8>>()
+    }
+
+    fn table_of(&self, hash: u32) -> usize {
+        let mask = self.tables.len().next_power_of_two() - 1;
+        let table = hash as usize & mask;
+        if table < self.tables.len() { table } else { table & (mask >> 1) }
+    }
+
+    /// Adds a table and moves to it what now belongs there.
+    fn split(&mut self) {
+        let new = self.tables.len();
+        let source = new - (1 << new.ilog2());
+        let mask = (new + 1).next_power_of_two() - 1;
+        let mut table = HashTable::with_capacity(TABLE_LEN);
+        self.tables[source].retain(|entry| {
+            let stays = entry.hash as usize & mask != new;
+            if !stays {
+                table.insert_unique(spread(entry.hash), *entry, |it| spread(it.hash));
+            }
+            stays
+        });
+        self.tables.push(table);
+    }
+}
+
+/// A hash for one small table. The low bits of the entry's own hash have chosen
+/// the table and are the same for all of its entries; this mixes the others in.
+fn spread(hash: u32) -> u64 {
+    let mixed = u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    mixed ^ (mixed >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(key: u32) -> u32 {
+        // A permutation of the 32-bit integers: distinct keys, distinct hashes.
+        key.wrapping_mul(0x9E37_79B1)
+    }
+
+    #[test]
+    fn entries_are_found_across_splits_and_removed_once() {
+        let mut index = Index::new();
+        let count = 20_000;
+        for key in 0..count {
+            index.insert(hash(key), key);
+        }
+        assert!(index.tables.len() > 10, "{} tables", index.tables.len());
+        for key in 0..count {
+            assert_eq!(index.find(hash(key), |it| it == key), Some(key));
+        }
+        for key in (0..count).step_by(2) {
+            assert_eq!(index.remove(hash(key), |it| it == key), Some(key));
+            assert_eq!(index.remove(hash(key), |it| it == key), None);
+        }
+        assert_eq!(index.len(), count as usize / 2);
+        for key in 0..count {
+            let expected = (key % 2 == 1).then_some(key);
+            assert_eq!(index.find(hash(key), |it| it == key), expected);
+        }
+    }
+
+    #[test]
+    fn entries_of_one_hash_are_told_apart() {
+        let mut index = Index::new();
+        (0..10).for_each(|item| index.insert(7, item));
+        assert_eq!(index.find(7, |it| it == 9), Some(9));
+        assert_eq!(index.remove(7, |it| it == 3), Some(3));
+        assert_eq!(index.find(7, |it| it == 3), None);
+    }
+}

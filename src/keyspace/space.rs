@@ -1,0 +1,229 @@
+//! [`Keyspace`]: slots with time and commands.
+//!
+//! Slots know nothing of time. Here a key whose deadline has passed is found
+//! expired: it is removed, and the removal is an effect like any other, because
+//! a replay must not depend on when it happens. In a replay nothing expires and
+//! nothing is an effect.
+
+use super::arg::Arg;
+use super::command::Command;
+use super::effects::Effects;
+use super::error::CommandError;
+use super::slots::{SlotId, Slots, SnapshotRunning, SnapshotSink, Vacant, Walk};
+use super::value::Value;
+use crate::base::clock::Timestamp;
+use crate::resp::Reply;
+
+/// Keys, values, deadlines. See the module's header.
+#[derive(Debug)]
+pub struct Keyspace {
+    pub(super) slots: Slots,
+    /// Where the next sweep begins.
+    sweep_cursor: usize,
+}
+
+/// What surrounds one command: the moment, and where its results go.
+#[derive(Debug)]
+pub struct Execution<'a> {
+    /// The present moment. It stands still within a call.
+    pub now: Timestamp,
+    /// Whether this happens now or has happened before.
+    pub mode: Mode,
+    /// What the command changes is added here.
+    pub effects: &'a mut Effects,
+    /// What the command answers is added here: one reply, or on an error none.
+    pub reply: &'a mut Reply,
+}
+
+/// Whether a command happens for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It happens now: keys expire, changes are recorded.
+    Live,
+    /// It is read from the log: nothing expires by itself, nothing is recorded.
+    Replay,
+}
+
+/// What a sweep came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Swept {
+    /// Keys found expired and removed.
+    pub expired: usize,
+    /// True when the sweep reached the last slot; the next begins at the first.
+    pub finished: bool,
+}
+
+/// [`Keyspace::insert_loaded`] was given a key that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the key exists already")]
+pub struct DuplicateKey;
+
+impl Execution<'_> {
+    /// Records an effect.
+    pub(super) fn record(&mut self, args: &[Arg<'_>]) {
+        if self.mode == Mode::Live {
+            self.effects.push(args);
+        }
+    }
+
+    /// True if a key with this deadline is gone. At the deadline itself it is
+    /// still there, as in Redis.
+    pub(super) fn has_expired(&self, deadline: Option<u64>) -> bool {
+        self.mode == Mode::Live && deadline.is_some_and(|deadline| deadline < self.now.millis())
+    }
+}
+
+impl Default for Keyspace {
+    fn default() -> Keyspace {
+        Keyspace::new()
+    }
+}
+
+impl Keyspace {
+    /// A keyspace without keys.
+    pub fn new() -> Keyspace {
+        Keyspace { slots: Slots::new(), sweep_cursor: 0 }
+    }
+
+    /// Runs one command. `args[0]` is its name. Adds one reply to `run.reply`.
+    ///
+    /// # Errors
+    /// A [`CommandError`]; then nothing was changed, replied or recorded, except
+    /// that a key found expired is gone.
+    pub fn execute(
+        &mut self,
+        command: &'static Command,
+        args: &[Arg<'_>],
+        run: &mut Execution<'_>,
+    ) -> Result<(), CommandError> {
+        if !command.accepts(args.len()) {
+            return Err(CommandError::Arity(command.name));
+        }
+        let mark = run.reply.mark();
+        let result = (command.run)(self, args, run);
+        if result.is_err() {
+            run.reply.truncate(mark);
+        }
+        result
+    }
+
+    /// Keys, including those that have expired and were not yet found.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// True without keys.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Opens a transaction: what follows stands or falls together.
+    pub fn begin(&mut self) {
+        self.slots.begin();
+    }
+
+    /// Closes the transaction; its changes stand.
+    pub fn commit(&mut self) {
+        self.slots.commit();
+    }
+
+    /// Closes the transaction and undoes it. The caller takes back its effects
+    /// with [`Effects::truncate`].
+    pub fn rollback(&mut self) {
+        self.slots.rollback();
+    }
+
+    /// Begins a snapshot of this very moment, in constant time.
+    ///
+    /// # Errors
+    /// A snapshot is running already.
+    pub fn cut(&mut self, sink: Box<dyn SnapshotSink>) -> Result<(), SnapshotRunning> {
+        self.slots.cut(sink)
+    }
+
+    /// Hands the next `slot_count` slots of the running snapshot to its sink.
+    pub fn walk(&mut self, slot_count: usize) -> Walk {
+        self.slots.walk(slot_count)
+    }
+
+    /// Ends the running snapshot early and gives its sink back.
+    pub fn abort_snapshot(&mut self) -> Option<Box<dyn SnapshotSink>> {
+        self.slots.abort_snapshot()
+    }
+
+    /// Adds a key from a base file, expired or not: the log that follows may
+    /// say more of it.
+    ///
+    /// # Errors
+    /// The key is there already; a base file holds each key once.
+    pub fn insert_loaded(
+        &mut self,
+        key: &[u8],
+        value: Value,
+        expires_at_ms: Option<u64>,
+    ) -> Result<(), DuplicateKey> {
+        let Err(vacant) = self.slots.find(key) else { return Err(DuplicateKey) };
+        self.slots.insert(vacant, key, value, expires_at_ms);
+        Ok(())
+    }
+
+    /// Looks at the next `slot_count` slots and removes what has expired, with a
+    /// `DEL` each as an effect. Also frees a piece of what a flush left behind.
+    pub fn sweep(&mut self, slot_count: usize, run: &mut Execution<'_>) -> Swept {
+        self.slots.bury();
+        let end = self.sweep_cursor.saturating_add(slot_count).min(self.slots.used());
+        let mut expired = 0;
+        for slot in self.sweep_cursor..end {
+            if let Some(id) = self.slots.live_at(slot)
+                && run.has_expired(self.slots.deadline(id))
+            {
+                self.expire(id, run);
+                expired += 1;
+            }
+        }
+        let finished = end == self.slots.used();
+        self.sweep_cursor = if finished { 0 } else { end };
+        Swept { expired, finished }
+    }
+
+    /// Every key with its value and its deadline in unix milliseconds, in no
+    /// order. For tests and digests.
+    pub fn entries(&self) -> impl Iterator<Item = (&[u8], &Value, Option<u64>)> {
+        self.slots.entries()
+    }
+}
+
+/// What commands are made of.
+impl Keyspace {
+    /// The slot of a key. A key found expired is removed first.
+    pub(super) fn find(&mut self, key: &[u8], run: &mut Execution<'_>) -> Result<SlotId, Vacant> {
+        let id = self.slots.find(key)?;
+        if run.has_expired(self.slots.deadline(id)) {
+            self.expire(id, run);
+            return self.slots.find(key);
+        }
+        Ok(id)
+    }
+
+    /// The value of a key.
+    pub(super) fn value(&mut self, key: &[u8], run: &mut Execution<'_>) -> Option<&Value> {
+        let id = self.find(key, run).ok()?;
+        self.slots.value(id)
+    }
+
+    /// Sets a key to a value, whatever it was before.
+    pub(super) fn put(&mut self, at: Result<SlotId, Vacant>, key: &[u8], value: Value) -> SlotId {
+        match at {
+            Ok(id) => {
+                self.slots.replace(id, value);
+                id
+            }
+            Err(vacant) => self.slots.insert(vacant, key, value, None),
+        }
+    }
+
+    fn expire(&mut self, id: SlotId, run: &mut Execution<'_>) {
+        run.record(&[Arg::Bytes(b"DEL"), Arg::Bytes(self.slots.key(id))]);
+        self.slots.free(id);
+    }
+}

@@ -1,0 +1,80 @@
+//! Decisions: what one request is told, over all limits that concern it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// Admit or deny.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The request may pass.
+    Admit,
+    /// The request is refused.
+    Deny,
+}
+
+/// The answer of one limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The limit had room for this request.
+    pub admitted: bool,
+    /// Units left now; `None` when the Function answers with a bare 1 or 0.
+    pub remaining: Option<u64>,
+    /// Time until more quota is there; `None` as above.
+    pub reset_after: Option<Duration>,
+    /// For a limit without room: when the same request would be admitted if
+    /// nothing else came; `None` when it never would be.
+    pub retry_after: Option<Duration>,
+}
+
+impl Outcome {
+    /// The outcome after what this limit was charged has been undone, because
+    /// another limit of the request had no room.
+    pub fn with_unit_back(self) -> Outcome {
+        Outcome { remaining: self.remaining.map(|remaining| remaining + 1), ..self }
+    }
+}
+
+/// The answer for one request.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// Admit or deny.
+    pub verdict: Verdict,
+    /// Header fields that tell the downstream its quota, on an admitted and on
+    /// a refused response alike. `None` when no enforced limit concerns the
+    /// request, or the store did not answer.
+    pub fields: Option<Fields>,
+    /// What a refused request is told. `Some` exactly when `verdict` is `Deny`.
+    pub refusal: Option<Box<Refusal>>,
+}
+
+impl Decision {
+    /// No limit concerns this request, or none could be asked and the failure
+    /// mode is open.
+    pub const UNLIMITED: Decision =
+        Decision { verdict: Verdict::Admit, fields: None, refusal: None };
+}
+
+/// Values of the fields of draft-ietf-httpapi-ratelimit-headers-10. Visible
+/// ASCII, ready for a header field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fields {
+    /// `RateLimit-Policy`: `"burst";q=100;w=60`, an item a limit.
+    pub rate_limit_policy: Bytes,
+    /// `RateLimit`: `"burst";r=50;t=30`, an item a limit that told its state.
+    /// Empty when none did; the field is then left out.
+    pub rate_limit: Bytes,
+}
+
+/// What a refused request is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// 429 when a quota is exceeded; 503 when the store cannot answer and the
+    /// failure mode is closed.
+    pub status: u16,
+    /// `Retry-After`, in whole seconds, from the limit that refused; with
+    /// several, the longest. `None` when waiting does not help.
+    pub retry_after_seconds: Option<u64>,
+    /// Body of type `application/problem+json` (RFC 9457).
+    pub problem: Bytes,
+}

@@ -1,0 +1,90 @@
+//! From the reply of a limiter Function to outcomes.
+//!
+//! The contract of `design.md`, section 5: a limit answers
+//! `{admitted, remaining, reset_after_ms, retry_after_ms}`, or a bare 1 or 0. A
+//! Function over several limits answers an array of those, one per key.
+
+use std::time::Duration;
+
+use crate::resp::View;
+
+use super::decision::Outcome;
+
+/// A reply that does not follow the contract of a limiter Function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the reply is not {{admitted, remaining, reset_after_ms, retry_after_ms}}, 1 or 0")]
+pub struct NotAnOutcome;
+
+/// The outcome that one limit's reply states. `window` is told as the wait
+/// when a bare 0 does not say one: no sliding window takes longer.
+fn single(reply: View<'_>, window: Duration) -> Result<Outcome, NotAnOutcome> {
+    match reply {
+        View::Integer(bare @ (0 | 1)) => Ok(Outcome {
+            admitted: bare == 1,
+            remaining: None,
+            reset_after: None,
+            retry_after: Some(if bare == 1 { Duration::ZERO } else { window }),
+        }),
+        View::Array(items) => {
+            let mut numbers = items.map(|item| match item {
+                View::Integer(number) => Ok(number),
+                _ => Err(NotAnOutcome),
+            });
+            let mut next = || numbers.next().unwrap_or(Err(NotAnOutcome));
+            let (admitted, remaining, reset, retry) = (next()?, next()?, next()?, next()?);
+            Ok(Outcome {
+                admitted: match admitted {
+                    0 => false,
+                    1 => true,
+                    _ => return Err(NotAnOutcome),
+                },
+                remaining: Some(u64::try_from(remaining).map_err(|_| NotAnOutcome)?),
+                reset_after: Some(millis(reset)?),
+                // A negative number says that waiting does not help.
+                retry_after: if retry < 0 { None } else { Some(millis(retry)?) },
+            })
+        }
+        _ => Err(NotAnOutcome),
+    }
+}
+
+/// Reads the outcomes of a call over `count` limits and hands each on with its
+/// place. With `listed`, the reply is an array of outcomes, as of
+/// `limiter.decide`; otherwise it is the one outcome of one limit.
+pub fn read(
+    reply: View<'_>,
+    listed: bool,
+    windows: &[Duration],
+    mut each: impl FnMut(usize, Outcome),
+) -> Result<(), NotAnOutcome> {
+    if !listed {
+        each(0, single(reply, windows[0])?);
+        return Ok(());
+    }
+    let View::Array(items) = reply else { return Err(NotAnOutcome) };
+    if items.len() != windows.len() {
+        return Err(NotAnOutcome);
+    }
+    for (index, item) in items.enumerate() {
+        each(index, single(item, windows[index])?);
+    }
+    Ok(())
+}
+
+/// True when every limit of a reply had room. A reply that is no outcome is not
+/// accepted either, so that its group is undone.
+pub fn accepted(reply: View<'_>) -> bool {
+    match reply {
+        View::Integer(bare) => bare == 1,
+        View::Array(mut items) => match items.next() {
+            Some(View::Integer(admitted)) => admitted == 1,
+            Some(first) => accepted(first) && items.all(accepted),
+            None => false,
+        },
+        _ => false,
+    }
+}
+
+fn millis(number: i64) -> Result<Duration, NotAnOutcome> {
+    u64::try_from(number).map(Duration::from_millis).map_err(|_| NotAnOutcome)
+}

@@ -1,0 +1,324 @@
+//! Timelines: what the limiter answers, request by request, in virtual time.
+//!
+//! The store is an embedded one without a log, under a clock that the timeline
+//! moves. A line is `AT METHOD PATH [from ADDRESS] [NAME=VALUE …]  ANSWER`.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use prometheus::Registry;
+
+use crate::base::clock::{Clock, Timestamp};
+use crate::base::units::Span;
+use crate::policy::{self, Functions, Headers, RequestFacts};
+use crate::store::{self, Embedded, Library, Store};
+
+use super::{Decision, FailureMode, Limiter, Metrics, Scratch};
+
+/// A Function that fails when asked, and one that admits everything.
+const TEST_LIBRARY: &str = "#!lua name=test
+redis.register_function('fail', function(keys, args)
+  redis.call('SET', keys[1], 'written before the failure')
+  return redis.error_reply('ERR on purpose')
+end)
+redis.register_function('nonsense', function(keys, args) return 'yes' end)
+";
+
+struct World {
+    limiter: Limiter,
+    clock: Clock,
+    scratch: Scratch,
+    now: Duration,
+}
+
+struct Fields(Vec<(String, String)>);
+
+impl Headers for Fields {
+    fn get<'h>(&'h self, name: &str) -> Option<&'h [u8]> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_bytes())
+    }
+}
+
+fn compile(store: &Store, policies: &str) -> policy::PolicySet {
+    let functions = Functions::new(store.functions());
+    match policy::compile("policies.yaml", policies, &functions) {
+        Ok(set) => set,
+        Err(problems) => panic!("{problems}"),
+    }
+}
+
+impl World {
+    fn new(policies: &str, failure_mode: FailureMode) -> World {
+        let registry = Registry::new();
+        let clock = Clock::manual(Timestamp::from_millis(1_700_000_000_000));
+        let library =
+            |origin: &str, code: &str| Library { origin: origin.to_owned(), code: code.to_owned() };
+        let libraries = [
+            library("limiter.lua", include_str!("../../functions/limiter.lua")),
+            library("mylimiter.lua", include_str!("../../functions/mylimiter.lua")),
+            library("test.lua", TEST_LIBRARY),
+        ];
+        let metrics = store::Metrics::register(&registry).unwrap();
+        let opened = Embedded::open(&libraries, None, clock.clone(), metrics, &mut |_| {}).unwrap();
+        let store = Store::Embedded(opened.store);
+        let set = compile(&store, policies);
+        let metrics = Metrics::register(&registry).unwrap();
+        let limiter = Limiter::new(store, set, failure_mode, metrics);
+        World { limiter, clock, scratch: Scratch::default(), now: Duration::ZERO }
+    }
+
+    /// Runs a timeline and compares what happened, as text, with what is written.
+    #[track_caller]
+    fn run(&mut self, timeline: &str) {
+        let lines: Vec<&str> = timeline
+            .lines()
+            .map(|line| line.split('#').next().unwrap_or("").trim())
+            .filter(|line| !line.is_empty())
+            .collect();
+        let mut happened = Vec::new();
+        for line in &lines {
+            let (request, _answer) = line.split_once("  ").expect("request, two spaces, answer");
+            happened.push(format!("{request}  {}", self.answer(request)));
+        }
+        let (happened, written) = (happened.join("\n"), lines.join("\n"));
+        assert!(happened == written, "\nwritten:\n{written}\n\nhappened:\n{happened}\n");
+    }
+
+    fn answer(&mut self, request: &str) -> String {
+        let mut words = request.split_whitespace();
+        let at = words.next().unwrap().parse::<Span>().unwrap().0;
+        self.clock.advance(at - self.now);
+        self.now = at;
+        let (method, path) = (words.next().unwrap(), words.next().unwrap());
+        let mut client: IpAddr = "192.0.2.1".parse().unwrap();
+        let mut fields = Fields(Vec::new());
+        while let Some(word) = words.next() {
+            match word.split_once('=') {
+                Some((name, value)) => fields.0.push((name.to_owned(), value.to_owned())),
+                None => client = words.next().unwrap().parse().unwrap(),
+            }
+        }
+        let facts = RequestFacts { method, host: "example.com", path, client, headers: &fields };
+        let decision = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap()
+            .block_on(async { self.limiter.check(&facts, &mut self.scratch).await });
+        describe(&decision)
+    }
+}
+
+fn describe(decision: &Decision) -> String {
+    let mut text = match &decision.refusal {
+        None => "admit".to_owned(),
+        Some(refusal) => match refusal.retry_after_seconds {
+            Some(seconds) => format!("{} retry in {seconds}s", refusal.status),
+            None => format!("{}", refusal.status),
+        },
+    };
+    if let Some(fields) = &decision.fields {
+        text.push_str(", ");
+        text.push_str(std::str::from_utf8(&fields.rate_limit).unwrap());
+    }
+    text
+}
+
+#[track_caller]
+fn check(policies: &str, timeline: &str) {
+    World::new(policies, FailureMode::Open).run(timeline);
+}
+
+#[test]
+fn a_window_slides_hit_by_hit() {
+    check(
+        "policies: [{ name: p, key: [client_ip], limits: [{ quota: 3, window: 10s }] }]",
+        r#"
+         0s GET / from 192.0.2.1  admit, "p";r=2;t=10
+         4s GET / from 192.0.2.1  admit, "p";r=1;t=6
+         5s GET / from 192.0.2.1  admit, "p";r=0;t=5
+         6s GET / from 192.0.2.1  429 retry in 4s, "p";r=0;t=4
+         6s GET / from 192.0.2.2  admit, "p";r=2;t=10            # quotas are per key
+         9999ms GET / from 192.0.2.1  429 retry in 1s, "p";r=0;t=1
+        10s GET / from 192.0.2.1  admit, "p";r=0;t=4             # exactly one place came free
+        11s GET / from 192.0.2.1  429 retry in 3s, "p";r=0;t=3   # a refused request cost nothing
+        "#,
+    );
+}
+
+#[test]
+fn limits_on_different_keys_are_charged_all_or_none() {
+    check(
+        "
+policies:
+  - { name: each, key: [client_ip], limits: [{ quota: 3, window: 10s }] }
+  - { name: all, limits: [{ quota: 2, window: 20s }] }
+",
+        r#"
+         0s GET / from 192.0.2.1  admit, "each";r=2;t=10, "all";r=1;t=20
+         1s GET / from 192.0.2.2  admit, "each";r=2;t=10, "all";r=0;t=19
+         2s GET / from 192.0.2.1  429 retry in 18s, "each";r=2;t=8, "all";r=0;t=18
+         3s GET / from 192.0.2.1  429 retry in 17s, "each";r=2;t=7, "all";r=0;t=17
+        20s GET / from 192.0.2.1  admit, "each";r=2;t=10, "all";r=0;t=1
+        "#,
+    );
+}
+
+#[test]
+fn several_limits_of_a_policy_are_told_apart() {
+    check(
+        "
+policies:
+  - name: p
+    key: [client_ip]
+    limits: [{ quota: 1, window: 1s }, { quota: 2, window: 10s, name: long }]
+",
+        r#"
+        0s GET /  admit, "p.1";r=0;t=1, "p.long";r=1;t=10
+        0s GET /  429 retry in 1s, "p.1";r=0;t=1, "p.long";r=1;t=10
+        1s GET /  admit, "p.1";r=0;t=1, "p.long";r=0;t=9
+        2s GET /  429 retry in 8s, "p.1";r=1;t=0, "p.long";r=0;t=8
+        "#,
+    );
+}
+
+#[test]
+fn a_shadowed_policy_is_counted_and_never_refuses() {
+    let mut world = World::new(
+        "
+policies:
+  - { name: live, key: [client_ip], limits: [{ quota: 2, window: 10s }] }
+  - { name: trial, mode: shadow, key: [client_ip], limits: [{ quota: 1, window: 10s }] }
+",
+        FailureMode::Open,
+    );
+    world.run(
+        r#"
+        0s GET /  admit, "live";r=1;t=10
+        1s GET /  admit, "live";r=0;t=9
+        2s GET /  429 retry in 8s, "live";r=0;t=8
+        "#,
+    );
+    let counted = |policy: &str, mode: &str, verdict: &str| {
+        world.limiter.metrics.decisions_of(policy, mode, verdict)
+    };
+    assert_eq!(counted("live", "enforce", "admit"), 2);
+    assert_eq!(counted("live", "enforce", "deny"), 1);
+    assert_eq!(counted("trial", "shadow", "admit"), 1);
+    assert_eq!(counted("trial", "shadow", "deny"), 1, "a refused request is not shadowed");
+}
+
+#[test]
+fn a_function_of_the_users_stands_or_falls_with_the_rest() {
+    check(
+        "
+policies:
+  - name: mine
+    key: [client_ip]
+    limits: [{ quota: 1, window: 10s, algorithm: mylimiter.allow }]
+  - { name: ours, key: [client_ip], limits: [{ quota: 5, window: 10s }] }
+",
+        // `allow` answers a bare 1 or 0: it has no item in `RateLimit`.
+        r#"
+         0s GET /  admit, "ours";r=4;t=10
+         1s GET /  429 retry in 10s, "ours";r=4;t=9    # undone: 4 left, not 3
+         2s GET /  429 retry in 10s, "ours";r=4;t=8
+        10s GET /  admit, "ours";r=4;t=10
+        "#,
+    );
+}
+
+#[test]
+fn an_exhausted_shipped_limit_does_not_charge_the_users_function() {
+    check(
+        "
+policies:
+  - { name: ours, key: [client_ip], limits: [{ quota: 1, window: 5s }] }
+  - name: mine
+    key: [client_ip]
+    limits: [{ quota: 2, window: 60s, algorithm: mylimiter.allow }]
+",
+        r#"
+         0s GET /  admit, "ours";r=0;t=5
+         1s GET /  429 retry in 4s, "ours";r=0;t=4
+         5s GET /  admit, "ours";r=0;t=5
+        10s GET /  429 retry in 60s, "ours";r=1;t=0
+        "#,
+    );
+}
+
+#[test]
+fn a_policy_may_refuse_requests_that_lack_its_key() {
+    check(
+        "
+policies:
+  - name: tenants
+    key: [\"header:x-tenant\"]
+    on_missing_key: deny
+    limits: [{ quota: 1, window: 10s }]
+",
+        r#"
+        0s GET / x-tenant=a  admit, "tenants";r=0;t=10
+        0s GET / x-tenant=b  admit, "tenants";r=0;t=10
+        0s GET /  403
+        "#,
+    );
+}
+
+#[test]
+fn requests_that_match_nothing_are_not_limited() {
+    check(
+        "policies: [{ name: p, match: { path: /api/** }, limits: [{ quota: 1, window: 10s }] }]",
+        r#"
+        0s GET /api/x  admit, "p";r=0;t=10
+        0s GET /other  admit
+        0s GET /api/y  429 retry in 10s, "p";r=0;t=10
+        "#,
+    );
+}
+
+#[test]
+fn counts_survive_an_edit_of_quota_and_window() {
+    let policies = |quota: u32, window: &str| {
+        format!("policies: [{{ name: p, limits: [{{ quota: {quota}, window: {window} }}] }}]")
+    };
+    let mut world = World::new(&policies(2, "10s"), FailureMode::Open);
+    world.run(
+        r#"
+        0s GET /  admit, "p";r=1;t=10
+        1s GET /  admit, "p";r=0;t=9
+        1s GET /  429 retry in 9s, "p";r=0;t=9
+        "#,
+    );
+    let edited = compile(world.limiter.store(), &policies(3, "20s"));
+    assert_eq!(world.limiter.swap(edited), 2);
+    world.run(
+        r#"
+        2s GET /  admit, "p";r=0;t=18    # two of the three are used
+        3s GET /  429 retry in 17s, "p";r=0;t=17
+        "#,
+    );
+}
+
+#[test]
+fn a_store_that_fails_leaves_it_to_the_failure_mode() {
+    let policies = "
+policies:
+  - { name: ours, limits: [{ quota: 5, window: 10s }] }
+  - { name: broken, match: { path: /fail }, limits: [{ quota: 1, window: 1s, algorithm: test.fail }] }
+  - { name: odd, match: { path: /odd }, limits: [{ quota: 1, window: 1s, algorithm: test.nonsense }] }
+";
+    // What `decide` had charged before the failure is undone.
+    World::new(policies, FailureMode::Open).run(
+        r#"
+        0s GET /fail  admit
+        0s GET /odd  admit
+        0s GET /  admit, "ours";r=4;t=10
+        "#,
+    );
+    World::new(policies, FailureMode::Closed).run(
+        r#"
+        0s GET /fail  503 retry in 1s
+        0s GET /odd  503 retry in 1s
+        0s GET /  admit, "ours";r=4;t=10
+        "#,
+    );
+}

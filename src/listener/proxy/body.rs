@@ -1,0 +1,249 @@
+//! Bodies: what is streamed up, and what is streamed down.
+//!
+//! Both are plain types, not boxed trait objects, and hand frames on as they
+//! come: nothing is collected, and a slow reader slows the sender.
+//!
+//! # Invariants
+//!
+//! 1. A body that does not move for `body_idle` fails. Waiting arms one timer
+//!    for the whole body, and a body that never waits arms none.
+//! 2. Trailers are not passed on. A trailer may carry a name that was checked or
+//!    stripped in the head, such as `Content-Length` or `X-Forwarded-For`.
+//! 3. A response that breaks off is never ended as if it were whole: the error
+//!    goes to hyper, which cuts the downstream's connection or stream.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{self, Sleep};
+
+use super::upstream::Lease;
+use super::watch::ExchangeGuard;
+
+/// Why a body ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The sender broke off, or sent what is not a body.
+    #[error("the body broke off")]
+    Broken(#[source] hyper::Error),
+    /// The sender sent nothing for too long.
+    #[error("the body did not move for too long")]
+    Idle,
+}
+
+/// A lazy timer: armed at the first wait, and told of progress by a flag.
+#[derive(Debug)]
+struct IdleTimer {
+    allowed: Duration,
+    armed: Option<Pin<Box<Sleep>>>,
+    moved: bool,
+}
+
+impl IdleTimer {
+    fn new(allowed: Duration) -> IdleTimer {
+        IdleTimer { allowed, armed: None, moved: false }
+    }
+
+    /// Ready when nothing has moved for at least `allowed` (and less than twice
+    /// that).
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let timer = self.armed.get_or_insert_with(|| Box::pin(time::sleep(self.allowed)));
+            ready!(timer.as_mut().poll(cx));
+            if !std::mem::take(&mut self.moved) {
+                return Poll::Ready(());
+            }
+            timer.set(time::sleep(self.allowed));
+        }
+    }
+}
+
+/// Polls the next data frame; trailers end the body.
+fn poll_data(
+    incoming: &mut Incoming,
+    idle: &mut IdleTimer,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    match Pin::new(incoming).poll_frame(cx) {
+        Poll::Ready(Some(Ok(frame))) => {
+            idle.moved = true;
+            Poll::Ready(frame.is_data().then_some(Ok(frame)))
+        }
+        Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Broken(error)))),
+        Poll::Ready(None) => Poll::Ready(None),
+        Poll::Pending => {
+            ready!(idle.poll_waiting(cx));
+            Poll::Ready(Some(Err(BodyError::Idle)))
+        }
+    }
+}
+
+/// How far the upload of a request is, for who waits for the response.
+#[derive(Debug, Default)]
+pub struct Upload {
+    /// The last byte has been handed over.
+    pub ended: Cell<bool>,
+    /// The downstream is being waited for, not the upstream.
+    pub starved: Cell<bool>,
+    /// Data frames handed over.
+    pub frame_count: Cell<u64>,
+}
+
+/// The body of a forwarded request.
+#[derive(Debug)]
+pub struct RequestBody(Option<Streaming>);
+
+#[derive(Debug)]
+struct Streaming {
+    incoming: Incoming,
+    idle: IdleTimer,
+    upload: Rc<Upload>,
+}
+
+impl RequestBody {
+    /// No body.
+    pub const EMPTY: RequestBody = RequestBody(None);
+
+    /// Passes `incoming` on, and tells how far it is.
+    pub fn streaming(incoming: Incoming, idle: Duration) -> (RequestBody, Rc<Upload>) {
+        let upload = Rc::new(Upload::default());
+        let streaming =
+            Streaming { incoming, idle: IdleTimer::new(idle), upload: Rc::clone(&upload) };
+        (RequestBody(Some(streaming)), upload)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(streaming) = &mut self.get_mut().0 else { return Poll::Ready(None) };
+        let polled = poll_data(&mut streaming.incoming, &mut streaming.idle, cx);
+        let upload = &streaming.upload;
+        upload.starved.set(polled.is_pending());
+        match &polled {
+            Poll::Ready(Some(Ok(_))) => {
+                upload.frame_count.set(upload.frame_count.get() + 1);
+                upload.ended.set(streaming.incoming.is_end_stream());
+            }
+            Poll::Ready(None) => upload.ended.set(true),
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(|streaming| streaming.incoming.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), |streaming| streaming.incoming.size_hint())
+    }
+}
+
+/// The body of a response to a downstream.
+#[derive(Debug)]
+pub struct ResponseBody {
+    kind: Kind,
+    /// Dropped with the body, which hyper drops when it has written it.
+    exchange: Option<ExchangeGuard>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Nothing, or our own text.
+    Whole(Bytes),
+    /// From an upstream. The lease goes back to the pool at the end; if the body
+    /// is dropped before, the connection is closed with it.
+    Upstream { incoming: Incoming, idle: IdleTimer, lease: Option<Lease> },
+}
+
+impl ResponseBody {
+    /// A text of ours; may be empty.
+    pub fn whole(text: Bytes) -> ResponseBody {
+        ResponseBody { kind: Kind::Whole(text), exchange: None }
+    }
+
+    /// A response that an upstream sends over the connection of `lease`.
+    pub fn upstream(incoming: Incoming, idle: Duration, lease: Lease) -> ResponseBody {
+        let mut body = ResponseBody {
+            kind: Kind::Upstream { incoming, idle: IdleTimer::new(idle), lease: Some(lease) },
+            exchange: None,
+        };
+        body.give_back_at_end();
+        body
+    }
+
+    /// Keeps `exchange` going until this body is dropped.
+    #[must_use]
+    pub fn during(mut self, exchange: ExchangeGuard) -> ResponseBody {
+        self.exchange = Some(exchange);
+        self
+    }
+
+    /// Gives the connection back to the pool as soon as the last byte came:
+    /// hyper does not poll a body again that says it has ended.
+    fn give_back_at_end(&mut self) {
+        if let Kind::Upstream { incoming, lease, .. } = &mut self.kind
+            && incoming.is_end_stream()
+            && let Some(lease) = lease.take()
+        {
+            lease.give_back();
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let polled = match &mut this.kind {
+            Kind::Whole(text) if text.is_empty() => return Poll::Ready(None),
+            Kind::Whole(text) => {
+                return Poll::Ready(Some(Ok(Frame::data(std::mem::take(text)))));
+            }
+            Kind::Upstream { incoming, idle, lease } => {
+                let polled = ready!(poll_data(incoming, idle, cx));
+                if polled.is_none()
+                    && let Some(lease) = lease.take()
+                {
+                    lease.give_back();
+                }
+                polled
+            }
+        };
+        this.give_back_at_end();
+        Poll::Ready(polled)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Whole(text) => text.is_empty(),
+            Kind::Upstream { incoming, .. } => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Whole(text) => SizeHint::with_exact(text.len() as u64),
+            Kind::Upstream { incoming, .. } => incoming.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Listpack: how Redis packs the elements of a small collection.
+//!
+//! ```text
+//! u32 total bytes · u16 element count · element … · 0xFF
+//! element = header and data · back length (read from the end, not needed here)
+//! ```
+//!
+//! A text that is the canonical decimal of an `i64` is held as an integer, in
+//! the smallest form. All integers of the frame are little-endian; the 12- and
+//! 13-bit forms carry their high bits first.
+
+/// Bytes before the first element.
+const HEADER_LEN: usize = 6;
+/// Ends every listpack.
+const END: u8 = 0xFF;
+/// An element count that says: too many, walk.
+const COUNT_UNKNOWN: u16 = u16::MAX;
+
+/// One element, as packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element<'a> {
+    /// A text that is no canonical integer, or was not packed as one.
+    Text(&'a [u8]),
+    /// An integer; its decimal is the element's text.
+    Integer(i64),
+}
+
+/// The elements of a packed list, in order. An `Err` is the last item.
+#[derive(Debug)]
+pub struct Elements<'a> {
+    rest: &'a [u8],
+    left: Option<usize>,
+}
+
+/// Why a blob is no listpack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+/// Opens a packed list.
+///
+/// # Errors
+/// The blob is shorter than a frame, or its frame contradicts its length.
+pub fn elements(blob: &[u8]) -> Result<Elements<'_>, Malformed> {
+    let (total, rest) = blob.split_first_chunk::<4>().ok_or(Malformed)?;
+    let (count, rest) = rest.split_first_chunk::<2>().ok_or(Malformed)?;
+    if usize::try_from(u32::from_le_bytes(*total)) != Ok(blob.len()) {
+        return Err(Malformed);
+    }
+    let count = u16::from_le_bytes(*count);
+    Ok(Elements { rest, left: (count != COUNT_UNKNOWN).then_some(usize::from(count)) })
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Result<Element<'a>, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest == [END] {
+            let complete = self.left.is_none_or(|left| left == 0);
+            self.rest = &[];
+            return (!complete).then_some(Err(Malformed));
+        }
+        if self.rest.is_empty() {
+            return None;
+        }
+        let parsed = self.step();
+        if parsed.is_none() {
+            self.rest = &[];
+        }
+        Some(parsed.ok_or(Malformed))
+    }
+}
+
+impl<'a> Elements<'a> {
+    /// Parses one element and its back length; `None` if they do not parse.
+    fn step(&mut self) -> Option<Element<'a>> {
+        self.left = match self.left {
+            Some(left) => Some(left.checked_sub(1)?),
+            None => None,
+        };
+        let (element, len) = parse(self.rest)?;
+        self.rest = self.rest.get(len + back_length_len(len)..)?;
+        if self.rest.is_empty() { None } else { Some(element) }
+    }
+}
+
+/// The element at the start of `bytes` and the length of its header and data.
+fn parse(bytes: &[u8]) -> Option<(Element<'_>, usize)> {
+    let text = |start: usize, len: usize| {
+        let end = start.checked_add(len)?;
+        Some((Element::Text(bytes.get(start..end)?), end))
+    };
+    let first = *bytes.first()?;
+    match first {
+        0x00..=0x7F => Some((Element::Integer(i64::from(first)), 1)),
+        0x80..=0xBF => text(1, usize::from(first & 0x3F)),
+        0xC0..=0xDF => {
+            let high = i64::from(first & 0x1F) << 8;
+            let unsigned = high | i64::from(*bytes.get(1)?);
+            let signed = if unsigned >= 1 << 12 { unsigned - (1 << 13) } else { unsigned };
+            Some((Element::Integer(signed), 2))
+        }
+        0xE0..=0xEF => {
+            let len = usize::from(first & 0x0F) << 8 | usize::from(*bytes.get(1)?);
+            text(2, len)
+        }
+        0xF0 => {
+            let len = bytes.get(1..)?.first_chunk::<4>()?;
+            text(5, usize::try_from(u32::from_le_bytes(*len)).ok()?)
+        }
+        0xF1..=0xF4 => {
+            let width = [2, 3, 4, 8][usize::from(first - 0xF1)];
+            let raw = bytes.get(1..1 + width)?;
+            // Shifted to the top and back, so that the sign fills in.
+            let mut wide = [0u8; 8];
+            wide[8 - width..].copy_from_slice(raw);
+            let integer = i64::from_le_bytes(wide) >> (8 * (8 - width));
+            Some((Element::Integer(integer), 1 + width))
+        }
+        0xF5..=0xFF => None,
+    }
+}
+
+/// Bytes that the back length of an element of `len` bytes takes.
+fn back_length_len(len: usize) -> usize {
+    match len {
+        0..=127 => 1,
+        128..=16_382 => 2,
+        16_383..=2_097_150 => 3,
+        2_097_151..=268_435_454 => 4,
+        _ => 5,
+    }
+}
+
+/// Builds a listpack.
+#[derive(Debug)]
+pub struct Packer {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+impl Packer {
+    /// An empty list, built in `bytes` so that the caller can reuse it.
+    pub fn new(mut bytes: Vec<u8>) -> Packer {
+        bytes.clear();
+        bytes.resize(HEADER_LEN, 0);
+        Packer { bytes, count: 0 }
+    }
+
+    /// Appends a text, as an integer if it is the canonical decimal of one.
+    pub fn push(&mut self, text: &[u8]) {
+        if let Some(integer) = canonical_integer(text) {
+            return self.push_integer(integer);
+        }
+        let start = self.bytes.len();
+        match text.len() {
+            len @ 0..=63 => self.bytes.push(0x80 | len as u8),
+            len @ 64..=4095 => self.bytes.extend([0xE0 | (len >> 8) as u8, (len & 0xFF) as u8]),
+            len => {
+                self.bytes.push(0xF0);
+                self.bytes.extend((len as u32).to_le_bytes());
+            }
+        }
+        self.bytes.extend_from_slice(text);
+        self.close(start);
+    }
+
+    /// Appends an integer in its smallest form.
+    pub fn push_integer(&mut self, integer: i64) {
+        let start = self.bytes.len();
+        let wide = integer.to_le_bytes();
+        match integer {
+            0..=127 => self.bytes.push(wide[0]),
+            -4096..=4095 => self.bytes.extend([0xC0 | (wide[1] & 0x1F), wide[0]]),
+            -0x8000..=0x7FFF => {
+                self.bytes.push(0xF1);
+                self.bytes.extend_from_slice(&wide[..2]);
+            }
+            -0x80_0000..=0x7F_FFFF => {
+                self.bytes.push(0xF2);
+                self.bytes.extend_from_slice(&wide[..3]);
+            }
+            -0x8000_0000..=0x7FFF_FFFF => {
+                self.bytes.push(0xF3);
+                self.bytes.extend_from_slice(&wide[..4]);
+            }
+            _ => {
+                self.bytes.push(0xF4);
+                self.bytes.extend_from_slice(&wide);
+            }
+        }
+        self.close(start);
+    }
+
+    /// Appends the back length of the element that began at `start`.
+    fn close(&mut self, start: usize) {
+        let len = self.bytes.len() - start;
+        let width = back_length_len(len);
+        for index in 0..width {
+            let group = (len >> (7 * (width - 1 - index)) & 0x7F) as u8;
+            self.bytes.push(if index == 0 { group } else { group | 0x80 });
+        }
+        self.count += 1;
+    }
+
+    /// The finished blob.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.bytes.push(END);
+        let total = (self.bytes.len() as u32).to_le_bytes();
+        let count = u16::try_from(self.count).unwrap_or(COUNT_UNKNOWN).to_le_bytes();
+        self.bytes[..4].copy_from_slice(&total);
+        self.bytes[4..6].copy_from_slice(&count);
+        self.bytes
+    }
+}
+
+/// The integer of which `text` is the one canonical decimal: no plus, no
+/// leading zero, no `-0`.
+pub fn canonical_integer(text: &[u8]) -> Option<i64> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let canonical = match digits {
+        [b'0'] => digits.len() == text.len(),
+        [b'1'..=b'9', rest @ ..] => rest.len() < 19 && rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    if !canonical {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unhex(text: &str) -> Vec<u8> {
+        let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+        digits
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect()
+    }
+
+    fn texts(blob: &[u8]) -> Result<Vec<Vec<u8>>, Malformed> {
+        elements(blob)?
+            .map(|element| match element? {
+                Element::Text(text) => Ok(text.to_vec()),
+                Element::Integer(integer) => Ok(integer.to_string().into_bytes()),
+            })
+            .collect()
+    }
+
+    fn pack(elements: &[&[u8]]) -> Vec<u8> {
+        let mut packer = Packer::new(Vec::new());
+        elements.iter().for_each(|element| packer.push(element));
+        packer.finish()
+    }
+
+    #[test]
+    fn vectors_of_redis_read_and_write_the_same() {
+        assert_eq!(pack(&[b"m", b"1.5"]), unhex("0f000000 0200 816d02 83312e3504 ff"));
+        for (text, element) in [
+            ("128", "c080 02"),
+            ("-1", "dfff 02"),
+            ("-4096", "d000 02"),
+            ("4096", "f10010 03"),
+            ("8388608", "f300008000 05"),
+            ("2147483648", "f40000008000000000 09"),
+            ("", "80 01"),
+        ] {
+            let blob = pack(&[text.as_bytes()]);
+            assert_eq!(blob[6..blob.len() - 1], unhex(element), "{text}");
+            assert_eq!(texts(&blob).unwrap(), [text.as_bytes()], "{text}");
+        }
+    }
+
+    #[test]
+    fn only_canonical_decimals_become_integers() {
+        for text in ["0", "7", "-1", "9223372036854775807", "-9223372036854775808"] {
+            assert_eq!(canonical_integer(text.as_bytes()).unwrap().to_string(), text);
+        }
+        for text in ["", "-", "00", "-0", "+1", "1e3", "01", "9223372036854775808", "1 ", "１"] {
+            assert_eq!(canonical_integer(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_length_form_survives() {
+        let long: Vec<Vec<u8>> = [0, 1, 63, 64, 124, 125, 4095, 4096, 16_377, 16_378, 16_379]
+            .iter()
+            .map(|len| vec![b'x'; *len])
+            .collect();
+        let elements: Vec<&[u8]> = long.iter().map(Vec::as_slice).collect();
+        assert_eq!(texts(&pack(&elements)).unwrap(), long);
+    }
+
+    #[test]
+    fn a_frame_that_lies_is_refused() {
+        let good = pack(&[b"a", b"300", b"c"]);
+        assert!(texts(&good).is_ok());
+        for len in 0..good.len() {
+            assert_eq!(texts(&good[..len]), Err(Malformed), "cut to {len}");
+        }
+        let mut fewer = good.clone();
+        fewer[4] = 2;
+        assert_eq!(texts(&fewer), Err(Malformed));
+        let mut more = good.clone();
+        more[4] = 4;
+        assert_eq!(texts(&more), Err(Malformed));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_was_packed_comes_back(list: Vec<Vec<u8>>, integers: Vec<i64>) {
+            let mut packer = Packer::new(Vec::new());
+            list.iter().for_each(|text| packer.push(text));
+            integers.iter().for_each(|integer| packer.push_integer(*integer));
+            let mut expected = list;
+            expected.extend(integers.iter().map(|integer| integer.to_string().into_bytes()));
+            proptest::prop_assert_eq!(texts(&packer.finish()).unwrap(), expected);
+        }
+
+        #[test]
+        fn no_blob_panics(mut blob: Vec<u8>) {
+            let _ = texts(&blob);
+            let total = (blob.len() as u32).to_le_bytes();
+            if let Some(head) = blob.first_chunk_mut::<4>() {
+                *head = total;
+            }
+            let _ = texts(&blob);
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Keys: whose quota a request uses, rendered so that no two can be confused.
+//!
+//! A key template is a list of parts, each taken from the facts of a request.
+//! Rendered, the parts are joined by `|`:
+//!
+//! ```text
+//!   key: [client_ip, header:x-tenant]      203.0.113.7|acme
+//! ```
+//!
+//! # Invariants
+//!
+//! 1. Under one template, different parts render differently, whatever a
+//!    stranger sends. A part never holds a raw `|`, `{`, `}`, `%`, a space, a
+//!    control character or a byte beyond ASCII: those are escaped as `%XX`.
+//! 2. A part over [`PART_MAX_BYTES`] is replaced by `sha256-` and its digest,
+//!    and an absent one by `~`. A stranger who sends a text that looks like
+//!    either gets its first byte escaped, so nobody can aim at another's count.
+//!
+//! Not here: the rest of a store key ([`super::plan`]), and what an absent part
+//! means for the policy ([`super::OnMissingKey`]).
+
+use std::fmt;
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv6Addr};
+
+use sha2::{Digest, Sha256};
+
+use super::RequestFacts;
+
+/// Longer parts are replaced by their digest, so that a stranger cannot fill
+/// the memory with long keys.
+const PART_MAX_BYTES: usize = 128;
+
+/// What stands for an absent part.
+const ABSENT: &[u8] = b"~";
+
+/// The key of a template without parts. Not empty: Redis hashes a store key with
+/// an empty `{}` as a whole, and the limits of a policy would not share a slot.
+const EVERYONE: &[u8] = b"all";
+
+/// What a digest begins with.
+const DIGEST_PREFIX: &[u8] = b"sha256-";
+
+/// The IPv6 prefix that counts as one client: what one subscriber is given, and
+/// can change addresses within at will.
+pub(super) const CLIENT_PREFIX_DEFAULT: u8 = 64;
+
+/// One part of a key template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// `client_ip`, `client_ip/56`: an IPv4 address whole, an IPv6 address by
+    /// its prefix of so many bits.
+    ClientIp { prefix: u8 },
+    /// `header:NAME`, lower case. A field without a value counts as absent.
+    Header(Box<str>),
+    /// `method`.
+    Method,
+    /// `host`.
+    Host,
+    /// `path`, without a slash at the end.
+    Path,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Part::ClientIp { prefix: CLIENT_PREFIX_DEFAULT } => f.write_str("client_ip"),
+            Part::ClientIp { prefix } => write!(f, "client_ip/{prefix}"),
+            Part::Header(name) => write!(f, "header:{name}"),
+            Part::Method => f.write_str("method"),
+            Part::Host => f.write_str("host"),
+            Part::Path => f.write_str("path"),
+        }
+    }
+}
+
+/// Appends the key of a request to `out`. False if a part was absent; it is
+/// then rendered as `~`.
+pub(super) fn render(parts: &[Part], facts: &RequestFacts<'_>, out: &mut Vec<u8>) -> bool {
+    if parts.is_empty() {
+        out.extend_from_slice(EVERYONE);
+    }
+    let mut complete = true;
+    for (index, part) in parts.iter().enumerate() {
+        if index > 0 {
+            out.push(b'|');
+        }
+        complete &= render_part(part, facts, out);
+    }
+    complete
+}
+
+fn render_part(part: &Part, facts: &RequestFacts<'_>, out: &mut Vec<u8>) -> bool {
+    let value = match part {
+        Part::ClientIp { prefix } => {
+            push_client(facts.client, *prefix, out);
+            return true;
+        }
+        Part::Header(name) => facts.headers.get(name).unwrap_or_default(),
+        Part::Method => facts.method.as_bytes(),
+        Part::Host => facts.host.as_bytes(),
+        Part::Path => match facts.path.strip_suffix('/') {
+            None | Some("") => facts.path.as_bytes(),
+            Some(path) => path.as_bytes(),
+        },
+    };
+    if value.is_empty() {
+        out.extend_from_slice(ABSENT);
+        return false;
+    }
+    push_value(value, out);
+    true
+}
+
+/// Appends a client's address. The IPv4-mapped form of an address is the
+/// address: otherwise every client of a dual-stack socket shared one prefix.
+fn push_client(client: IpAddr, prefix: u8, out: &mut Vec<u8>) {
+    // Writing to a Vec cannot fail.
+    let _ = match client.to_canonical() {
+        IpAddr::V4(address) => write!(out, "{address}"),
+        IpAddr::V6(address) if prefix >= 128 => write!(out, "{address}"),
+        IpAddr::V6(address) => {
+            let mask = u128::MAX << (128 - u32::from(prefix));
+            write!(out, "{}/{prefix}", Ipv6Addr::from_bits(address.to_bits() & mask))
+        }
+    };
+}
+
+/// Appends a value that a stranger chose.
+fn push_value(value: &[u8], out: &mut Vec<u8>) {
+    if value.len() > PART_MAX_BYTES {
+        out.extend_from_slice(DIGEST_PREFIX);
+        for byte in Sha256::digest(value) {
+            push_hex(byte, out);
+        }
+        return;
+    }
+    let looks_like_ours = value == ABSENT || value.starts_with(DIGEST_PREFIX);
+    for (index, &byte) in value.iter().enumerate() {
+        let must_escape = !byte.is_ascii_graphic() || matches!(byte, b'|' | b'{' | b'}' | b'%');
+        if must_escape || (index == 0 && looks_like_ours) {
+            out.push(b'%');
+            push_hex(byte, out);
+        } else {
+            out.push(byte);
+        }
+    }
+}
+
+fn push_hex(byte: u8, out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.push(DIGITS[usize::from(byte >> 4)]);
+    out.push(DIGITS[usize::from(byte & 0xF)]);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::testing::{NoHeaders, Pairs};
+
+    fn headers(names: &[&str]) -> Vec<Part> {
+        names.iter().map(|name| Part::Header((*name).into())).collect()
+    }
+
+    fn render_values(values: &[Option<&[u8]>]) -> String {
+        let names: Vec<String> = (0..values.len()).map(|index| format!("h{index}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let pairs: Vec<(&str, &[u8])> = names
+            .iter()
+            .zip(values)
+            .filter_map(|(name, value)| value.map(|value| (*name, value)))
+            .collect();
+        let facts = RequestFacts { headers: &Pairs(&pairs), ..RequestFacts::for_tests("/") };
+        let mut out = Vec::new();
+        render(&headers(&names), &facts, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[track_caller]
+    fn check_client(client: &str, prefix: u8, expected: &str) {
+        let facts =
+            RequestFacts { client: client.parse().unwrap(), ..RequestFacts::for_tests("/") };
+        let mut out = Vec::new();
+        assert!(render(&[Part::ClientIp { prefix }], &facts, &mut out));
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn an_ipv4_client_is_its_address_however_it_arrives() {
+        check_client("203.0.113.7", 64, "203.0.113.7");
+        check_client("::ffff:203.0.113.7", 64, "203.0.113.7");
+        check_client("203.0.113.7", 32, "203.0.113.7");
+    }
+
+    #[test]
+    fn an_ipv6_client_is_its_prefix() {
+        check_client("2001:db8:1:2:3:4:5:6", 64, "2001:db8:1:2::/64");
+        check_client("2001:db8:1:2:ffff::", 64, "2001:db8:1:2::/64");
+        check_client("2001:db8:1:2ff:3::", 56, "2001:db8:1:200::/56");
+        check_client("2001:db8::1", 128, "2001:db8::1");
+        check_client("::1", 64, "::/64");
+    }
+
+    #[test]
+    fn strange_values_are_escaped() {
+        for (value, expected) in [
+            ("acme", "acme"),
+            ("a|b", "a%7cb"),
+            ("a}{b", "a%7d%7bb"),
+            ("100%", "100%25"),
+            ("a b\r\n", "a%20b%0d%0a"),
+            ("é", "%c3%a9"),
+            ("~", "%7e"),
+            ("~x", "~x"),
+            ("sha256-00", "%73ha256-00"),
+            ("", "~"),
+        ] {
+            assert_eq!(render_values(&[Some(value.as_bytes())]), expected);
+        }
+        assert_eq!(render_values(&[None, Some(b"x")]), "~|x");
+    }
+
+    #[test]
+    fn long_values_become_digests() {
+        let (fits, long) = ([b'x'; PART_MAX_BYTES], [b'x'; PART_MAX_BYTES + 1]);
+        assert_eq!(render_values(&[Some(&fits)]).len(), PART_MAX_BYTES);
+        let digest = render_values(&[Some(&long)]);
+        assert_eq!(digest.len(), "sha256-".len() + 64);
+        assert_ne!(render_values(&[Some(digest.as_bytes())]), digest, "a digest can be aimed at");
+    }
+
+    #[test]
+    fn without_parts_there_is_one_key_for_all() {
+        assert_eq!(render_values(&[]), "all");
+    }
+
+    #[test]
+    fn method_host_and_path_are_parts_too() {
+        let facts =
+            RequestFacts { method: "GET", host: "h.example", ..RequestFacts::for_tests("/a/b/") };
+        let mut out = Vec::new();
+        assert!(render(&[Part::Method, Part::Host, Part::Path], &facts, &mut out));
+        assert_eq!(String::from_utf8(out).unwrap(), "GET|h.example|/a/b");
+        let root = RequestFacts { headers: &NoHeaders, ..RequestFacts::for_tests("/") };
+        let mut out = Vec::new();
+        assert!(render(&[Part::Path], &root, &mut out));
+        assert_eq!(out, b"/");
+    }
+
+    /// Values that are likely to collide if anything can make them.
+    fn tricky() -> impl Strategy<Value = Option<Vec<u8>>> {
+        prop_oneof![
+            Just(None),
+            "[a|%{}~7ce -]{0,6}".prop_map(|text| Some(text.into_bytes())),
+            "sha256-[0-9a-f]{0,2}".prop_map(|text| Some(text.into_bytes())),
+            proptest::collection::vec(any::<u8>(), 0..4).prop_map(Some),
+            proptest::collection::vec(Just(b'x'), 120..140).prop_map(Some),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        #[test]
+        fn different_parts_never_render_the_same(
+            one in proptest::collection::vec(tricky(), 3),
+            other in proptest::collection::vec(tricky(), 3),
+        ) {
+            // A field without a value is an absent one.
+            let present = |values: &[Option<Vec<u8>>]| -> Vec<Option<Vec<u8>>> {
+                values.iter().map(|it| it.clone().filter(|it| !it.is_empty())).collect()
+            };
+            let rendered = |values: &[Option<Vec<u8>>]| {
+                render_values(&values.iter().map(Option::as_deref).collect::<Vec<_>>())
+            };
+            prop_assert_eq!(rendered(&one) == rendered(&other), present(&one) == present(&other));
+        }
+
+        #[test]
+        fn a_key_is_one_word_of_harmless_characters(values in proptest::collection::vec(tricky(), 3)) {
+            let key = render_values(&values.iter().map(Option::as_deref).collect::<Vec<_>>());
+            let is_harmless = key.bytes().all(|b| b.is_ascii_graphic() && !b"{}".contains(&b));
+            prop_assert!(is_harmless, "{}", key);
+            prop_assert_eq!(key.matches('|').count(), 2);
+        }
+    }
+}

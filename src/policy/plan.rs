@@ -1,0 +1,315 @@
+//! Plans: what one request is to be asked for, rendered for the store.
+//!
+//! A store key is
+//!
+//! ```text
+//!   weir:<policy>:<limit index>:{<key>}       weir:api-per-client:0:{203.0.113.7}
+//! ```
+//!
+//! The braces make all limits of one key share a slot of a cluster. Neither
+//! quota nor window is part of it, so that counts go on across an edit of them.
+//! A policy's name holds no colon and a key no brace (see [`super::key`]), so
+//! two different triples never make one store key.
+
+use std::ops::Range;
+
+use super::key::render;
+use super::{OnMissingKey, Policy, PolicySet, RequestFacts};
+
+/// The limits that concern one request, with their store keys. Scratch space:
+/// its owner keeps it between requests, and it keeps its capacity.
+#[derive(Debug, Default)]
+pub struct Plan {
+    entries: Vec<Entry>,
+    /// Every store key, one after the other.
+    keys: Vec<u8>,
+    /// Policies that deny for want of a key.
+    denying: Vec<u32>,
+}
+
+/// One limit of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its policy's place in [`PolicySet::policies`].
+    pub policy: u32,
+    /// Its place in [`Policy::limits`].
+    pub limit: u32,
+    key: Range<u32>,
+}
+
+impl Plan {
+    /// The limits, in the order of the file; the limits of one policy stand
+    /// together.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The store key of an entry of this plan.
+    pub fn key(&self, entry: &Entry) -> &[u8] {
+        self.keys.get(entry.key.start as usize..entry.key.end as usize).unwrap_or_default()
+    }
+
+    /// Policies of `on_missing_key: deny` whose key the request does not have,
+    /// by their places in [`PolicySet::policies`]. One that is enforced refuses
+    /// the request; the store need not be asked.
+    pub fn denying(&self) -> &[u32] {
+        &self.denying
+    }
+
+    /// True when no policy concerns the request.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.denying.is_empty()
+    }
+
+    fn clear(&mut self) {
+        self.entries.clear();
+        self.keys.clear();
+        self.denying.clear();
+    }
+
+    /// Adds the limits of a policy that concerns the request.
+    fn add(&mut self, place: u32, policy: &Policy, facts: &RequestFacts<'_>) {
+        let mark = self.keys.len();
+        let mut rendered: Option<Range<usize>> = None;
+        for (index, prefix) in (0u32..).zip(&policy.store_prefixes) {
+            let start = self.keys.len();
+            self.keys.extend_from_slice(prefix.as_bytes());
+            match rendered.clone() {
+                // Limits of one policy differ in their prefix only.
+                Some(key) => self.keys.extend_from_within(key),
+                None => {
+                    let key_start = self.keys.len();
+                    let complete = render(&policy.key, facts, &mut self.keys);
+                    if !complete && policy.on_missing_key != OnMissingKey::Shared {
+                        self.keys.truncate(mark);
+                        if policy.on_missing_key == OnMissingKey::Deny {
+                            self.denying.push(place);
+                        }
+                        return;
+                    }
+                    rendered = Some(key_start..self.keys.len());
+                }
+            }
+            self.keys.push(b'}');
+            self.entries.push(Entry {
+                policy: place,
+                limit: index,
+                key: offset(start)..offset(self.keys.len()),
+            });
+        }
+    }
+}
+
+/// An offset into the arena of keys. A plan's keys are bounded by the policy
+/// file: at most a megabyte of names and parts of at most 384 bytes.
+fn offset(at: usize) -> u32 {
+    debug_assert!(u32::try_from(at).is_ok());
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+impl PolicySet {
+    /// Which limits concern a request, under which store keys. What `plan` held
+    /// before is gone. Allocates only while the plan has not yet grown to the
+    /// largest request it has seen.
+    pub fn plan(&self, facts: &RequestFacts<'_>, plan: &mut Plan) {
+        plan.clear();
+        for place in self.index.candidates(facts.host, facts.path) {
+            let Some(policy) = self.policies.get(place as usize) else { continue };
+            if policy.conditions.hold(facts) {
+                plan.add(place, policy, facts);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::super::testing::Pairs;
+    use super::super::{Functions, Headers, compile};
+    use super::*;
+
+    fn set(text: &str) -> PolicySet {
+        compile("policies.yaml", text, &Functions::default()).unwrap()
+    }
+
+    fn keys(set: &PolicySet, facts: &RequestFacts<'_>) -> Vec<String> {
+        let mut plan = Plan::default();
+        set.plan(facts, &mut plan);
+        let key = |entry| String::from_utf8(plan.key(entry).to_vec()).unwrap();
+        plan.entries().iter().map(key).collect()
+    }
+
+    #[test]
+    fn limits_of_one_policy_share_the_key_in_braces() {
+        let set = set("
+policies:
+  - name: api
+    match: { path: /api/** }
+    key: [client_ip, header:X-Tenant]
+    limits:
+      - { quota: 10, window: 1s }
+      - { quota: 1000, window: 1h }
+  - name: all
+    limits: [{ quota: 5, window: 1s }]
+");
+        let headers: &dyn Headers = &Pairs(&[("x-tenant", b"a|b")]);
+        let facts = RequestFacts { headers, ..RequestFacts::for_tests("/api/x") };
+        assert_eq!(
+            keys(&set, &facts),
+            [
+                "weir:api:0:{203.0.113.7|a%7cb}",
+                "weir:api:1:{203.0.113.7|a%7cb}",
+                "weir:all:0:{all}",
+            ]
+        );
+        assert_eq!(keys(&set, &RequestFacts::for_tests("/other")), ["weir:all:0:{all}"]);
+    }
+
+    #[test]
+    fn an_absent_key_is_shared_skipped_or_denied() {
+        let set = set("
+policies:
+  - { name: shared, key: [header:a, method], limits: [{ quota: 1, window: 1s }] }
+  - { name: skip, key: [header:a], on_missing_key: skip, limits: [{ quota: 1, window: 1s }] }
+  - { name: deny, key: [header:a], on_missing_key: deny, limits: [{ quota: 1, window: 1s }] }
+");
+        let mut plan = Plan::default();
+        set.plan(&RequestFacts::for_tests("/"), &mut plan);
+        assert_eq!(plan.denying(), [2]);
+        assert_eq!(plan.entries().len(), 1);
+        assert_eq!(plan.key(&plan.entries()[0]), b"weir:shared:0:{~|GET}");
+
+        let headers: &dyn Headers = &Pairs(&[("a", b"x")]);
+        let facts = RequestFacts { headers, ..RequestFacts::for_tests("/") };
+        set.plan(&facts, &mut plan);
+        assert!(plan.denying().is_empty(), "a plan forgets the request before");
+        assert_eq!(
+            keys(&set, &facts),
+            ["weir:shared:0:{x|GET}", "weir:skip:0:{x}", "weir:deny:0:{x}"]
+        );
+    }
+
+    #[test]
+    fn every_condition_must_hold() {
+        let set = set("
+policies:
+  - name: p
+    match:
+      path: /a/*
+      method: [GET, POST]
+      host: '*.example.com'
+      header: { X-Plan: free, x-any: '*' }
+    limits: [{ quota: 1, window: 1s }]
+");
+        let good: &dyn Headers = &Pairs(&[("x-plan", b"free"), ("x-any", b"")]);
+        let paid: &dyn Headers = &Pairs(&[("x-plan", b"paid"), ("x-any", b"")]);
+        let few: &dyn Headers = &Pairs(&[("x-plan", b"free")]);
+        let holds = RequestFacts {
+            host: "a.example.com",
+            headers: good,
+            ..RequestFacts::for_tests("/a/x")
+        };
+        assert_eq!(keys(&set, &holds).len(), 1);
+        assert_eq!(keys(&set, &RequestFacts { method: "POST", ..holds }).len(), 1);
+        for facts in [
+            RequestFacts { path: "/a", ..holds },
+            RequestFacts { method: "PUT", ..holds },
+            RequestFacts { host: "example.com", ..holds },
+            RequestFacts { headers: paid, ..holds },
+            RequestFacts { headers: few, ..holds },
+        ] {
+            assert!(keys(&set, &facts).is_empty());
+        }
+    }
+
+    #[test]
+    fn policies_are_planned_in_the_order_of_the_file() {
+        let matches = [
+            "{ path: /a/** }",
+            "{}",
+            "{ host: h.example }",
+            "{ host: h.example, path: /a/b }",
+            "{ host: '*.example' }",
+            "{ path: /*/b }",
+            "{ path: /b }",
+            "{ host: other.example }",
+            "{ path: /** }",
+        ];
+        let policies: String = (0..)
+            .zip(matches)
+            .map(|(number, it)| {
+                format!(
+                    "  - {{ name: p{number}, match: {it}, limits: [{{ quota: 1, window: 1s }}] }}\n"
+                )
+            })
+            .collect();
+        let set = set(&format!("policies:\n{policies}"));
+        let mut plan = Plan::default();
+        set.plan(&RequestFacts { host: "h.example", ..RequestFacts::for_tests("/a/b") }, &mut plan);
+        let places: Vec<u32> = plan.entries().iter().map(|it| it.policy).collect();
+        assert_eq!(places, [0, 1, 2, 3, 4, 5, 8]);
+    }
+
+    #[test]
+    fn the_index_leaves_out_nothing_that_matches() {
+        let (hosts, paths) = (["", "a.x", "b.x", "x"], ["/", "/a", "/a/b", "/b", "/b/a/"]);
+        let mut text = String::from("policies:\n");
+        let (host_patterns, path_patterns) =
+            (["", "a.x", "'*.x'"], ["", "/", "/a", "/a/**", "/*", "/*/a", "/**", "/b/a"]);
+        for host in host_patterns {
+            for path in path_patterns {
+                let (host, path) = (
+                    if host.is_empty() { String::new() } else { format!("host: {host}, ") },
+                    if path.is_empty() { String::new() } else { format!("path: {path}") },
+                );
+                let name = text.lines().count();
+                text.push_str(&format!(
+                    "  - {{ name: p{name}, match: {{ {host}{path} }}, limits: [{{ quota: 1, window: 1s }}] }}\n"
+                ));
+            }
+        }
+        let set = set(&text);
+        let mut plan = Plan::default();
+        for host in hosts {
+            for path in paths {
+                let facts = RequestFacts { host, ..RequestFacts::for_tests(path) };
+                set.plan(&facts, &mut plan);
+                let planned: Vec<&str> = plan
+                    .entries()
+                    .iter()
+                    .map(|it| set.policies()[it.policy as usize].name())
+                    .collect();
+                let all = set.policies().iter().filter(|it| it.conditions.hold(&facts));
+                assert_eq!(planned, all.map(Policy::name).collect::<Vec<_>>(), "{host} {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_warm_plan_keeps_its_capacity() {
+        let set =
+            set("policies: [{ name: p, key: client_ip, limits: [{ quota: 1, window: 1s }] }]");
+        let mut plan = Plan::default();
+        set.plan(&RequestFacts::for_tests("/a"), &mut plan);
+        let before = (plan.keys.as_ptr(), plan.entries.as_ptr());
+        for _ in 0..100 {
+            set.plan(&RequestFacts::for_tests("/b"), &mut plan);
+        }
+        assert_eq!((plan.keys.as_ptr(), plan.entries.as_ptr()), before);
+    }
+
+    #[test]
+    fn different_policies_and_limits_never_share_a_store_key() {
+        let set = set("
+policies:
+  - { name: a, limits: [{ quota: 1, window: 1s }, { quota: 2, window: 2s }] }
+  - { name: a.0, limits: [{ quota: 1, window: 1s }] }
+  - { name: a-0, limits: [{ quota: 1, window: 1s }] }
+");
+        let keys = keys(&set, &RequestFacts::for_tests("/"));
+        let distinct: HashSet<&String> = keys.iter().collect();
+        assert_eq!(distinct.len(), 4);
+    }
+}

@@ -1,0 +1,250 @@
+//! The embedded store: one keyspace with one owner at a time, its Functions,
+//! and the log.
+//!
+//! This is the one place where *decided* and *remembered* are ordered, and the
+//! one to review for durability. The order is: lock the engine, run the
+//! Functions, append their effects to the log's buffer, unlock, and then, under
+//! `always` only, wait for the sync that covers the record. So the log's order
+//! is the order of decisions, and no lock is held while a disk works.
+//!
+//! Request threads run calls themselves, inside the lock: a hop to an engine
+//! thread and back would cost ten times what the call does. What may take long
+//! happens on the store's own thread ([`housekeeping`]), in turns.
+//!
+//! Invariant: a panic inside the lock may have left the keyspace half changed.
+//! The process then aborts, and recovers from the log at its next start.
+
+mod housekeeping;
+
+use std::process;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::base::clock::Clock;
+use crate::function::{self, Engine};
+use crate::keyspace::{Effects, Execution, Keyspace, Mode};
+use crate::persist::{self, Log, Lsn, Progress, Recovery};
+use crate::resp::Reply;
+
+use super::{Asked, Call, Error, Metrics};
+use housekeeping::Housekeeping;
+
+/// A library to load: a file of `functions/`, or one that is built in.
+#[derive(Clone, Debug)]
+pub struct Library {
+    /// Where its text comes from, for messages.
+    pub origin: String,
+    /// Its text, shebang line included.
+    pub code: String,
+}
+
+/// Why an embedded store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A library did not load.
+    #[error("{origin}{}", line.map(|line| format!(":{line}")).unwrap_or_default())]
+    Library {
+        /// The file, or `built in`.
+        origin: String,
+        /// The line of the text that is at fault, when Lua named one.
+        line: Option<u32>,
+        /// What is wrong with it.
+        #[source]
+        source: function::LoadError,
+    },
+    /// The Lua engine could not be built.
+    #[error("cannot start the Lua engine")]
+    Engine(#[from] function::Error),
+    /// The log could not be opened or replayed.
+    #[error("cannot open the log")]
+    Log(#[from] persist::Error),
+    /// The operating system refused a thread.
+    #[error("cannot start the store's thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// A store that is open, and what opening it found.
+#[derive(Debug)]
+pub struct Opened {
+    /// The store.
+    pub store: Embedded,
+    /// What the log held; `None` for a store without a log.
+    pub recovery: Option<Recovery>,
+}
+
+/// One keyspace, its Functions, and the log.
+#[derive(Debug)]
+pub struct Embedded {
+    shared: Arc<Shared>,
+    housekeeping: Mutex<Option<Housekeeping>>,
+}
+
+/// What request threads and the store's own thread share.
+#[derive(Debug)]
+struct Shared {
+    engine: Mutex<Owned>,
+    log: Option<Log>,
+    clock: Clock,
+    metrics: Metrics,
+}
+
+/// What the one owner owns.
+#[derive(Debug)]
+struct Owned {
+    keyspace: Keyspace,
+    functions: Engine,
+    /// Effects of the call under way; kept for its capacity.
+    effects: Effects,
+}
+
+impl Embedded {
+    /// Opens a store: loads `libraries`, replays the log that `config` names
+    /// (none: nothing outlives the process), starts the store's thread.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(
+        libraries: &[Library],
+        config: Option<persist::Config>,
+        clock: Clock,
+        metrics: Metrics,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Opened, OpenError> {
+        let mut functions = Engine::new(function::Limits::DEFAULT)?;
+        for library in libraries {
+            load(&mut functions, library)?;
+        }
+        let mut keyspace = Keyspace::new();
+        let (log, recovery) = match config {
+            Some(config) => {
+                let (log, recovery) = Log::open(config, &mut keyspace, clock.now(), progress)?;
+                (Some(log), Some(recovery))
+            }
+            None => (None, None),
+        };
+        let owned = Owned { keyspace, functions, effects: Effects::default() };
+        let shared = Arc::new(Shared { engine: Mutex::new(owned), log, clock, metrics });
+        let housekeeping = Housekeeping::start(Arc::clone(&shared)).map_err(OpenError::Thread)?;
+        let store = Embedded { shared, housekeeping: Mutex::new(Some(housekeeping)) };
+        Ok(Opened { store, recovery })
+    }
+
+    /// See [`Store::call`](super::Store::call).
+    pub(super) async fn call(
+        &self,
+        calls: &[Call<'_>],
+        replies: &mut [Reply],
+        accept: impl Fn(&Reply) -> bool + Send,
+    ) -> Result<Asked, Error> {
+        let (asked, recorded) = self.shared.run(calls, replies, accept)?;
+        if let (Some(lsn), Some(log)) = (recorded, &self.shared.log) {
+            // A log that cannot make the record durable says so itself, in its
+            // status and its metrics. The decision stands: a limiter that stops
+            // deciding when a disk fails would turn one outage into two.
+            let _ = log.durable(lsn).await;
+        }
+        Ok(asked)
+    }
+
+    /// Full names of the loaded Functions.
+    pub fn functions(&self) -> Vec<String> {
+        self.shared.lock().functions.functions()
+    }
+
+    /// The log, when there is one.
+    pub fn log(&self) -> Option<&Log> {
+        self.shared.log.as_ref()
+    }
+
+    /// Keys in the keyspace, expired ones included.
+    pub fn key_count(&self) -> usize {
+        self.shared.lock().keyspace.len()
+    }
+
+    /// Ends the store's thread, then flushes and syncs the log.
+    ///
+    /// # Errors
+    /// The last sync failed.
+    pub fn close(&self) -> Result<(), persist::Error> {
+        let housekeeping = match self.housekeeping.lock() {
+            Ok(mut held) => held.take(),
+            Err(_poisoned) => None,
+        };
+        if let Some(housekeeping) = housekeeping {
+            housekeeping.end();
+        }
+        self.shared.log.as_ref().map_or(Ok(()), Log::close)
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Owned> {
+        match self.engine.lock() {
+            Ok(owned) => owned,
+            Err(_poisoned) => {
+                tracing::error!("the keyspace may be half changed after a panic, aborting");
+                process::abort();
+            }
+        }
+    }
+
+    fn run(
+        &self,
+        calls: &[Call<'_>],
+        replies: &mut [Reply],
+        accept: impl Fn(&Reply) -> bool,
+    ) -> Result<(Asked, Option<Lsn>), Error> {
+        let mut guard = self.lock();
+        let owned = &mut *guard;
+        // Read inside the lock, so that time rises with the order of decisions.
+        let now = self.clock.now();
+        owned.effects.clear();
+        owned.keyspace.begin();
+        let mut asked = Asked { answered: 0, kept: true };
+        for (call, reply) in calls.iter().zip(replies) {
+            reply.clear();
+            let mut run = Execution { now, mode: Mode::Live, effects: &mut owned.effects, reply };
+            let ran = owned.functions.call(
+                call.function,
+                call.keys,
+                call.args,
+                &mut owned.keyspace,
+                &mut run,
+            );
+            if let Err(source) = ran {
+                owned.keyspace.rollback();
+                self.metrics.call_failed();
+                return Err(Error::Call { function: call.function.to_owned(), source });
+            }
+            asked.answered += 1;
+            if !accept(reply) {
+                asked.kept = calls.len() == 1;
+                break;
+            }
+        }
+        if !asked.kept {
+            owned.keyspace.rollback();
+            return Ok((asked, None));
+        }
+        owned.keyspace.commit();
+        Ok((asked, owned.record(self.log.as_ref())))
+    }
+}
+
+impl Owned {
+    /// Hands the effects of what just ran to the log.
+    fn record(&self, log: Option<&Log>) -> Option<Lsn> {
+        match log {
+            Some(log) if !self.effects.is_empty() => Some(log.append(self.effects.record())),
+            _ => None,
+        }
+    }
+}
+
+fn load(functions: &mut Engine, library: &Library) -> Result<(), OpenError> {
+    match functions.load(&library.code, false) {
+        Ok(_name) => Ok(()),
+        Err(source) => {
+            Err(OpenError::Library { origin: library.origin.clone(), line: source.line(), source })
+        }
+    }
+}
