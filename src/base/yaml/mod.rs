@@ -248,7 +248,11 @@ impl Source {
 fn invisible(text: &str) -> Option<(char, Position)> {
     for (index, line) in text.split('\n').enumerate() {
         let line = line.strip_suffix('\r').unwrap_or(line);
-        let bad = |c: char| (c.is_control() && c != '\t') || matches!(c, '\u{2028}' | '\u{2029}');
+        let bad = |c: char| {
+            let breaks_or_marks =
+                matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
+            breaks_or_marks || (c.is_control() && c != '\t')
+        };
         if let Some((column, c)) = line.chars().enumerate().find(|(_, c)| bad(*c)) {
             return Some((c, position(index, column)));
         }
@@ -504,6 +508,11 @@ f.yaml:1:8: unknown anchor
   1 | ships: *dot
     |        ^",
         );
+        for c in ['\u{b}', '\u{7f}', '\u{85}', '\u{2028}', '\u{feff}', '\u{ffff}'] {
+            let problems = read::<Fleet>("f.yaml", &format!("# a{c}\n")).unwrap_err().to_string();
+            let place = format!("f.yaml:1:4: holds the character U+{:04X}", u32::from(c));
+            assert!(problems.starts_with(&place), "{problems}");
+        }
         refused(
             "ships: \"\u{0}\"\n",
             "\
@@ -676,20 +685,12 @@ f.yaml:2:5: ships[0].masts: expected a whole number, found string \"many\"
             fill("["),
             "[".repeat(40_000),
             "[ #]\n".repeat(40_000),
-            "[ #]\n".repeat(20_000),
-            fill("{a: "),
             fill("- "),
             fill("? "),
-            fill("[\n"),
             fill("- - -\n"),
-            fill("&a "),
             fill("!a "),
-            fill("a: "),
             fill("a,"),
-            fill("\""),
             fill("#"),
-            fill("- a\n"),
-            fill("%"),
             format!("[{}", fill("a,")),
             (0..900).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect::<String>(),
             " ".repeat(SIZE_MAX_BYTES + 1),
