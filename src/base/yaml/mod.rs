@@ -18,6 +18,7 @@
 //! needs: tags, merge keys, several documents in one file. Anchors and aliases
 //! work, within the bounds.
 
+mod depth;
 mod told;
 mod walk;
 
@@ -31,11 +32,11 @@ use crate::base::problems::{Position, Problem, Problems, nearest};
 /// No file that people write is larger.
 pub const SIZE_MAX_BYTES: usize = 1 << 20;
 
-/// Opening brackets, wherever they stand.
-const BRACKETS_MAX: usize = 40_000;
-
-/// Unknown keys reported at once; each costs a read of the document.
+/// Unknown keys reported at once.
 const UNKNOWN_KEYS_MAX: usize = 20;
+
+/// Each unknown key costs a read of the document; this is all that is read.
+const REREAD_MAX_BYTES: usize = 1 << 20;
 
 /// Problems shown of one document.
 const PROBLEMS_MAX: usize = 50;
@@ -133,13 +134,9 @@ impl Source {
             );
             return Err(self.located(Some(position), Problem::new("", message)).into());
         }
-        // The parser's time grows with the square of the depth of brackets, and
-        // it tells nobody how deep it is.
-        let brackets = memchr::memchr2_iter(b'[', b'{', self.text.as_bytes()).count();
-        if brackets > BRACKETS_MAX {
-            let message =
-                format!("holds {brackets} opening brackets; at most {BRACKETS_MAX} are read");
-            return Err(self.located(None, Problem::new("", message)).into());
+        if let Some(position) = depth::too_deep(&self.text) {
+            let message = "opens too many brackets inside one another";
+            return Err(self.located(Some(position), Problem::new("", message)).into());
         }
         let mut walk = Walk::new(Positions::Skip);
         if let Err(error) = walk.run(&self.text) {
@@ -164,7 +161,8 @@ impl Source {
         let mut problems = Problems::default();
         let mut rest: Option<Value> = serde_yaml::from_str(&self.text).ok();
         let mut error = first;
-        for round in 0..UNKNOWN_KEYS_MAX {
+        let rounds = (REREAD_MAX_BYTES / self.text.len().max(1)).clamp(1, UNKNOWN_KEYS_MAX);
+        for round in 0..rounds {
             let told = Told::of(&error);
             let Some(key) = told.unknown_key() else {
                 let exact = if round == 0 { told.position } else { None };
@@ -684,7 +682,12 @@ f.yaml:2:5: ships[0].masts: expected a whole number, found string \"many\"
             format!("a0: &a0 [x]\n{aliases}"),
             fill("["),
             "[".repeat(40_000),
-            "[ #]\n".repeat(40_000),
+            fill("{a: "),
+            fill("[ #]\n"),
+            fill("[']',"),
+            fill("[\"\\\"]\","),
+            fill("[!<]> "),
+            format!("a: |\n '\nb: {}", fill("{a: ")),
             fill("- "),
             fill("? "),
             fill("- - -\n"),
