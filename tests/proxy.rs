@@ -3,10 +3,12 @@
 
 mod gateway;
 
-use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::time::Duration;
 
-use gateway::{Client, Gateway, Upstream, in_parallel};
+use gateway::{Client, Gateway, Next, Upstream, in_parallel};
+use weir::base::clock::Stopwatch;
+use weir::base::tasks::Drained;
 
 /// One exchange on a connection of its own: what was sent, and what happened, as
 /// `statuses [closed] | request lines that the upstream saw`.
@@ -205,4 +207,454 @@ fn an_upstream_sees_who_asked_and_nothing_that_was_only_for_us() {
             "x-yours: 2",
         ]
     );
+}
+
+/// A gateway before `upstream` with the timeouts of `timeouts`.
+fn gateway_with(upstream: &str, timeouts: &str) -> Gateway {
+    Gateway::start(&format!(
+        "upstreams: {{ up: {{ endpoints: ['http://{upstream}'] }} }}\n\
+         routes: [{{ upstream: up }}]\n\
+         proxy: {{ timeouts: {{ {timeouts} }} }}"
+    ))
+}
+
+fn outcome(gateway: &Gateway, outcome: &str) -> f64 {
+    gateway.metric(&format!("weir_proxy_requests_total{{outcome=\"{outcome}\"}}"))
+}
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+#[test]
+fn a_refused_request_is_told_when_to_come_back_and_reaches_no_upstream() {
+    let upstream = Upstream::answering(OK);
+    let gateway = Gateway::before(&upstream);
+    let mut client = gateway.connect();
+    for _ in 0..2 {
+        client.send(b"GET /limited HTTP/1.1\r\nHost: a\r\n\r\n");
+        let admitted = client.response().unwrap();
+        assert_eq!(admitted.status(), "200");
+        assert!(
+            admitted.field("ratelimit").is_some() && admitted.field("ratelimit-policy").is_some()
+        );
+        assert_eq!(admitted.field("retry-after"), None);
+    }
+    client.send(b"GET /limited HTTP/1.1\r\nHost: a\r\n\r\n");
+    let refused = client.response().unwrap();
+    assert_eq!(refused.status(), "429");
+    assert_eq!(refused.field("content-type"), Some("application/problem+json"));
+    assert_eq!(refused.field("retry-after"), Some("10"));
+    assert!(refused.field("ratelimit").is_some() && refused.field("ratelimit-policy").is_some());
+    assert!(refused.text().contains("violated-policies"));
+
+    client.send(b"HEAD /limited HTTP/1.1\r\nHost: a\r\n\r\nGET /free HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.response_to("HEAD").unwrap().status(), "429");
+    assert_eq!(client.response().unwrap().status(), "200");
+    assert_eq!(upstream.seen().len(), 3);
+    assert_eq!((outcome(&gateway, "forwarded"), outcome(&gateway, "refused")), (3.0, 2.0));
+}
+
+/// Sends `raw` as a request beyond its quota; gives the statuses that follow and
+/// whether the connection was closed. No body may ever be taken for a request.
+fn refused_early(raw: &str) -> (String, bool) {
+    let upstream = Upstream::answering(OK);
+    let gateway = Gateway::before(&upstream);
+    for _ in 0..2 {
+        gateway.ask("GET /limited HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    let mut client = gateway.connect();
+    client.send(raw.as_bytes());
+    let (statuses, closed) = client.statuses();
+    let stolen = upstream.seen().iter().any(|request| request.line().contains("/stolen"));
+    assert!(!stolen, "a body was forwarded as a request");
+    (statuses.join(" "), closed)
+}
+
+#[test]
+fn the_body_of_a_refused_request_is_never_read_as_a_request() {
+    let next = "GET /stolen HTTP/1.1\r\nHost: a\r\n\r\n";
+    let head = |length: usize| {
+        format!("POST /limited HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n")
+    };
+    let rows = [
+        // All of it is there: read away, and the connection is kept.
+        (format!("{}\r\n{next}", head(next.len())), "429", false),
+        (
+            format!("{}\r\n{next}GET /x HTTP/1.1\r\nHost: a\r\n\r\n", head(next.len())),
+            "429 200",
+            false,
+        ),
+        // It never comes: closed after a second.
+        (format!("{}\r\n", head(100)), "429", false),
+        // It is large: told to close, and not read to its end.
+        (format!("{}\r\n{}", head(1 << 20), next.repeat(4_000)), "429", true),
+        // It was not asked for: no 100, and closed.
+        (format!("{}Expect: 100-continue\r\n\r\n", head(10)), "429", true),
+        (format!("{}Expect: 100-continue\r\n\r\n{next}", head(10)), "429", true),
+    ];
+    in_parallel(&rows, |(raw, statuses, closed)| {
+        let happened = refused_early(raw);
+        let start = &raw[..raw.len().min(300)];
+        assert_eq!(happened, ((*statuses).to_owned(), *closed), "{start}");
+    });
+}
+
+#[test]
+fn an_admitted_request_that_asks_first_is_told_to_continue() {
+    let upstream = Upstream::answering(OK);
+    let gateway = Gateway::before(&upstream);
+    let mut client = gateway.connect();
+    client
+        .send(b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");
+    assert_eq!(client.response().unwrap().status(), "100");
+    client.send(b"hi");
+    assert_eq!(client.response().unwrap().status(), "200");
+    let seen = upstream.seen();
+    assert_eq!((seen[0].field("expect"), seen[0].body.as_slice()), (None, b"hi".as_slice()));
+}
+
+#[test]
+fn connections_to_an_upstream_are_kept_and_reused() {
+    let upstream = Upstream::answering(OK);
+    let gateway = Gateway::before(&upstream);
+    let mut client = gateway.connect();
+    for raw in ["GET /a", "HEAD /b", "GET /c", "DELETE /d"] {
+        client.send(format!("{raw} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        // The upstream sends a body to HEAD, too; its connection is not reused.
+        assert_eq!(client.response_to(raw).unwrap().status(), "200", "{raw}");
+    }
+    let connections: Vec<usize> = upstream.seen().iter().map(|it| it.connection).collect();
+    assert_eq!(connections, [0, 0, 1, 1]);
+    assert_eq!(gateway.metric("weir_proxy_upstream_connects_total"), 2.0);
+    assert_eq!(gateway.metric("weir_proxy_upstream_reuses_total"), 2.0);
+}
+
+#[test]
+fn idle_connections_to_an_upstream_are_closed_in_time() {
+    let upstream = Upstream::answering(OK);
+    let gateway = gateway_with(&upstream.address.to_string(), "upstream_idle: 100ms");
+    gateway.ask("GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+    std::thread::sleep(Duration::from_millis(2_200));
+    gateway.ask("GET /b HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(upstream.seen().iter().map(|it| it.connection).collect::<Vec<_>>(), [0, 1]);
+}
+
+#[test]
+fn a_request_is_sent_again_only_when_that_is_safe() {
+    // The second request on a connection meets its end.
+    let second = |bytes: &'static [u8]| {
+        Upstream::doing(move |seen| match seen.line() {
+            "GET /first HTTP/1.1" => Next::Answer(OK.to_vec()),
+            _ if seen.connection == 0 => Next::AnswerAndClose(bytes.to_vec()),
+            _ => Next::Answer(OK.to_vec()),
+        })
+    };
+    let table: [(&[u8], &str, &str, usize); 6] = [
+        (b"", "GET /a HTTP/1.1\r\nHost: a\r\n\r\n", "200", 3),
+        (b"", "DELETE /a HTTP/1.1\r\nHost: a\r\n\r\n", "200", 3),
+        (b"", "POST /a HTTP/1.1\r\nHost: a\r\n\r\n", "502", 2),
+        (b"", "PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi", "502", 2),
+        (b"HTTP/1.1 2", "GET /a HTTP/1.1\r\nHost: a\r\n\r\n", "502", 2),
+        (b"garbage\r\n\r\n", "GET /a HTTP/1.1\r\nHost: a\r\n\r\n", "502", 2),
+    ];
+    for (bytes, raw, status, seen_count) in table {
+        let upstream = second(bytes);
+        let gateway = Gateway::before(&upstream);
+        gateway.ask("GET /first HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(gateway.ask(raw).status(), status, "{raw}");
+        assert_eq!(upstream.seen().len(), seen_count, "{raw}");
+        let retried = f64::from(u8::from(status == "200"));
+        assert_eq!(gateway.metric("weir_proxy_upstream_retries_total"), retried);
+    }
+}
+
+#[test]
+fn a_connection_that_the_upstream_closed_while_idle_is_not_used() {
+    let upstream = Upstream::doing(|_| Next::AnswerAndClose(OK.to_vec()));
+    let gateway = Gateway::before(&upstream);
+    for _ in 0..3 {
+        let raw = "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
+        assert_eq!(gateway.ask(raw).status(), "200");
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    assert_eq!(upstream.seen().len(), 3);
+}
+
+#[test]
+fn an_upstream_that_fails_is_told_from_one_that_is_slow() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gateway = gateway_with(&nobody.to_string(), "connect: 1s");
+    let response = gateway.ask("GET /limited HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(response.status(), "502");
+    assert_eq!(response.field("content-type"), Some("application/problem+json"));
+    assert!(response.text().contains("cannot connect to the upstream"));
+    assert!(response.field("ratelimit").is_some(), "the quota is used, and told");
+    assert_eq!(outcome(&gateway, "upstream_unreachable"), 1.0);
+
+    let silent = Upstream::doing(|_| Next::Silence(Duration::from_secs(2)));
+    let gateway = gateway_with(&silent.address.to_string(), "response: 200ms");
+    let clock = Stopwatch::start();
+    assert_eq!(gateway.ask("GET /a HTTP/1.1\r\nHost: a\r\n\r\n").status(), "504");
+    assert!(clock.elapsed() < Duration::from_secs(1));
+    assert_eq!(outcome(&gateway, "upstream_timeout"), 1.0);
+
+    for script in [
+        |_: &gateway::Seen| Next::AnswerAndReset(Vec::new()),
+        |_: &gateway::Seen| Next::AnswerAndReset(b"HTTP/1.1 200 OK\r\nconte".to_vec()),
+        |_: &gateway::Seen| Next::AnswerAndClose(b"HTTP/1.1 200 OK\r\nconte".to_vec()),
+        |_: &gateway::Seen| Next::Answer(b"SSH-2.0-OpenSSH_9.2p1\r\n\r\n".to_vec()),
+        |_: &gateway::Seen| Next::Answer(b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\n".to_vec()),
+        |_: &gateway::Seen| {
+            Next::Answer(b"HTTP/1.1 101 X\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n".to_vec())
+        },
+        |_: &gateway::Seen| {
+            Next::Answer(
+                b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab".to_vec(),
+            )
+        },
+        |_: &gateway::Seen| {
+            Next::Answer(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_vec())
+        },
+        |_: &gateway::Seen| {
+            Next::Answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nx".to_vec())
+        },
+    ] {
+        let upstream = Upstream::doing(script);
+        let gateway = Gateway::before(&upstream);
+        let mut client = gateway.connect();
+        client.send(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+        let response = client.response().unwrap();
+        assert_eq!(response.status(), "502", "{}", response.head);
+        assert!(!client.is_closed(), "the downstream's connection is kept");
+        assert_eq!(outcome(&gateway, "upstream_failed"), 1.0);
+    }
+}
+
+#[test]
+fn a_response_that_breaks_off_is_never_ended_as_if_it_were_whole() {
+    for bytes in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nnothex\r\n",
+    ] {
+        let upstream = Upstream::doing(move |_| Next::AnswerAndClose(bytes.as_bytes().to_vec()));
+        let gateway = Gateway::before(&upstream);
+        let mut client = gateway.connect();
+        client.send(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(client.response().is_none(), "{bytes}");
+        assert!(client.is_closed(), "{bytes}");
+    }
+}
+
+#[test]
+fn a_body_that_does_not_move_is_given_up() {
+    let stuck = Upstream::doing(|seen| match seen.line() {
+        "GET /a HTTP/1.1" => {
+            Next::AnswerAndWait(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf".to_vec())
+        }
+        _ => Next::Answer(OK.to_vec()),
+    });
+    let gateway = gateway_with(&stuck.address.to_string(), "body_idle: 200ms, response: 5s");
+    let mut client = gateway.connect();
+    client.send(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(client.response().is_none() && client.is_closed());
+
+    let mut client = gateway.connect();
+    client.send(b"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf");
+    assert_eq!(client.response().unwrap().status(), "408");
+    assert!(client.is_closed());
+}
+
+#[test]
+fn every_shape_of_response_is_passed_on_as_it_is_meant() {
+    let table: [(&str, &str, &str, &str); 9] = [
+        ("GET", "HTTP/1.1 204 No Content\r\n\r\n", "204", ""),
+        ("GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", "304", ""),
+        ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "200", ""),
+        ("HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "200", ""),
+        ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 05\r\n\r\nhello", "200", "hello"),
+        ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "200", ""),
+        (
+            "GET",
+            "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx",
+            "200",
+            "x",
+        ),
+        (
+            "GET",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n5\r\nhello\r\n0\r\nX: 1\r\n\r\n",
+            "200",
+            "5\r\nhello\r\n0\r\n\r\n",
+        ),
+        ("GET", "HTTP/1.0 200 OK\r\n\r\nto the end", "200", "A\r\nto the end\r\n0\r\n\r\n"),
+    ];
+    for (method, bytes, status, body) in table {
+        let close = bytes.starts_with("HTTP/1.0");
+        let upstream = Upstream::doing(move |_| match close {
+            true => Next::AnswerAndClose(bytes.as_bytes().to_vec()),
+            false => Next::Answer(bytes.as_bytes().to_vec()),
+        });
+        let gateway = Gateway::before(&upstream);
+        let mut client = gateway.connect();
+        for _ in 0..2 {
+            client.send(format!("{method} /a HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+            let response = client.response_to(method).unwrap();
+            assert_eq!((response.status(), response.text()), (status, body), "{bytes:?}");
+            assert!(response.head.starts_with("HTTP/1.1 "), "{}", response.head);
+        }
+        let connections: Vec<usize> = upstream.seen().iter().map(|it| it.connection).collect();
+        assert_eq!(connections, [0, usize::from(close)], "{bytes:?}");
+    }
+}
+
+#[test]
+fn an_upload_streams_and_is_framed_anew() {
+    let upstream = Upstream::answering(OK);
+    let gateway = Gateway::before(&upstream);
+    let mut client = gateway.connect();
+    client.send(b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n");
+    for _ in 0..3 {
+        client.send(b"2;ext=1\r\nhi\r\n");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    client.send(b"0\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n");
+    assert_eq!(client.response().unwrap().status(), "200");
+    let large = "x".repeat(1 << 20);
+    client.send(
+        format!("PUT /b HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{large}", large.len())
+            .as_bytes(),
+    );
+    assert_eq!(client.response().unwrap().status(), "200");
+    // hyper would leave out the framing of a GET's body.
+    client.send(
+        b"GET /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+    );
+    assert_eq!(client.response().unwrap().status(), "200");
+
+    let seen = upstream.seen();
+    assert!(!String::from_utf8_lossy(&seen[0].body).contains("6.6.6.6"));
+    assert_eq!((seen[1].body.len(), seen[1].field("content-length")), (1 << 20, Some("1048576")));
+    assert_eq!(seen[2].body, b"2\r\nhi\r\n0\r\n\r\n");
+    assert_eq!(seen[2].field("transfer-encoding"), Some("chunked"));
+}
+
+#[test]
+fn slow_and_silent_downstreams_are_let_go() {
+    let upstream = Upstream::answering(OK);
+    let timeouts = "first_byte: 200ms, request_head: 200ms, idle: 600ms";
+    let gateway = gateway_with(&upstream.address.to_string(), timeouts);
+    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let request = "GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
+    let half = "GET /a HTTP/1.1\r\nHo";
+    let again = format!("{request}{half}");
+    // What is sent, and about when the connection is closed (in ms).
+    let rows = [
+        ("", 200, 800),
+        (half, 200, 800),
+        (&preface[..8], 200, 800),
+        (preface, 200, 1_000),
+        (request, 600, 1_400),
+        (&again, 200, 1_400),
+    ];
+    in_parallel(&rows, |(raw, least, most)| {
+        let mut client = gateway.connect();
+        client.send(raw.as_bytes());
+        let clock = Stopwatch::start();
+        while !client.is_closed() {
+            assert!(clock.elapsed() < Duration::from_secs(5), "{raw:?} is never let go");
+        }
+        let elapsed = clock.elapsed().as_millis();
+        assert!((*least..*most).contains(&elapsed), "{raw:?} was let go after {elapsed} ms");
+    });
+    assert_eq!(gateway.metric("weir_proxy_connection_timeouts_total"), 6.0);
+    assert_eq!(gateway.metric("weir_proxy_connections"), 0.0);
+}
+
+#[test]
+fn a_downstream_that_leaves_takes_its_request_along() {
+    let silent = Upstream::doing(|_| Next::Silence(Duration::from_secs(1)));
+    let gateway = Gateway::before(&silent);
+    let mut client = gateway.connect();
+    client.send(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+    while silent.seen().is_empty() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(client);
+    let clock = Stopwatch::start();
+    while outcome(&gateway, "downstream_gone") < 1.0 {
+        assert!(clock.elapsed() < Duration::from_secs(2), "the request goes on alone");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_drain_finishes_what_runs_and_takes_nothing_new() {
+    let slow = Upstream::doing(|_| {
+        std::thread::sleep(Duration::from_millis(300));
+        Next::Answer(OK.to_vec())
+    });
+    let mut gateway = Gateway::before(&slow);
+    let (mut idle, mut busy) = (gateway.connect(), gateway.connect());
+    idle.send(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(idle.response().unwrap().status(), "200");
+    busy.send(b"GET /b HTTP/1.1\r\nHost: a\r\n\r\n");
+    while slow.seen().len() < 2 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    gateway.stop();
+    let response = busy.response().unwrap();
+    assert_eq!((response.status(), response.field("connection")), ("200", Some("close")));
+    assert!(busy.is_closed() && idle.is_closed());
+    let address = gateway.address;
+    assert_eq!(gateway.drained(), Drained::Clean);
+    assert!(std::net::TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn without_an_upstream_weir_says_what_it_was_asked() {
+    let gateway = Gateway::start("{}");
+    let response =
+        gateway.ask("GET /a/../b?q=1 HTTP/1.1\r\nHost: x\r\nX-A: 1\r\nCookie: secret\r\n\r\n");
+    let said: serde_json::Value = serde_json::from_str(response.text()).unwrap();
+    assert_eq!((said["method"].as_str(), said["path"].as_str()), (Some("GET"), Some("/b")));
+    assert_eq!((said["query"].as_str(), said["headers"]["x-a"].as_str()), (Some("q=1"), Some("1")));
+    assert!(!response.text().contains("secret"));
+    assert_eq!(outcome(&gateway, "echoed"), 1.0);
+}
+
+#[test]
+fn a_path_without_a_route_is_not_found() {
+    let gateway = Gateway::start(
+        "{ upstreams: { e: { endpoints: ['builtin:echo'] } }, routes: [{ path: /a/**, upstream: e }] }",
+    );
+    let get = |path: &str| gateway.ask(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+    assert_eq!(get("/a/b").status(), "200");
+    assert_eq!(get("/b").status(), "404");
+    assert_eq!(get("/b/../a").status(), "200");
+    assert_eq!(outcome(&gateway, "no_route"), 1.0);
+}
+
+#[test]
+fn access_is_logged_a_line_a_request_with_values_escaped() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("access.log");
+    let gateway = Gateway::start(&format!("proxy: {{ access_log: '{}' }}", path.display()));
+    gateway.ask("GET /a?b\\q HTTP/1.1\r\nHost: a\r\n\r\n");
+    gateway.ask("get / HTTP/1.1\r\nHost: \"x\"\r\n\r\n");
+    gateway.drained();
+    let text = std::fs::read_to_string(path).unwrap();
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["target"], "/a?b\\q");
+    assert_eq!((&lines[0]["status"], &lines[0]["outcome"]), (&200.into(), &"echoed".into()));
+    assert_eq!((&lines[1]["host"], &lines[1]["outcome"]), (&"\"x\"".into(), &"bad_request".into()));
+    assert_eq!(lines.len(), 2);
+}
+
+#[test]
+fn bytes_that_are_no_request_are_counted() {
+    let gateway = Gateway::start("{}");
+    assert_eq!(gateway.ask("nonsense\r\n\r\n").status(), "400");
+    assert_eq!(gateway.ask("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").status(), "400");
+    assert_eq!(outcome(&gateway, "bad_request"), 2.0);
+    assert_eq!(gateway.metric("weir_proxy_responses_total{class=\"4xx\"}"), 2.0);
 }

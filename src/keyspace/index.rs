@@ -69,6 +69,13 @@ impl<T: Copy> Index<T> {
         Some(found.remove().0.item)
     }
 
+    /// Bytes on the heap, nearly.
+    #[cfg(test)]
+    pub(super) fn heap_bytes(&self) -> usize {
+        let buckets: usize = self.tables.iter().map(HashTable::capacity).sum::<usize>() * 8 / 7;
+        buckets * (size_of::<Entry<T>>() + 1) + self.tables.capacity() * size_of::<HashTable<u8>>()
+    }
+
     fn table_of(&self, hash: u32) -> usize {
         let mask = self.tables.len().next_power_of_two() - 1;
         let table = hash as usize & mask;

@@ -41,6 +41,6 @@ pub use command::{Command, Flags, KeyPositions, command, commands};
 pub use effects::{Effects, EffectsMark};
 pub use error::CommandError;
 pub use slots::{SnapshotRunning, SnapshotSink, Walk};
-pub use sorted_set::{FrozenSortedSet, Inserted, SortedSet};
+pub use sorted_set::{Entries, FrozenSortedSet, Inserted, SortedSet};
 pub use space::{DuplicateKey, Execution, Keyspace, Mode, Swept};
 pub use value::Value;

@@ -187,3 +187,6 @@ impl Log {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

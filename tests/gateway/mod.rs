@@ -89,6 +89,11 @@ impl Gateway {
         self.stop.take().map(|stop| stop.send(()));
     }
 
+    /// The way to ask it to end, for who is elsewhere by then.
+    pub fn stopper(&mut self) -> oneshot::Sender<()> {
+        self.stop.take().unwrap()
+    }
+
     /// Waits until it has ended.
     pub fn drained(mut self) -> Drained {
         self.stop();
@@ -128,6 +133,12 @@ impl Client {
 
     /// The next response; `None` when the connection ends or stays silent.
     pub fn response(&mut self) -> Option<Response> {
+        self.response_to("")
+    }
+
+    /// The next response, to a request that begins with a method: that to a HEAD
+    /// has no body.
+    pub fn response_to(&mut self, method: &str) -> Option<Response> {
         let head_len = loop {
             if let Some(at) = find(&self.received, b"\r\n\r\n") {
                 break at + 4;
@@ -136,7 +147,7 @@ impl Client {
         };
         let head = String::from_utf8(self.received.drain(..head_len).collect()).unwrap();
         let mut response = Response { head, body: Vec::new() };
-        if response.status() == "100" {
+        if response.status() == "100" || method.starts_with("HEAD") {
             return Some(response);
         }
         if response.field("transfer-encoding") == Some("chunked") {
@@ -235,6 +246,8 @@ pub enum Next {
     AnswerAndClose(Vec<u8>),
     /// Writes these bytes and resets the connection.
     AnswerAndReset(Vec<u8>),
+    /// Writes these bytes and says nothing more.
+    AnswerAndWait(Vec<u8>),
     /// Says nothing for so long, then closes.
     Silence(Duration),
 }
@@ -290,6 +303,10 @@ fn serve(
             Next::AnswerAndReset(bytes) => {
                 let _ = stream.write_all(&bytes);
                 return socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+            }
+            Next::AnswerAndWait(bytes) => {
+                let _ = stream.write_all(&bytes);
+                return std::thread::sleep(Duration::from_secs(2));
             }
             Next::Silence(span) => return std::thread::sleep(span),
         }

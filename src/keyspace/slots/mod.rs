@@ -369,7 +369,7 @@ impl SortedSetMut<'_> {
 
     /// Changes the score of a member that is there with the score `current`.
     pub(super) fn rescore(&mut self, member: &[u8], current: f64, score: f64) {
-        self.set.rescore(member, current, score);
+        self.set.rescore(member, score);
         if self.journal.is_open() {
             let id = self.id;
             self.journal.note_member(member, |len| Undo::Rescored { id, len, was: current });

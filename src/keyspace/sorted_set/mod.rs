@@ -1,11 +1,45 @@
-//! A sorted set: members ordered by score, equal scores by the bytes of the member.
+//! A sorted set: members ordered by score, and by their bytes within one score.
+//!
+//! | form | holds | found by | files |
+//! |---|---|---|---|
+//! | small | up to 128 members of up to 64 bytes | scan of tags | `run` |
+//! | big | any | hash index | `big`, `ranks`, leaves of `run` |
+//!
+//! The limits are those of Redis, and as there a set that has become big stays
+//! so. Both forms are made for what a limiter does: members come in order at the
+//! end and leave at the front.
+//!
+//! A score is never nan; the commands and the loader see to that. `0.0` and `-0.0`
+//! are equal, and each is kept as it came.
 
+mod big;
+mod ranks;
+mod run;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
 use std::ops::Range;
 
-/// Members with scores, in order. A score is never nan.
-#[derive(Clone, Debug, Default)]
+use self::big::{Big, Leaf};
+use self::run::Run;
+
+/// Members of a small set; one more makes it big.
+const SMALL_LEN_MAX: usize = 128;
+
+/// Bytes of a member of a small set; a longer one makes it big.
+const SMALL_MEMBER_BYTES_MAX: usize = 64;
+
+/// Members with scores, in order. See the module's header.
+#[derive(Clone, Debug)]
 pub struct SortedSet {
-    entries: Vec<(f64, Box<[u8]>)>,
+    form: Form,
+}
+
+#[derive(Clone, Debug)]
+enum Form {
+    Small(Run<true>),
+    Big(Box<Big>),
 }
 
 /// What [`SortedSet::insert`] did.
@@ -19,71 +53,100 @@ pub enum Inserted {
     Unchanged,
 }
 
-/// A sorted set as it was at a moment, cheap to take, to be read elsewhere.
-#[derive(Clone, Debug)]
-pub struct FrozenSortedSet {
-    set: SortedSet,
-}
-
-impl FrozenSortedSet {
-    /// Members in the set.
-    pub fn len(&self) -> usize {
-        self.set.len()
-    }
-
-    /// True without members.
-    pub fn is_empty(&self) -> bool {
-        self.set.is_empty()
-    }
-
-    /// Members with their scores, lowest first.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&[u8], f64)> {
-        self.set.iter()
+impl Default for SortedSet {
+    fn default() -> SortedSet {
+        SortedSet::new()
     }
 }
 
+/// Reading.
 impl SortedSet {
     /// An empty set.
     pub fn new() -> SortedSet {
-        SortedSet::default()
+        SortedSet { form: Form::Small(Run::default()) }
     }
 
     /// Members in the set.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        match &self.form {
+            Form::Small(run) => run.len(),
+            Form::Big(big) => big.len(),
+        }
     }
 
     /// True without members.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
+    }
+
+    /// True in the big form: then [`SortedSet::freeze`] is much cheaper than
+    /// writing the set down.
+    pub fn is_big(&self) -> bool {
+        matches!(self.form, Form::Big(_))
     }
 
     /// The score of a member.
     pub fn score(&self, member: &[u8]) -> Option<f64> {
-        self.entries.iter().find(|it| &*it.1 == member).map(|it| it.0)
+        match &self.form {
+            Form::Small(run) => run.find(member).map(|at| run.score(at)),
+            Form::Big(big) => big.score(member),
+        }
     }
 
     /// How many members stand before this one.
     pub fn rank(&self, member: &[u8]) -> Option<usize> {
-        self.entries.iter().position(|it| &*it.1 == member)
+        match &self.form {
+            Form::Small(run) => run.find(member),
+            Form::Big(big) => big.rank(member),
+        }
     }
 
     /// How many members have a lower score, or with `inclusive` one not higher.
     pub fn rank_of_score(&self, score: f64, inclusive: bool) -> usize {
-        self.entries.partition_point(|it| it.0 < score || (inclusive && it.0 == score))
+        match &self.form {
+            Form::Small(run) => run.rank_of_score(score, inclusive),
+            Form::Big(big) => big.rank_of_score(score, inclusive),
+        }
     }
 
     /// Members with their scores, lowest first.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&[u8], f64)> {
+    pub fn iter(&self) -> Entries<'_> {
         self.range(0..self.len())
     }
 
-    /// The members of these ranks, lowest first.
-    pub fn range(&self, ranks: Range<usize>) -> impl DoubleEndedIterator<Item = (&[u8], f64)> {
-        self.entries[ranks].iter().map(|it| (&*it.1, it.0))
+    /// The members of these ranks with their scores, lowest first.
+    pub fn range(&self, ranks: Range<usize>) -> Entries<'_> {
+        debug_assert!(ranks.start <= ranks.end && ranks.end <= self.len());
+        match &self.form {
+            Form::Small(run) => Entries {
+                source: Source::Run(run),
+                front: (0, ranks.start),
+                back: (0, ranks.end),
+                remaining: ranks.len(),
+            },
+            Form::Big(big) => Entries {
+                source: Source::Leaves(big.leaves()),
+                front: big.place(ranks.start),
+                back: big.place(ranks.end),
+                remaining: ranks.len(),
+            },
+        }
     }
 
-    /// Adds a member or changes its score.
+    /// The set as it is now, to be read elsewhere while this one changes. Copies
+    /// a small set; of a big one only the list of its leaves.
+    pub fn freeze(&self) -> FrozenSortedSet {
+        let form = match &self.form {
+            Form::Small(run) => FrozenForm::Small(run.clone()),
+            Form::Big(big) => FrozenForm::Big { leaves: big.leaves().clone(), len: big.len() },
+        };
+        FrozenSortedSet { form }
+    }
+}
+
+/// Changing.
+impl SortedSet {
+    /// Adds a member, or changes its score. The score must not be nan.
     pub fn insert(&mut self, member: &[u8], score: f64) -> Inserted {
         match self.score(member) {
             None => {
@@ -92,41 +155,177 @@ impl SortedSet {
             }
             Some(current) if current == score => Inserted::Unchanged,
             Some(current) => {
-                self.rescore(member, current, score);
+                self.rescore(member, score);
                 Inserted::Rescored(current)
             }
         }
     }
 
-    /// Adds a member that is not there.
-    pub(super) fn add(&mut self, member: &[u8], score: f64) {
-        let at =
-            self.entries.partition_point(|it| it.0 < score || (it.0 == score && &*it.1 < member));
-        self.entries.insert(at, (score, member.into()));
+    /// Takes a member out; its score, if it was there.
+    pub fn remove(&mut self, member: &[u8]) -> Option<f64> {
+        match &mut self.form {
+            Form::Small(run) => {
+                let at = run.find(member)?;
+                let score = run.score(at);
+                run.remove(at..at + 1);
+                Some(score)
+            }
+            Form::Big(big) => big.remove(member),
+        }
     }
 
-    /// Changes the score of a member that is there with `current`.
-    pub(super) fn rescore(&mut self, member: &[u8], current: f64, score: f64) {
-        debug_assert_eq!(self.score(member), Some(current));
+    /// Takes out the members of these ranks, after showing each to `each`.
+    pub fn remove_range(&mut self, ranks: Range<usize>, mut each: impl FnMut(&[u8], f64)) {
+        match &mut self.form {
+            Form::Small(run) => {
+                for at in ranks.clone() {
+                    let (member, score) = run.entry(at);
+                    each(member, score);
+                }
+                run.remove(ranks);
+            }
+            Form::Big(big) => big.remove_range(ranks, each),
+        }
+    }
+
+    /// Adds a member that is not there.
+    pub(super) fn add(&mut self, member: &[u8], score: f64) {
+        debug_assert!(!score.is_nan() && self.score(member).is_none());
+        if let Form::Small(run) = &self.form
+            && (run.len() >= SMALL_LEN_MAX || member.len() > SMALL_MEMBER_BYTES_MAX)
+        {
+            self.grow();
+        }
+        match &mut self.form {
+            Form::Small(run) => {
+                let (Ok(at) | Err(at)) = run.search(score, member);
+                run.insert(at, score, member);
+            }
+            Form::Big(big) => big.add(member, score),
+        }
+    }
+
+    /// Changes the score of a member that is there.
+    pub(super) fn rescore(&mut self, member: &[u8], score: f64) {
         self.remove(member);
         self.add(member, score);
     }
 
-    /// Takes a member out; its score.
-    pub fn remove(&mut self, member: &[u8]) -> Option<f64> {
-        let at = self.rank(member)?;
-        Some(self.entries.remove(at).0)
+    /// Takes on the big form.
+    fn grow(&mut self) {
+        let mut big = Box::new(Big::new());
+        self.iter().for_each(|(member, score)| big.add(member, score));
+        self.form = Form::Big(big);
     }
 
-    /// Takes out the members of these ranks, showing each to `each` before.
-    pub fn remove_range(&mut self, ranks: Range<usize>, mut each: impl FnMut(&[u8], f64)) {
-        for (score, member) in self.entries.drain(ranks) {
-            each(&member, score);
+    /// Bytes on the heap.
+    #[cfg(test)]
+    fn heap_bytes(&self) -> usize {
+        match &self.form {
+            Form::Small(run) => run.heap_bytes(),
+            Form::Big(big) => big.heap_bytes(),
+        }
+    }
+}
+
+/// A sorted set as it was at a moment, see [`SortedSet::freeze`]. It may be sent
+/// to another thread and read at leisure.
+#[derive(Clone, Debug)]
+pub struct FrozenSortedSet {
+    form: FrozenForm,
+}
+
+#[derive(Clone, Debug)]
+enum FrozenForm {
+    /// A copy.
+    Small(Run<true>),
+    /// The leaves, shared with the set until it changes them.
+    Big { leaves: VecDeque<Leaf>, len: usize },
+}
+
+impl FrozenSortedSet {
+    /// Members in the set.
+    pub fn len(&self) -> usize {
+        match &self.form {
+            FrozenForm::Small(run) => run.len(),
+            FrozenForm::Big { len, .. } => *len,
         }
     }
 
-    /// The set as it is now, to be read by someone else while this one changes.
-    pub fn freeze(&self) -> FrozenSortedSet {
-        FrozenSortedSet { set: self.clone() }
+    /// True without members.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Members with their scores, lowest first.
+    pub fn iter(&self) -> Entries<'_> {
+        let (source, back) = match &self.form {
+            FrozenForm::Small(run) => (Source::Run(run), (0, run.len())),
+            FrozenForm::Big { leaves, .. } => (Source::Leaves(leaves), (leaves.len(), 0)),
+        };
+        Entries { source, front: (0, 0), back, remaining: self.len() }
     }
 }
+
+/// Members with their scores, lowest first; from both ends.
+#[derive(Clone, Debug)]
+pub struct Entries<'a> {
+    source: Source<'a>,
+    /// Leaf and place of the next entry; the place may be behind the leaf's last.
+    front: (usize, usize),
+    /// Leaf and place behind the last entry.
+    back: (usize, usize),
+    remaining: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Source<'a> {
+    Run(&'a Run<true>),
+    Leaves(&'a VecDeque<Leaf>),
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = (&'a [u8], f64);
+
+    fn next(&mut self) -> Option<(&'a [u8], f64)> {
+        self.remaining = self.remaining.checked_sub(1)?;
+        let (leaf, at) = &mut self.front;
+        *at += 1;
+        match self.source {
+            Source::Run(run) => Some(run.entry(*at - 1)),
+            Source::Leaves(leaves) => {
+                if *at > leaves[*leaf].run().len() {
+                    (*leaf, *at) = (*leaf + 1, 1);
+                }
+                Some(leaves[*leaf].run().entry(*at - 1))
+            }
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.remaining, Some(self.remaining))
+    }
+}
+
+impl<'a> DoubleEndedIterator for Entries<'a> {
+    fn next_back(&mut self) -> Option<(&'a [u8], f64)> {
+        self.remaining = self.remaining.checked_sub(1)?;
+        let (leaf, at) = &mut self.back;
+        match self.source {
+            Source::Run(run) => {
+                *at -= 1;
+                Some(run.entry(*at))
+            }
+            Source::Leaves(leaves) => {
+                if *at == 0 {
+                    *leaf -= 1;
+                    *at = leaves[*leaf].run().len();
+                }
+                *at -= 1;
+                Some(leaves[*leaf].run().entry(*at))
+            }
+        }
+    }
+}
+
+impl ExactSizeIterator for Entries<'_> {}

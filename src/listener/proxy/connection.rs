@@ -132,7 +132,12 @@ async fn serve_protocol(
             worker.proxy.metrics.timeouts.inc();
             tracing::debug!(%peer, ?phase, "connection took too long");
         }
-        Ended::Failed(error) => tracing::debug!(%peer, %error, "connection failed"),
+        Ended::Failed(error) => {
+            if error.is_parse() {
+                worker.proxy.metrics.unreadable();
+            }
+            tracing::debug!(%peer, %error, "connection failed");
+        }
     }
 }
 

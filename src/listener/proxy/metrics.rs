@@ -150,6 +150,12 @@ impl Metrics {
         self.duration.observe(seconds);
     }
 
+    /// What came is not a request; hyper answered with a 4xx and closed.
+    pub fn unreadable(&self) {
+        self.requests[Outcome::BadRequest as usize].inc();
+        self.responses[3].inc();
+    }
+
     /// The downstream left before it was answered.
     pub fn abandoned(&self) {
         self.requests[Outcome::DownstreamGone as usize].inc();

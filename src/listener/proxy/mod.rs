@@ -39,7 +39,6 @@ mod record;
 mod refuse;
 mod request;
 mod routes;
-mod standin;
 mod upstream;
 mod watch;
 mod worker;
@@ -49,6 +48,8 @@ use std::sync::Arc;
 
 use prometheus::Registry;
 
+use crate::limiter::Limiter;
+
 use super::accept::Cap;
 
 pub use config::{
@@ -57,7 +58,6 @@ pub use config::{
 };
 pub use metrics::Metrics;
 pub use routes::{Pattern, Routes};
-pub use standin::Limiter;
 pub use worker::serve;
 
 /// What the workers of the proxy share.

@@ -18,7 +18,7 @@ use crate::listener::accept::Acceptor;
 use super::Proxy;
 use super::config::Endpoint;
 use super::connection;
-use super::standin::Scratch;
+use crate::limiter::Scratch;
 use super::upstream::Pool;
 
 /// How often idle connections to upstreams are looked through.

@@ -15,8 +15,8 @@ pub fn decompress(packed: &[u8], len: usize) -> Option<Vec<u8>> {
         return None;
     }
     let mut out = Vec::with_capacity(len);
-    let mut input = packed.iter().copied();
-    while let Some(control) = input.next() {
+    let mut input = packed.iter();
+    while let Some(&control) = input.next() {
         if control < 32 {
             let count = usize::from(control) + 1;
             let literal = input.as_slice().get(..count)?;
@@ -25,9 +25,9 @@ pub fn decompress(packed: &[u8], len: usize) -> Option<Vec<u8>> {
         } else {
             let mut count = usize::from(control >> 5);
             if count == 7 {
-                count += usize::from(input.next()?);
+                count += usize::from(*input.next()?);
             }
-            let distance = (usize::from(control & 31) << 8 | usize::from(input.next()?)) + 1;
+            let distance = (usize::from(control & 31) << 8 | usize::from(*input.next()?)) + 1;
             let start = out.len().checked_sub(distance)?;
             if out.len() + count + 2 > len {
                 return None;

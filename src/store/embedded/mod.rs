@@ -109,7 +109,7 @@ impl Embedded {
         metrics: Metrics,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Opened, OpenError> {
-        let mut functions = Engine::new(function::Limits::default())?;
+        let mut functions = Engine::new(function::Limits::DEFAULT)?;
         for library in libraries {
             load(&mut functions, library)?;
         }

@@ -1,0 +1,194 @@
+//! Both forms against a plain model: a sorted `Vec`.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+
+/// The plainest sorted set there is.
+#[derive(Clone, Debug, Default)]
+struct Model(Vec<(f64, Vec<u8>)>);
+
+impl Model {
+    fn insert(&mut self, member: &[u8], score: f64) -> Inserted {
+        let inserted = match self.0.iter().position(|it| it.1 == member) {
+            Some(at) if self.0[at].0 == score => return Inserted::Unchanged,
+            Some(at) => Inserted::Rescored(self.0.remove(at).0),
+            None => Inserted::Added,
+        };
+        self.0.push((score, member.to_vec()));
+        self.0.sort_by(|a, b| a.0.partial_cmp(&b.0).unwrap().then_with(|| a.1.cmp(&b.1)));
+        inserted
+    }
+
+    fn remove(&mut self, member: &[u8]) -> Option<f64> {
+        let at = self.0.iter().position(|it| it.1 == member)?;
+        Some(self.0.remove(at).0)
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Insert(Vec<u8>, f64),
+    Append(Vec<u8>),
+    Remove(Vec<u8>),
+    RemoveRange(usize, usize),
+    TrimFront(usize),
+    Freeze,
+}
+
+fn member() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        6 => (0u32..60).prop_map(|number| format!("m{number}").into_bytes()),
+        2 => vec(0u8..3, 0..24),
+        1 => (60usize..70).prop_map(|len| vec![b'x'; len]),
+    ]
+}
+
+fn score() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        4 => (-4i8..5).prop_map(f64::from),
+        1 => Just(-0.0),
+        1 => Just(f64::INFINITY),
+        1 => Just(f64::NEG_INFINITY),
+        2 => any::<f64>().prop_filter("a score is never nan", |score| !score.is_nan()),
+    ]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        8 => (member(), score()).prop_map(|(member, score)| Op::Insert(member, score)),
+        8 => member().prop_map(Op::Append),
+        3 => member().prop_map(Op::Remove),
+        1 => (0usize..80, 0usize..20).prop_map(|(start, len)| Op::RemoveRange(start, len)),
+        4 => (0usize..4).prop_map(Op::TrimFront),
+        1 => Just(Op::Freeze),
+    ]
+}
+
+fn entries<'a>(it: impl Iterator<Item = (&'a [u8], f64)>) -> Vec<(u64, Vec<u8>)> {
+    it.map(|(member, score)| (score.to_bits(), member.to_vec())).collect()
+}
+
+fn same(set: &SortedSet, model: &Model) {
+    let expected: Vec<_> = model.0.iter().map(|it| (it.0.to_bits(), it.1.clone())).collect();
+    assert_eq!(entries(set.iter()), expected);
+    let mut reversed = entries(set.iter().rev());
+    reversed.reverse();
+    assert_eq!(reversed, expected);
+    assert_eq!(set.len(), model.0.len());
+    for (rank, (score, member)) in model.0.iter().enumerate() {
+        assert_eq!(set.rank(member), Some(rank));
+        assert_eq!(set.score(member), Some(*score));
+    }
+    for probe in [-4.0, -0.5, 0.0, -0.0, 2.0, f64::INFINITY, f64::NEG_INFINITY] {
+        assert_eq!(set.rank_of_score(probe, false), model.0.partition_point(|it| it.0 < probe));
+        assert_eq!(set.rank_of_score(probe, true), model.0.partition_point(|it| it.0 <= probe));
+    }
+    let (start, end) = (set.len() / 3, set.len() - set.len() / 4);
+    assert_eq!(entries(set.range(start..end)), expected[start..end]);
+    let mut backward = entries(set.range(start..end).rev());
+    backward.reverse();
+    assert_eq!(backward, expected[start..end]);
+}
+
+/// Applies the same operations to a set and to the model and compares them after
+/// each; a set that was frozen on the way must not have changed.
+fn check(mut set: SortedSet, ops: Vec<Op>) {
+    let mut model = Model::default();
+    let mut frozen: Vec<(FrozenSortedSet, Vec<(u64, Vec<u8>)>)> = Vec::new();
+    for op in ops {
+        match op {
+            Op::Insert(member, score) => {
+                assert_eq!(set.insert(&member, score), model.insert(&member, score));
+            }
+            Op::Append(member) => {
+                let score = model.0.last().map_or(0.0, |last| last.0);
+                let score = if score.is_finite() { score + 1.0 } else { score };
+                assert_eq!(set.insert(&member, score), model.insert(&member, score));
+            }
+            Op::Remove(member) => assert_eq!(set.remove(&member), model.remove(&member)),
+            Op::RemoveRange(start, len) => remove_range(&mut set, &mut model, start, len),
+            Op::TrimFront(len) => remove_range(&mut set, &mut model, 0, len),
+            Op::Freeze => frozen.push((set.freeze(), entries(set.iter()))),
+        }
+        same(&set, &model);
+    }
+    for (frozen, expected) in frozen {
+        assert_eq!(frozen.len(), expected.len());
+        assert_eq!(entries(frozen.iter()), expected);
+    }
+}
+
+fn remove_range(set: &mut SortedSet, model: &mut Model, start: usize, len: usize) {
+    let start = start.min(set.len());
+    let ranks = start..(start + len).min(set.len());
+    let mut shown = Vec::new();
+    set.remove_range(ranks.clone(), |member, score| shown.push((score, member.to_vec())));
+    assert_eq!(shown, model.0.drain(ranks).collect::<Vec<_>>());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_small_set_is_what_the_model_is(ops in vec(op(), 0..120)) {
+        check(SortedSet::new(), ops);
+    }
+
+    #[test]
+    fn a_big_set_is_what_the_model_is(ops in vec(op(), 0..160)) {
+        let mut set = SortedSet::new();
+        set.grow();
+        check(set, ops);
+    }
+}
+
+#[test]
+fn a_set_becomes_big_with_its_129th_member_or_a_long_one() {
+    let mut set = SortedSet::new();
+    for number in 0..128u32 {
+        set.insert(&number.to_be_bytes(), f64::from(number / 3));
+    }
+    assert!(!set.is_big());
+    set.insert(b"one more", -1.0);
+    assert!(set.is_big());
+    assert_eq!((set.len(), set.rank(b"one more")), (129, Some(0)));
+
+    let mut set = SortedSet::new();
+    set.insert(&[b'x'; 64], 0.0);
+    assert!(!set.is_big());
+    set.insert(&[b'x'; 65], 0.0);
+    assert!(set.is_big());
+}
+
+#[test]
+fn a_window_that_slides_for_long_stays_small_in_memory() {
+    let member = |number: u64| format!("{number:020}").into_bytes();
+    for len in [1u64, 10, 60, 128] {
+        let mut set = SortedSet::new();
+        (0..len).for_each(|number| {
+            assert_eq!(set.insert(&member(number), number as f64), Inserted::Added)
+        });
+        for number in len..len + 1000 {
+            set.remove_range(0..1, |_, _| {});
+            set.insert(&member(number), number as f64);
+        }
+        assert_eq!(set.len() as u64, len);
+        assert!(!set.is_big());
+        let per_entry = set.heap_bytes() as f64 / len as f64;
+        assert!(per_entry <= 64.0 && (len < 60 || per_entry <= 38.0), "{len}: {per_entry}");
+    }
+}
+
+#[test]
+fn members_too_big_for_one_leaf_are_kept_apart() {
+    let mut set = SortedSet::new();
+    for number in 0..20u8 {
+        set.insert(&vec![number; 100_000], f64::from(number % 4));
+    }
+    assert_eq!(set.len(), 20);
+    for number in 0..20u8 {
+        assert_eq!(set.score(&vec![number; 100_000]), Some(f64::from(number % 4)));
+    }
+}

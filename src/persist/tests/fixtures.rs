@@ -1,0 +1,291 @@
+//! What a real redis-server wrote loads to what that server held.
+
+use super::*;
+use crate::persist::base::decode::{BaseReader, Part};
+use crate::persist::source::Source;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+fn json(path: &str) -> serde_json::Value {
+    let text = std::fs::read_to_string(root().join(path)).expect(path);
+    serde_json::from_str(&text).expect(path)
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let pairs = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+    pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
+}
+
+/// Database 0 of a `.expect.json`, as [`State`].
+fn expected_state(json: &serde_json::Value) -> State {
+    let model = json.get("model").unwrap_or(json);
+    let Some(keys) = model.pointer("/dbs/0").and_then(serde_json::Value::as_object) else {
+        return State::new();
+    };
+    let entry = |(key, it): (&String, &serde_json::Value)| {
+        let value = match it["type"].as_str().unwrap() {
+            "string" => Value::String(unhex(it["value"].as_str().unwrap()).into()),
+            "zset" => {
+                let mut set = crate::keyspace::SortedSet::new();
+                for pair in it["value"].as_array().unwrap() {
+                    let score = pair[1].as_str().unwrap().parse().unwrap();
+                    set.insert(&unhex(pair[0].as_str().unwrap()), score);
+                }
+                Value::SortedSet(set)
+            }
+            other => panic!("{key} is a {other}"),
+        };
+        let deadline = match it["pexpiretime"].as_i64().unwrap() {
+            -1 => String::new(),
+            ms => format!(" until {ms}"),
+        };
+        (key.as_bytes().escape_ascii().to_string(), format!("{}{deadline}", text_of(&value)))
+    };
+    keys.iter().map(entry).collect()
+}
+
+/// A copy of the log in a fixture folder, in a place of its own.
+fn copy_of(fixture: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    copy_log(&root().join("redis-7.0.15").join(fixture), dir.path());
+    dir
+}
+
+/// Loads a fixture that must load, twice, and compares.
+#[track_caller]
+fn loads(fixture: &str) -> Recovery {
+    let dir = copy_of(fixture);
+    let expected = expected_state(&json(&format!("redis-7.0.15/{fixture}.expect.json")));
+    let first = open(dir.path()).unwrap_or_else(|error| panic!("{fixture}: {}", error.chain()));
+    assert_eq!(first.state(), expected, "{fixture}");
+    first.log.close().unwrap();
+    let second = open(dir.path()).unwrap();
+    assert_eq!(second.state(), expected, "{fixture}, again");
+    assert_eq!(second.recovery.cut_tail, None, "{fixture}: cut once");
+    first.recovery
+}
+
+/// Tries a fixture that must not load; what lies on disk stays as it was.
+#[track_caller]
+fn refuses(fixture: &str, expected: &str) {
+    let dir = copy_of(fixture);
+    let error = open(dir.path()).err().unwrap_or_else(|| panic!("{fixture} loads"));
+    let folder = format!("{}/", folder(dir.path()).display());
+    let text =
+        error.chain().replace(&folder, "").replace(&format!("{}/", dir.path().display()), "");
+    assert_eq!(text, expected, "{fixture}");
+    for entry in std::fs::read_dir(root().join("redis-7.0.15").join(fixture).join("appendonlydir"))
+        .into_iter()
+        .flatten()
+    {
+        let entry = entry.unwrap();
+        let copy = super::folder(dir.path()).join(entry.file_name());
+        assert_eq!(std::fs::read(copy).unwrap(), std::fs::read(entry.path()).unwrap(), "{fixture}");
+    }
+}
+
+#[test]
+fn logs_of_redis_load() {
+    assert_eq!(loads("aof-timestamps").records, 7);
+    assert_eq!(loads("aof-two-incr").records, 51);
+    loads("aof-history");
+    loads("cases/man-seq-gap");
+    loads("cases/lf-only-lines");
+    loads("cases/trunc-zero-incr");
+}
+
+#[test]
+fn history_files_are_removed_at_start() {
+    let dir = copy_of("aof-history");
+    open(dir.path()).unwrap();
+    let left = ["appendonly.aof.3.base.rdb", "appendonly.aof.3.incr.aof", manifest::FILE_NAME];
+    assert_eq!(file_names(dir.path()), left);
+    let manifest = json("redis-7.0.15/aof-history.expect.json");
+    let manifest = &manifest["manifest_after"]["appendonlydir/appendonly.aof.manifest"];
+    assert_eq!(manifest_text(dir.path()), manifest.as_str().unwrap());
+}
+
+#[test]
+fn names_that_need_quotes_are_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder(dir.path())).unwrap();
+    let from = root().join("redis-7.0.15/aof-quoted-name/other dir");
+    for name in
+        ["2.base.rdb", "2.incr.aof", "manifest"].map(|end| format!("my \"aof\" file.aof.{end}"))
+    {
+        let to = name.replace("my \"aof\" file.aof.manifest", manifest::FILE_NAME);
+        std::fs::copy(from.join(&name), folder(dir.path()).join(to)).unwrap();
+    }
+    let expected = expected_state(&json("redis-7.0.15/aof-quoted-name.expect.json"));
+    let mut opened = open(dir.path()).unwrap();
+    assert_eq!(opened.state(), expected);
+    opened.rewrite(Vec::new()).unwrap();
+    let ours = ["appendonly.aof.3.base.rdb", "appendonly.aof.3.incr.aof", manifest::FILE_NAME];
+    assert_eq!(file_names(dir.path()), ours);
+}
+
+#[test]
+fn torn_tails_are_cut_to_the_last_whole_record() {
+    for (fixture, offset, bytes) in [
+        ("cases/trunc-tail", 318, 29),
+        ("cases/trunc-ts-line", 318, 7),
+        ("cases/trunc-partial-first", 0, 14),
+        // Redis cuts inside the group, and loses what is written next.
+        ("cases/trunc-in-multi", 234, 57),
+        ("cases/multi-no-exec", 234, 69),
+    ] {
+        let cut = loads(fixture).cut_tail.expect(fixture);
+        assert_eq!((cut.offset, cut.bytes), (offset, bytes), "{fixture}");
+    }
+}
+
+#[test]
+fn a_tail_of_zeros_that_redis_refuses_is_a_torn_tail() {
+    let dir = copy_of("cases/nul-tail");
+    let opened = open(dir.path()).unwrap();
+    assert_eq!(opened.state().len(), 7);
+    assert_eq!(opened.recovery.cut_tail.unwrap().bytes, 100);
+}
+
+#[test]
+fn faults_are_refused_with_their_place() {
+    let incr = "appendonly.aof.1.incr.aof";
+    refuses(
+        "cases/corrupt-middle",
+        &format!("{incr}: damaged at byte 75: expected `$`, the start of an argument"),
+    );
+    refuses(
+        "cases/corrupt-count",
+        &format!("{incr}: damaged at byte 67: expected a number of arguments, at least 1"),
+    );
+    refuses(
+        "cases/unknown-command",
+        &format!("{incr}: byte 318: the command `NOCMD` (key \"x\") cannot be held here"),
+    );
+    refuses(
+        "cases/wrong-arity-command",
+        &format!("{incr}: byte 318: ERR wrong number of arguments for 'set' command"),
+    );
+    refuses(
+        "cases/trunc-not-last",
+        &format!("{incr}: ends in the middle of a record; whole up to byte 1501"),
+    );
+    let missing = "is named by the manifest but missing";
+    refuses("cases/base-missing", &format!("appendonly.aof.2.base.rdb {missing}"));
+    refuses("cases/incr-missing", &format!("appendonly.aof.2.incr.aof {missing}"));
+    refuses(
+        "cases/manifest-missing",
+        "appendonly.aof.manifest is missing, but appendonly.aof.2.base.rdb is there; \
+         restore the manifest or move the files away",
+    );
+}
+
+#[test]
+fn what_cannot_be_held_is_refused_by_name() {
+    refuses(
+        "aof-first-start",
+        "appendonly.aof.1.incr.aof: byte 1063: the command `RPUSH` (key \"li\") cannot be held here",
+    );
+    let strings = std::fs::read(root().join("redis-7.0.15/strings.rdb")).unwrap();
+    let (_, end) = read_base(&strings);
+    assert_eq!(end, "Err(file: byte 1118: database 3 (key \"other\") cannot be held here)");
+}
+
+#[test]
+fn a_damaged_base_file_is_refused() {
+    for fixture in ["cases/base-trunc", "cases/base-badsum"] {
+        let dir = copy_of(fixture);
+        assert!(open(dir.path()).is_err(), "{fixture}");
+    }
+    let mut empty = std::fs::read(root().join("redis-7.0.15/empty.rdb")).unwrap();
+    *empty.last_mut().unwrap() ^= 1;
+    assert!(read_base(&empty).1.contains("checksum is"));
+}
+
+/// The keys and libraries of a base file, and how reading it ended.
+fn read_base(bytes: &[u8]) -> (State, String) {
+    let mut state = State::new();
+    let mut read = || {
+        let mut base = BaseReader::new(Source::new(bytes, PathBuf::from("file")))?;
+        while let Some(part) = base.next()? {
+            let (key, text) = match part {
+                Part::Library(code) => (format!("library {}", state.len()), code),
+                Part::Entry { key, value, expires_at_ms } => {
+                    let deadline = expires_at_ms.map(|ms| format!(" until {ms}"));
+                    let text = text_of(&value) + &deadline.unwrap_or_default();
+                    (key.escape_ascii().to_string(), text)
+                }
+            };
+            state.insert(key, text);
+        }
+        Ok(())
+    };
+    let end: Result<(), Error> = read();
+    let end = match end {
+        Ok(()) => "Ok".to_owned(),
+        Err(error) => format!("Err({error})"),
+    };
+    (state, end)
+}
+
+#[test]
+fn base_files_of_redis_load() {
+    for name in ["redis-7.0.15/empty", "redis-7.0.15/lru", "redis-7.0.15/lfu-nosum-nocompress"] {
+        let bytes = std::fs::read(root().join(format!("{name}.rdb"))).unwrap();
+        let expected = expected_state(&json(&format!("{name}.rdb.expect.json")));
+        assert_eq!(read_base(&bytes), (expected, "Ok".to_owned()), "{name}");
+    }
+    for version in ["redis-7.0.15", "redis-7.2.6"] {
+        let bytes = std::fs::read(root().join(version).join("strings.rdb")).unwrap();
+        let expected = expected_state(&json(&format!("{version}/strings.rdb.expect.json")));
+        assert_eq!(read_base(&bytes).0, expected, "{version}");
+    }
+}
+
+#[test]
+fn libraries_are_handed_over_with_their_code() {
+    let bytes = std::fs::read(root().join("redis-7.0.15/functions.rdb")).unwrap();
+    let (state, end) = read_base(&bytes);
+    assert_eq!(end, "Ok");
+    let expected = json("redis-7.0.15/functions.rdb.expect.json");
+    for library in expected["functions"].as_array().unwrap() {
+        let code = String::from_utf8(unhex(library["code_hex"].as_str().unwrap())).unwrap();
+        assert!(state.values().any(|text| *text == code), "{}", library["name"]);
+    }
+    assert_eq!(state.len(), 3);
+}
+
+/// `DUMP` gives the bytes of a value as they stand in a file: put one in a file.
+#[test]
+fn every_encoding_of_strings_and_sorted_sets_is_read() {
+    let mut expected = expected_state(&json("redis-7.0.15/sorted-sets.expect.json"));
+    expected.extend(expected_state(&json("redis-7.0.15/strings.rdb.expect.json")));
+    let mut checked = 0;
+    for (key, payload) in json("redis-7.0.15/dump-payloads.json").as_object().unwrap() {
+        if !key.starts_with("s:") && !key.starts_with("z:") {
+            continue;
+        }
+        let payload = unhex(payload.as_str().unwrap());
+        let (kind, value) = payload[..payload.len() - 10].split_first().unwrap();
+        let mut file = b"REDIS0010".to_vec();
+        file.extend([*kind, key.len() as u8]);
+        file.extend(key.as_bytes());
+        file.extend(value);
+        file.extend([0xFF, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let (state, end) = read_base(&file);
+        assert_eq!((state.get(key), end.as_str()), (expected.get(key), "Ok"), "{key}");
+        checked += 1;
+    }
+    assert!(checked >= 20, "{checked} payloads");
+}
+
+#[test]
+fn a_log_older_than_redis_7_is_not_started_beside() {
+    let dir = tempfile::tempdir().unwrap();
+    let from = root().join("redis-7.0.15/cases/upgrade-old-aof/appendonly.aof");
+    std::fs::copy(from, dir.path().join("appendonly.aof")).unwrap();
+    let error = open(dir.path()).err().unwrap();
+    assert!(matches!(error, Error::OldLayout { .. }), "{error}");
+}

@@ -1,0 +1,145 @@
+//! Tests of the log as a whole: from a directory to a keyspace and back.
+//!
+//! The parts have their own tests, beside their code.
+
+mod base;
+mod fixtures;
+mod rewriting;
+mod tails;
+mod writing;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::*;
+use crate::keyspace::{Arg, Effects, Execution, Mode, Value, command};
+use crate::resp::Reply;
+
+/// The moment of every test: November 2026.
+pub const NOW: Timestamp = Timestamp::from_millis(1_795_400_000_000);
+
+pub fn config(dir: &Path, appendfsync: Fsync) -> Config {
+    Config {
+        dir: dir.to_owned(),
+        appendfsync,
+        auto_aof_rewrite_percentage: 100,
+        auto_aof_rewrite_min_size: 1 << 10,
+        aof_load_truncated: true,
+        close_timeout: Duration::from_secs(5),
+    }
+}
+
+/// A keyspace, its log, and what was found when it was opened.
+pub struct Opened {
+    pub keyspace: Keyspace,
+    pub log: Log,
+    pub recovery: Recovery,
+    effects: Effects,
+    reply: Reply,
+}
+
+/// Opens the log of `dir`.
+pub fn open(dir: &Path) -> Result<Opened, Error> {
+    open_with(config(dir, Fsync::No))
+}
+
+pub fn open_with(config: Config) -> Result<Opened, Error> {
+    let mut keyspace = Keyspace::new();
+    let (log, recovery) = Log::open(config, &mut keyspace, NOW, &mut |_| {})?;
+    Ok(Opened { keyspace, log, recovery, effects: Effects::new(), reply: Reply::default() })
+}
+
+impl Opened {
+    /// Runs commands, each a line of words, as one call: one record.
+    pub fn run(&mut self, commands: &str) -> Lsn {
+        self.effects.clear();
+        for line in commands.lines() {
+            let args: Vec<Arg<'_>> =
+                line.split_whitespace().map(|word| Arg::Bytes(word.as_bytes())).collect();
+            let name = line.split_whitespace().next().unwrap();
+            let command = command(name.as_bytes()).expect("a command we have");
+            let mut run = Execution {
+                now: NOW,
+                mode: Mode::Live,
+                effects: &mut self.effects,
+                reply: &mut self.reply,
+            };
+            self.keyspace.execute(command, &args, &mut run).expect(line);
+        }
+        self.log.append(self.effects.record())
+    }
+
+    pub fn state(&self) -> State {
+        state(&self.keyspace)
+    }
+
+    /// Rewrites, with nothing else going on.
+    pub fn rewrite(&mut self, libraries: Vec<Arc<str>>) -> Result<Rewritten, Error> {
+        let pending = self.log.prepare_rewrite()?;
+        let (feed, writer) = pending.cut(&mut self.keyspace, libraries)?;
+        loop {
+            match self.keyspace.walk(100) {
+                crate::keyspace::Walk::Done(sink) => break feed.finish(sink),
+                crate::keyspace::Walk::More => {}
+                crate::keyspace::Walk::Idle => panic!("a snapshot is walking"),
+            }
+        }
+        writer.run()
+    }
+}
+
+/// What a keyspace holds, as text: key to value and deadline.
+pub type State = BTreeMap<String, String>;
+
+pub fn state(keyspace: &Keyspace) -> State {
+    keyspace
+        .entries()
+        .map(|(key, value, deadline)| {
+            let deadline = deadline.map(|ms| format!(" until {ms}")).unwrap_or_default();
+            (key.escape_ascii().to_string(), format!("{}{deadline}", text_of(value)))
+        })
+        .collect()
+}
+
+pub fn text_of(value: &Value) -> String {
+    match value {
+        Value::String(bytes) => format!("\"{}\"", bytes.escape_ascii()),
+        Value::SortedSet(set) => {
+            let members: Vec<String> = set
+                .iter()
+                .map(|(member, score)| format!("{}={score:?}", member.escape_ascii()))
+                .collect();
+            format!("{{{}}}", members.join(" "))
+        }
+    }
+}
+
+/// The folder of the log in `dir`.
+pub fn folder(dir: &Path) -> PathBuf {
+    dir.join("appendonlydir")
+}
+
+/// Copies the log of `from` as it is now, as a crash would leave it.
+pub fn copy_log(from: &Path, to: &Path) {
+    std::fs::create_dir_all(folder(to)).unwrap();
+    for entry in std::fs::read_dir(folder(from)).unwrap() {
+        let entry = entry.unwrap();
+        // What is renamed or deleted while we look is of no concern.
+        let _ = std::fs::copy(entry.path(), folder(to).join(entry.file_name()));
+    }
+}
+
+/// The manifest of `dir`.
+pub fn manifest_text(dir: &Path) -> String {
+    std::fs::read_to_string(folder(dir).join(manifest::FILE_NAME)).unwrap()
+}
+
+/// The log's files in `dir`, sorted, without the lock.
+pub fn file_names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder(dir)).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.filter(|name| name != "weir.lock").collect();
+    names.sort();
+    names
+}
