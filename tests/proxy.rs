@@ -1,12 +1,14 @@
 //! The proxy door over real sockets: what a downstream gets, and what an upstream
 //! sees. Raw bytes on both sides, so that no client library tidies them up.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+
 mod gateway;
 
 use std::net::TcpListener;
 use std::time::Duration;
 
-use gateway::{Client, Gateway, Next, Upstream, in_parallel};
+use gateway::{Gateway, Next, Upstream, in_parallel};
 use weir::base::clock::Stopwatch;
 use weir::base::tasks::Drained;
 
@@ -242,9 +244,14 @@ fn a_refused_request_is_told_when_to_come_back_and_reaches_no_upstream() {
     let refused = client.response().unwrap();
     assert_eq!(refused.status(), "429");
     assert_eq!(refused.field("content-type"), Some("application/problem+json"));
-    assert_eq!(refused.field("retry-after"), Some("10"));
-    assert!(refused.field("ratelimit").is_some() && refused.field("ratelimit-policy").is_some());
-    assert!(refused.text().contains("violated-policies"));
+    let retry_after: u64 = refused.field("retry-after").unwrap().parse().unwrap();
+    assert!((3_590..=3_600).contains(&retry_after), "{retry_after}");
+    assert_eq!(refused.field("ratelimit-policy"), Some("\"two\";q=2;w=3600"));
+    assert!(refused.field("ratelimit").unwrap().starts_with("\"two\";r=0;t="));
+    let problem: serde_json::Value = serde_json::from_str(refused.text()).unwrap();
+    let kind = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+    assert_eq!((problem["type"].as_str(), problem["status"].as_u64()), (Some(kind), Some(429)));
+    assert_eq!(problem["violated-policies"], serde_json::json!(["two"]));
 
     client.send(b"HEAD /limited HTTP/1.1\r\nHost: a\r\n\r\nGET /free HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(client.response_to("HEAD").unwrap().status(), "429");
@@ -657,4 +664,32 @@ fn bytes_that_are_no_request_are_counted() {
     assert_eq!(gateway.ask("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").status(), "400");
     assert_eq!(outcome(&gateway, "bad_request"), 2.0);
     assert_eq!(gateway.metric("weir_proxy_responses_total{class=\"4xx\"}"), 2.0);
+}
+
+#[test]
+fn a_downstream_that_does_not_read_is_let_go() {
+    let body = "x".repeat(32 << 20);
+    let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let upstream = Upstream::doing(move |_| Next::Answer(response.clone().into_bytes()));
+    let gateway = gateway_with(&upstream.address.to_string(), "body_idle: 200ms");
+    let mut client = gateway.connect();
+    client.send(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+    let clock = Stopwatch::start();
+    while gateway.metric("weir_proxy_connection_timeouts_total") < 1.0 {
+        assert!(clock.elapsed() < Duration::from_secs(3), "it is waited for without end");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(gateway.metric("weir_proxy_connections"), 0.0);
+}
+
+#[test]
+fn limits_of_the_upstream_are_told_beside_ours() {
+    let upstream = Upstream::answering(
+        b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nRateLimit-Policy: \"theirs\";q=9\r\n\r\n",
+    );
+    let gateway = Gateway::before(&upstream);
+    let response = gateway.ask("GET /limited HTTP/1.1\r\nHost: a\r\n\r\n");
+    let lines: Vec<&str> =
+        response.head.lines().filter(|line| line.starts_with("ratelimit-policy")).collect();
+    assert_eq!(lines, ["ratelimit-policy: \"theirs\";q=9", "ratelimit-policy: \"two\";q=2;w=3600"]);
 }

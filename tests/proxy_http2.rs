@@ -1,5 +1,7 @@
 //! The proxy door over HTTP/2, with prior knowledge, on the port that HTTP/1 has.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+
 mod gateway;
 
 use std::future::Future;

@@ -2,6 +2,7 @@
 //! answer as they are told and remember what they saw.
 
 #![allow(dead_code, reason = "each test uses a part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,15 +13,41 @@ use std::time::Duration;
 use prometheus::{Registry, TextEncoder};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
+use weir::base::clock::Clock;
 use weir::base::tasks::{Drained, Tasks, spawn_thread};
+use weir::limiter::{self, FailureMode, Limiter};
 use weir::listener::accept;
-use weir::listener::proxy::{self, Limiter, Proxy, RawConfig};
+use weir::listener::proxy::{self, Proxy, RawConfig};
+use weir::policy::{self, Functions};
+use weir::store::{self, Embedded, Library, Store};
 
 /// Silence after which nothing more is expected on a connection.
 const SILENCE: Duration = Duration::from_millis(300);
 
 /// How long a drain may take.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Two requests to `/limited` for each client, for a time longer than any test.
+const POLICIES: &str = "
+policies:
+  - name: two
+    match: { path: /limited }
+    key: [client_ip]
+    limits: [{ quota: 2, window: 1h }]
+";
+
+/// A limiter over an embedded store without a log.
+fn limiter(registry: &Registry) -> Arc<Limiter> {
+    let code = include_str!("../../functions/limiter.lua").to_owned();
+    let libraries = [Library { origin: "limiter.lua".to_owned(), code }];
+    let metrics = store::Metrics::register(registry).unwrap();
+    let opened = Embedded::open(&libraries, None, Clock::system(), metrics, &mut |_| {}).unwrap();
+    let store = Store::Embedded(opened.store);
+    let functions = Functions::new(store.functions());
+    let policies = policy::compile("policies.yaml", POLICIES, &functions).unwrap();
+    let metrics = limiter::Metrics::register(registry).unwrap();
+    Arc::new(Limiter::new(store, policies, FailureMode::Open, metrics))
+}
 
 /// A proxy with one worker, on a port of its own. Drained when dropped.
 pub struct Gateway {
@@ -44,7 +71,7 @@ impl Gateway {
         let raw: RawConfig = serde_yaml::from_str(yaml).unwrap();
         let config = raw.check().unwrap();
         let registry = Registry::new();
-        let proxy = Proxy::new(config, Arc::new(Limiter::default()), &registry).unwrap();
+        let proxy = Proxy::new(config, limiter(&registry), &registry).unwrap();
         let bound = accept::bind("proxy", "127.0.0.1:0".parse().unwrap(), 1).unwrap();
         let address = bound.address;
         let (stop, stopped) = oneshot::channel();

@@ -19,6 +19,7 @@ use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus::IntGauge;
 use tokio::net::TcpStream;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
@@ -65,7 +66,7 @@ enum Protocol {
 pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     let Accepted { stream, peer, slot: _slot } = accepted;
     let (metrics, timeouts) = (&worker.proxy.metrics, worker.proxy.timeouts);
-    metrics.connections.inc();
+    let _open = OpenConnection::count(&metrics.connections);
     let shutdown = worker.tasks.shutdown();
     // Biased: a request that has arrived already is served, even at shutdown.
     let protocol = tokio::select! {
@@ -81,7 +82,23 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
         Ok(None) => {}
         Err(_elapsed) => metrics.timeouts.inc(),
     }
-    metrics.connections.dec();
+}
+
+/// Counts as open until it is dropped, which a drain that takes too long does.
+#[derive(Debug)]
+struct OpenConnection(IntGauge);
+
+impl OpenConnection {
+    fn count(gauge: &IntGauge) -> OpenConnection {
+        gauge.inc();
+        OpenConnection(gauge.clone())
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// Looks at the first bytes. `None` when the connection ended before any.
@@ -110,7 +127,10 @@ async fn serve_protocol(
     let watch = Watch::new(worker.proxy.timeouts, protocol == Protocol::Http2);
     let io = TokioIo::new(WatchedStream::new(stream, Rc::clone(&watch)));
     let address = HeaderValue::from_str(&peer.to_string());
-    let sender = Sender { address: address.unwrap_or(HeaderValue::from_static("unknown")) };
+    let sender = Sender {
+        address: address.unwrap_or(HeaderValue::from_static("unknown")),
+        is_trusted: worker.proxy.trusted_hops > 0,
+    };
     let downstream =
         Rc::new(Downstream { worker: Rc::clone(worker), watch: Rc::clone(&watch), peer, sender });
     let service = service_fn(move |request: Request<Incoming>| {

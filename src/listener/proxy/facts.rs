@@ -6,8 +6,10 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
+use http::uri::PathAndQuery;
 
 use crate::policy::{Headers, RequestFacts, client_address, host, path};
 
@@ -31,8 +33,9 @@ impl Headers for Fields<'_> {
 pub struct Findings<'a> {
     method: &'a str,
     host: Cow<'a, str>,
-    /// The normalised path, without the query.
-    pub path: Cow<'a, str>,
+    written_path: &'a str,
+    /// The normalised target, when the path was not written so.
+    rewritten: Option<PathAndQuery>,
     client: IpAddr,
     fields: Fields<'a>,
 }
@@ -43,24 +46,20 @@ impl<'a> Findings<'a> {
     /// # Errors
     /// The path cannot be normalised.
     pub fn of(head: &'a Parts, peer: IpAddr, trusted_hops: u32) -> Result<Self, BadRequest> {
-        let path = path::normalise(head.uri.path()).map_err(BadRequest::Path)?;
-        let host = host_of(head);
+        let written_path = head.uri.path();
+        let rewritten = match path::normalise(written_path).map_err(BadRequest::Path)? {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(path) => Some(with_query(path, head.uri.query())?),
+        };
         let client = if trusted_hops == 0 {
             peer
         } else {
             let lines = head.headers.get_all(X_FORWARDED_FOR).iter().map(|it| it.as_bytes());
             client_address::client_address(peer, lines, trusted_hops)
         };
-        let method = head.method.as_str();
-        Ok(Findings { method, host, path, client, fields: Fields(&head.headers) })
-    }
-
-    /// The path to forward, if it is not the one that was written.
-    pub fn rewritten_path(self) -> Option<String> {
-        match self.path {
-            Cow::Borrowed(_) => None,
-            Cow::Owned(path) => Some(path),
-        }
+        let (method, host) = (head.method.as_str(), host_of(head));
+        let fields = Fields(&head.headers);
+        Ok(Findings { method, host, written_path, rewritten, client, fields })
     }
 
     /// The facts, as policies take them.
@@ -68,11 +67,31 @@ impl<'a> Findings<'a> {
         RequestFacts {
             method: self.method,
             host: &self.host,
-            path: &self.path,
+            path: self.path(),
             client: self.client,
             headers: &self.fields,
         }
     }
+
+    /// The normalised path, without the query.
+    pub fn path(&self) -> &str {
+        self.rewritten.as_ref().map_or(self.written_path, PathAndQuery::path)
+    }
+
+    /// The target to forward, if it is not the one that was written.
+    pub fn into_rewritten(self) -> Option<PathAndQuery> {
+        self.rewritten
+    }
+}
+
+/// A target from a normalised path and the query as it was written.
+fn with_query(path: String, query: Option<&str>) -> Result<PathAndQuery, BadRequest> {
+    let mut target = path;
+    if let Some(query) = query {
+        target.push('?');
+        target.push_str(query);
+    }
+    PathAndQuery::from_maybe_shared(Bytes::from(target)).map_err(|_| BadRequest::Target)
 }
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

@@ -10,7 +10,6 @@ use std::error::Error as _;
 use std::pin::pin;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
@@ -42,7 +41,7 @@ pub struct Forwarder<'a> {
 impl Forwarder<'_> {
     /// Sends a checked request on and gives its response, whose body streams.
     ///
-    /// `path` replaces the path of the target, when normalising changed it.
+    /// `rewritten` replaces the target, when normalising changed it.
     /// `body` is taken only when there is a connection to send it over.
     ///
     /// # Errors
@@ -50,13 +49,16 @@ impl Forwarder<'_> {
     pub async fn forward(
         &self,
         mut head: Parts,
-        path: Option<String>,
+        rewritten: Option<PathAndQuery>,
         body: &mut Option<Incoming>,
     ) -> Result<Response<ResponseBody>, ForwardError> {
         let method = head.method.clone();
         let mut lease = self.lend().await?;
         head::prepare_request(&mut head, self.sender, &self.pool.authority);
-        let (request, upload) = self.compose(head, path, body.take())?;
+        if let Some(target) = rewritten {
+            head.uri = Uri::from(target);
+        }
+        let (request, upload) = self.compose(head, body.take());
         let repeatable = lease.reused && upload.is_none() && method.is_idempotent();
         let spare = repeatable.then(|| copy(&request));
 
@@ -98,9 +100,8 @@ impl Forwarder<'_> {
     fn compose(
         &self,
         head: Parts,
-        path: Option<String>,
         body: Option<Incoming>,
-    ) -> Result<(Request<RequestBody>, Option<Rc<Upload>>), ForwardError> {
+    ) -> (Request<RequestBody>, Option<Rc<Upload>>) {
         let mut fields = head.headers;
         let (body, upload) = match body {
             Some(body) if !body.is_end_stream() => {
@@ -122,9 +123,9 @@ impl Forwarder<'_> {
         };
         let mut request = Request::new(body);
         *request.method_mut() = head.method;
-        *request.uri_mut() = target(head.uri, path).ok_or(ForwardError::NoRoute)?;
+        *request.uri_mut() = origin_form(head.uri);
         *request.headers_mut() = fields;
-        Ok((request, upload))
+        (request, upload)
     }
 
     /// Sends a request over `lease` and waits for the response's head.
@@ -204,16 +205,12 @@ fn classify(error: hyper::Error) -> ForwardError {
     }
 }
 
-/// The target in origin-form; `None` if `path` is not one, which normalised
-/// paths are.
-fn target(uri: Uri, path: Option<String>) -> Option<Uri> {
-    let written = uri.into_parts().path_and_query?;
-    let Some(mut target) = path else { return Some(Uri::from(written)) };
-    if let Some(query) = written.query() {
-        target.push('?');
-        target.push_str(query);
+/// The target without scheme and authority, which go into `Host`.
+fn origin_form(uri: Uri) -> Uri {
+    if uri.authority().is_none() {
+        return uri;
     }
-    PathAndQuery::from_maybe_shared(Bytes::from(target)).ok().map(Uri::from)
+    uri.into_parts().path_and_query.map(Uri::from).unwrap_or_default()
 }
 
 /// The same request again; it has no body.

@@ -224,6 +224,8 @@ fn strip_hop_by_hop(fields: &mut HeaderMap) {
 pub struct Sender {
     /// The peer's address, ready for `X-Forwarded-For`.
     pub address: HeaderValue,
+    /// It is a proxy of ours: what it says about the client's connection holds.
+    pub is_trusted: bool,
 }
 
 /// Makes the fields of a checked request ready for an upstream: first all that
@@ -231,7 +233,7 @@ pub struct Sender {
 ///
 /// `Forwarded` is removed and not written: of two ways to say who the client is
 /// an upstream might believe the wrong one. `X-Forwarded-Proto` and `-Host` are
-/// replaced, because a stranger's are worth nothing.
+/// replaced, unless by a proxy that is trusted: a stranger's are worth nothing.
 pub fn prepare_request(head: &mut Parts, sender: &Sender, upstream: &Authority) {
     let host = head.headers.get(header::HOST).cloned().or_else(|| {
         let authority = head.uri.authority().unwrap_or(upstream);
@@ -245,12 +247,35 @@ pub fn prepare_request(head: &mut Parts, sender: &Sender, upstream: &Authority) 
     }
     let forwarded_for = forwarded_for(fields, &sender.address);
     fields.insert(X_FORWARDED_FOR, forwarded_for);
-    fields.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    if !(sender.is_trusted && fields.contains_key(X_FORWARDED_PROTO)) {
+        fields.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
     if let Some(host) = host {
-        fields.insert(X_FORWARDED_HOST, host.clone());
+        if !(sender.is_trusted && fields.contains_key(X_FORWARDED_HOST)) {
+            fields.insert(X_FORWARDED_HOST, host.clone());
+        }
         fields.insert(header::HOST, host);
     }
+    if head.version == Version::HTTP_2 {
+        join_cookies(fields);
+    }
     fields.append(header::VIA, HeaderValue::from_static(via));
+}
+
+/// HTTP/2 may split `Cookie` into lines, HTTP/1 must not (RFC 9113, 8.2.3).
+fn join_cookies(fields: &mut HeaderMap) {
+    let mut crumbs = fields.get_all(header::COOKIE).iter();
+    let Some(first) = crumbs.next() else { return };
+    let mut joined = first.as_bytes().to_vec();
+    for crumb in crumbs {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    if joined.len() > first.len()
+        && let Ok(joined) = HeaderValue::from_bytes(&joined)
+    {
+        fields.insert(header::COOKIE, joined);
+    }
 }
 
 /// All `X-Forwarded-For` lines in order, with the peer's address at the end.
@@ -320,5 +345,84 @@ pub fn keep_one_length(fields: &mut HeaderMap, size: Option<u64>) {
     let is_canonical = written.as_bytes() == digits.format(size).as_bytes();
     if !is_canonical || fields.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
         fields.insert(header::CONTENT_LENGTH, HeaderValue::from(size));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_with_an_optional_port() {
+        for (text, name, port) in [
+            ("a", "a", 80),
+            ("A.example.", "A.example", 80),
+            ("a-b_c~1:8080", "a-b_c~1", 8080),
+            ("127.0.0.1:0", "127.0.0.1", 0),
+            ("[::1]", "[::1]", 80),
+            ("[2001:db8::1]:81", "[2001:db8::1]", 81),
+        ] {
+            assert_eq!(Host::parse(text), Some(Host { name, port }), "{text}");
+        }
+        for text in [
+            "", ".", ":80", "a:", "a:b", "a:+1", "a:65536", "a:1:2", "a b", "a/b", "a@b", "a,b",
+            "a%41", "::1", "[::1", "[::1]a", "[a]", "[::1]:", "\u{e9}",
+        ] {
+            assert_eq!(Host::parse(text), None, "{text}");
+        }
+    }
+
+    #[track_caller]
+    fn prepared(lines: &[(&'static str, &'static str)], is_trusted: bool) -> Vec<String> {
+        let mut request = http::Request::get("http://site/x").version(Version::HTTP_2);
+        for (name, value) in lines {
+            request = request.header(*name, *value);
+        }
+        let (mut head, ()) = request.body(()).unwrap().into_parts();
+        let sender = Sender { address: HeaderValue::from_static("10.0.0.9"), is_trusted };
+        prepare_request(&mut head, &sender, &Authority::from_static("up:1"));
+        let mut lines: Vec<String> = head
+            .headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
+        lines.sort();
+        lines
+    }
+
+    #[test]
+    fn a_stranger_cannot_say_which_scheme_and_host_were_asked_but_a_trusted_proxy_can() {
+        let said = [("x-forwarded-proto", "https"), ("x-forwarded-host", "shop")];
+        let host = |host: &str, proto: &str| {
+            vec![
+                "host: site".to_owned(),
+                "via: 2 weir".to_owned(),
+                "x-forwarded-for: 10.0.0.9".to_owned(),
+                format!("x-forwarded-host: {host}"),
+                format!("x-forwarded-proto: {proto}"),
+            ]
+        };
+        assert_eq!(prepared(&said, false), host("site", "http"));
+        assert_eq!(prepared(&said, true), host("shop", "https"));
+        assert_eq!(prepared(&[], true), host("site", "http"));
+    }
+
+    #[test]
+    fn cookies_that_came_in_crumbs_are_joined() {
+        let lines = prepared(&[("cookie", "a=1"), ("cookie", "b=2")], false);
+        assert_eq!(lines[0], "cookie: a=1; b=2");
+    }
+
+    #[test]
+    fn a_length_is_passed_on_as_one_plain_number() {
+        for lines in [&["010"][..], &["10", "10"], &["10, 10"], &["10"]] {
+            let mut fields = HeaderMap::new();
+            for line in lines {
+                fields.append(header::CONTENT_LENGTH, line.parse().unwrap());
+            }
+            keep_one_length(&mut fields, Some(10));
+            let left: Vec<_> = fields.get_all(header::CONTENT_LENGTH).iter().collect();
+            assert_eq!(left, ["10"], "{lines:?}");
+        }
     }
 }

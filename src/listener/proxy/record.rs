@@ -2,7 +2,6 @@
 //! exactly once, whatever becomes of it.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use http::{Request, StatusCode};
 
@@ -14,18 +13,18 @@ use super::metrics::Outcome;
 
 /// One request's record. Dropped without an end, it counts as abandoned.
 #[derive(Debug)]
-pub struct Record {
-    proxy: Arc<Proxy>,
+pub struct Record<'a> {
+    proxy: &'a Proxy,
     clock: Stopwatch,
     seen: Option<Box<Seen>>,
     ended: bool,
 }
 
-impl Record {
+impl<'a> Record<'a> {
     /// Begins with a request's head.
-    pub fn begin<B>(proxy: &Arc<Proxy>, request: &Request<B>, peer: IpAddr) -> Record {
+    pub fn begin<B>(proxy: &'a Proxy, request: &Request<B>, peer: IpAddr) -> Record<'a> {
         let seen = proxy.access.is_some().then(|| Box::new(Seen::of(request, peer)));
-        Record { proxy: Arc::clone(proxy), clock: Stopwatch::start(), seen, ended: false }
+        Record { proxy, clock: Stopwatch::start(), seen, ended: false }
     }
 
     /// Ends with the head of the response.
@@ -43,7 +42,7 @@ impl Record {
     }
 }
 
-impl Drop for Record {
+impl Drop for Record<'_> {
     fn drop(&mut self) {
         if !self.ended {
             self.proxy.metrics.abandoned();

@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time;
 
+use crate::base::chain::Chain;
 use crate::base::tasks::Tasks;
 use crate::limiter::{Decision, Fields};
 
@@ -61,7 +62,7 @@ pub fn bad_request(bad: BadRequest) -> (Response<ResponseBody>, Outcome) {
 /// The answer when an admitted request could not be forwarded.
 pub fn failed(error: &ForwardError) -> (Response<ResponseBody>, Outcome) {
     let (status, outcome) = error.answer();
-    tracing::debug!(%error, status = status.as_u16(), "request not forwarded");
+    tracing::debug!(error = %Chain(error), status = status.as_u16(), "request not forwarded");
     (problem(status, &error.to_string()), outcome)
 }
 

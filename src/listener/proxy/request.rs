@@ -54,21 +54,21 @@ pub async fn answer(
             // Forwarded, or refused.
             let (mut response, outcome) = match decision.verdict {
                 Verdict::Deny => (refuse::denied(&decision), Outcome::Refused),
-                Verdict::Admit => match worker.route(&findings.path) {
+                Verdict::Admit => match worker.route(findings.path()) {
                     None => refuse::failed(&ForwardError::NoRoute),
                     Some(Target::Echo) => {
-                        let reply = echo::reply(&head, &findings.path, downstream.peer);
+                        let reply = echo::reply(&head, findings.path(), downstream.peer);
                         (reply, Outcome::Echoed)
                     }
                     Some(Target::Http(pool)) => {
-                        let path = findings.rewritten_path();
+                        let rewritten = findings.into_rewritten();
                         let forwarder = Forwarder {
                             pool,
                             timeouts: &proxy.timeouts,
                             metrics: &proxy.metrics,
                             sender: &downstream.sender,
                         };
-                        match forwarder.forward(head, path, &mut body).await {
+                        match forwarder.forward(head, rewritten, &mut body).await {
                             Ok(response) => (response, Outcome::Forwarded),
                             Err(error) => refuse::failed(&error),
                         }

@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time;
 
+use crate::base::chain::Chain;
 use crate::base::clock::Stopwatch;
 use crate::base::tasks::Tasks;
 
@@ -41,6 +42,7 @@ const RESPONSE_BUFFER_SIZE_MAX: usize = 64 << 10;
 pub struct Pool {
     /// `host:port` as written, for the `Host` of a request that has none.
     pub authority: Authority,
+    name: String,
     host: String,
     port: u16,
     timeouts: Timeouts,
@@ -48,6 +50,8 @@ pub struct Pool {
     idle: RefCell<VecDeque<Idle>>,
     /// Nothing is kept any more: the worker drains.
     closed: Cell<bool>,
+    /// The last attempt to connect failed, and was logged.
+    unreachable: Cell<bool>,
     clock: Stopwatch,
     tasks: Tasks,
 }
@@ -77,8 +81,9 @@ pub struct Lease {
 }
 
 impl Pool {
-    /// An empty pool for `host:port`.
+    /// An empty pool for the upstream `name` at `host:port`.
     pub fn new(
+        name: &str,
         (authority, host, port): (Authority, String, u16),
         timeouts: Timeouts,
         idle_count_max: u32,
@@ -86,12 +91,14 @@ impl Pool {
     ) -> Rc<Pool> {
         Rc::new(Pool {
             authority,
+            name: name.to_owned(),
             host,
             port,
             timeouts,
             idle_count_max: idle_count_max as usize,
             idle: RefCell::default(),
             closed: Cell::new(false),
+            unreachable: Cell::new(false),
             clock: Stopwatch::start(),
             tasks: tasks.clone(),
         })
@@ -116,8 +123,10 @@ impl Pool {
         let connecting = TcpStream::connect((self.host.as_str(), self.port));
         let stream = time::timeout(self.timeouts.connect, connecting)
             .await
-            .map_err(|_elapsed| ForwardError::ConnectTimeout)?
-            .map_err(ForwardError::Connect)?;
+            .map_err(|_elapsed| ForwardError::ConnectTimeout)
+            .and_then(|connected| connected.map_err(ForwardError::Connect));
+        self.tell(stream.as_ref().err());
+        let stream = stream?;
         let _ = stream.set_nodelay(true);
         let heard = Rc::new(Cell::new(false));
         let stream = TokioIo::new(HeardStream { stream, heard: Rc::clone(&heard) });
@@ -134,6 +143,18 @@ impl Pool {
         });
         let connection = Connection { sender, heard };
         Ok(Lease { connection, pool: Rc::clone(self), reused: false })
+    }
+
+    /// Logs when the upstream goes and when it comes back, not every attempt.
+    fn tell(&self, error: Option<&ForwardError>) {
+        let upstream = &self.name;
+        match (error, self.unreachable.replace(error.is_some())) {
+            (Some(error), false) => {
+                tracing::warn!(upstream, error = %Chain(error), "upstream cannot be reached");
+            }
+            (None, true) => tracing::info!(upstream, "upstream can be reached again"),
+            (Some(_), true) | (None, false) => {}
+        }
     }
 
     /// Closes connections that were not used for `upstream_idle`, and those that

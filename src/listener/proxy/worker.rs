@@ -13,12 +13,12 @@ use std::time::Duration;
 use tokio::time;
 
 use crate::base::tasks::Tasks;
+use crate::limiter::Scratch;
 use crate::listener::accept::Acceptor;
 
 use super::Proxy;
-use super::config::Endpoint;
+use super::config::{Endpoint, UpstreamConfig};
 use super::connection;
-use crate::limiter::Scratch;
 use super::upstream::Pool;
 
 /// How often idle connections to upstreams are looked through.
@@ -49,14 +49,20 @@ pub struct Worker {
 impl Worker {
     fn new(proxy: Arc<Proxy>, tasks: &Tasks) -> Worker {
         let idle_count_max = proxy.upstream_idle_count_max;
-        let target = |endpoint: &Endpoint| match endpoint.clone() {
+        let target = |upstream: &UpstreamConfig| match upstream.endpoint.clone() {
             Endpoint::Echo => Target::Echo,
             Endpoint::Http { authority, host, port } => {
                 let address = (authority, host, port);
-                Target::Http(Pool::new(address, proxy.timeouts, idle_count_max, tasks))
+                Target::Http(Pool::new(
+                    &upstream.name,
+                    address,
+                    proxy.timeouts,
+                    idle_count_max,
+                    tasks,
+                ))
             }
         };
-        let targets = proxy.upstreams.iter().map(|upstream| target(&upstream.endpoint)).collect();
+        let targets = proxy.upstreams.iter().map(target).collect();
         Worker { proxy, tasks: tasks.clone(), targets, scratch: RefCell::default() }
     }
 
