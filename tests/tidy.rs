@@ -24,6 +24,12 @@ const FLOORS: [&[&str]; 7] = [
 ];
 const ROOF: usize = 6;
 
+/// What opens, names or syncs a file. Holding one that was opened is no breach.
+const DISK_CALLS: [&str; 8] = [
+    "fs::read", "fs::write", "fs::rename", "fs::remove", "File::open", "File::create",
+    "OpenOptions", "libc::",
+];
+
 const DOORS: [&str; 4] = ["proxy", "envoy", "redis", "admin"];
 
 struct Source {
@@ -212,11 +218,12 @@ fn function_length(code: &[(usize, &str)], first: &str) -> Option<usize> {
 fn the_log_touches_its_files_in_one_place() {
     let mut breaches = Vec::new();
     for source in sources() {
-        if source.room() != "persist" || source.path == "persist/disk.rs" {
+        let is_test = source.path.contains("/tests/");
+        if source.room() != "persist" || source.path == "persist/disk.rs" || is_test {
             continue;
         }
         for (number, line) in source.code() {
-            if ["std::fs", "File::", "OpenOptions", "libc::"].iter().any(|it| line.contains(it)) {
+            if DISK_CALLS.iter().any(|it| line.contains(it)) {
                 let place = format!("{}:{number}", source.path);
                 breaches.push(format!("{place}: only persist/disk.rs touches files"));
             }

@@ -237,7 +237,7 @@ routes:
         for expected in [
             "etc/weir.yaml:1:18: listen.proxy: `here` is not an address and a port",
             "etc/weir.yaml:2:10: workers: must be 1 to 1024, not 0",
-            "etc/weir.yaml:4:26: routes[0].upstream: `app` is not an upstream",
+            "etc/weir.yaml:4:28: routes[0].upstream: `app` is not an upstream",
         ] {
             assert!(message.contains(expected), "{expected}\n\nis not in\n\n{message}");
         }

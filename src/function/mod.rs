@@ -1,1 +1,42 @@
-//! function
+//! The Lua engine: loads libraries of Functions and calls them over a keyspace.
+//!
+//! A library is a text that registers Functions, as Redis 7 defines it. A call
+//! runs one Function from beginning to end; the commands that it calls execute
+//! in the keyspace that the caller hands in, at the moment that the caller says.
+//!
+//! | file | what |
+//! |---|---|
+//! | `engine` | libraries by name, Functions by name, load and call |
+//! | `sandbox.lua` | the globals that a library sees, and how they are frozen |
+//! | `api` | native functions behind those globals; driver, hook, error handler |
+//! | `context` | what a running call knows and may still use |
+//! | `convert` | values between Lua and replies |
+//! | `raw` | Lua's C API, and the discipline for using it |
+//!
+//! # Invariants
+//!
+//! 1. No handle to anything inside of Lua leaves the [`Engine`].
+//! 2. A call ends: its time and its memory are bounded, and a library cannot
+//!    catch the end of its time.
+//! 3. A load changes everything or nothing.
+//! 4. Libraries share the keyspace and nothing else.
+//!
+//! # Not here
+//!
+//! Undoing what an ended call wrote: the keyspace can, the store decides. Clocks,
+//! files, the log. The libraries `cjson`, `cmsgpack` and `struct`.
+
+mod api;
+mod context;
+mod convert;
+mod engine;
+mod error;
+mod metadata;
+mod random;
+mod raw;
+
+#[cfg(test)]
+mod tests;
+
+pub use engine::{Engine, Flags, Function, Library, Limits};
+pub use error::{CallError, Error, LoadError, Overrun};

@@ -137,8 +137,9 @@ impl Scratch {
             let entries = &group.entries[span.clone()];
             let undone = !asked.kept && at + 1 < asked.answered;
             let note = |at: usize, outcome: Outcome| {
-                outcomes[entries[at]] =
-                    Some(if undone { outcome.with_unit_back() } else { outcome });
+                let quota = limit_of(entries[at]).quota();
+                let outcome = if undone { outcome.with_unit_back(quota) } else { outcome };
+                outcomes[entries[at]] = Some(outcome);
             };
             let windows: SmallVec<[Duration; 8]> =
                 entries.iter().map(|&index| limit_of(index).window()).collect();

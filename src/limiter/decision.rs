@@ -30,8 +30,12 @@ pub struct Outcome {
 impl Outcome {
     /// The outcome after what this limit was charged has been undone, because
     /// another limit of the request had no room.
-    pub fn with_unit_back(self) -> Outcome {
-        Outcome { remaining: self.remaining.map(|remaining| remaining + 1), ..self }
+    pub fn with_unit_back(self, quota: u64) -> Outcome {
+        let remaining = self.remaining.map(|remaining| remaining + 1);
+        // The hit that was undone may have been the one that resets.
+        let is_unused = remaining == Some(quota);
+        let reset_after = if is_unused { Some(Duration::ZERO) } else { self.reset_after };
+        Outcome { remaining, reset_after, ..self }
     }
 }
 

@@ -240,7 +240,7 @@ policies:
          0s GET /  admit, "ours";r=0;t=5
          1s GET /  429 retry in 4s, "ours";r=0;t=4
          5s GET /  admit, "ours";r=0;t=5
-        10s GET /  429 retry in 60s, "ours";r=1;t=0
+        10s GET /  429 retry in 60s, "ours";r=1;t=0    # nothing is used
         "#,
     );
 }

@@ -101,6 +101,9 @@ impl Checker<'_> {
                     "`{name}` is the name of policies[{first}] too; counts are kept under a policy's name"
                 );
                 self.problem::<()>(format!("{path}.name"), message);
+                // Its limits would be shown under the same names, of course.
+                self.policy(&path, written);
+                continue;
             }
             let Some(policy) = self.policy(&path, written) else { continue };
             for (number, limit) in policy.limits.iter().enumerate() {
@@ -643,27 +646,30 @@ policies.yaml:4:5: policies[0].limits: has no limits; write at least one, such a
     fn names_that_could_be_confused_are_refused() {
         refused("
 policies:
-  - { name: a, key: [path, path], limits: [{ quota: 1, window: 1s }] }
   - { name: a, limits: [{ quota: 1, window: 1s }] }
+  - { name: a, limits: [{ quota: 0, window: 1s }] }
   - { name: b.1, limits: [{ quota: 1, window: 1s }] }
   - { name: b, limits: [{ quota: 1, window: 1s }, { quota: 1, window: 1s, name: '3' }, { quota: 1, window: 1s }] }
-  - { name: c, match: { header: { X-A: '1', x-a: '2' } }, limits: [{ quota: 1, window: 1s }] }
+  - { name: c, key: [path, path], match: { header: { X-A: '1', x-a: '2' } }, limits: [{ quota: 1, window: 1s }] }
 ", "
-policies.yaml:2:28: policies[0].key[1]: `path` is part of the key already
-  2 |   - { name: a, key: [path, path], limits: [{ quota: 1, window: 1s }] }
-    |                            ^
 policies.yaml:3:13: policies[1].name: `a` is the name of policies[0] too; counts are kept under a policy's name
-  3 |   - { name: a, limits: [{ quota: 1, window: 1s }] }
+  3 |   - { name: a, limits: [{ quota: 0, window: 1s }] }
     |             ^
+policies.yaml:3:34: policies[1].limits[0].quota: must be at least 1; what is never allowed is no limit, refuse it at the upstream
+  3 |   - { name: a, limits: [{ quota: 0, window: 1s }] }
+    |                                  ^
 policies.yaml:5:27: policies[3].limits[0]: is shown as `b.1` in header fields, as policies[2].limits[0] is; give it another name
   5 |   - { name: b, limits: [{ quota: 1, window: 1s }, { quota: 1, window: 1s, name: '3' }, { quota: 1, window: 1s }] }
     |                           ^
 policies.yaml:5:90: policies[3].limits[2]: is shown as `b.3` in header fields, as policies[3].limits[1] is; give it another name
   5 |   - { name: b, limits: [{ quota: 1, window: 1s }, { quota: 1, window: 1s, name: '3' }, { quota: 1, window: 1s }] }
     |                                                                                          ^
-policies.yaml:6:50: policies[4].match.header.x-a: `x-a` is written twice; names are compared without case
-  6 |   - { name: c, match: { header: { X-A: '1', x-a: '2' } }, limits: [{ quota: 1, window: 1s }] }
-    |                                                  ^
+policies.yaml:6:28: policies[4].key[1]: `path` is part of the key already
+  6 |   - { name: c, key: [path, path], match: { header: { X-A: '1', x-a: '2' } }, limits: [{ quota: 1, window: 1s }] }
+    |                            ^
+policies.yaml:6:69: policies[4].match.header.x-a: `x-a` is written twice; names are compared without case
+  6 |   - { name: c, key: [path, path], match: { header: { X-A: '1', x-a: '2' } }, limits: [{ quota: 1, window: 1s }] }
+    |                                                                     ^
 ");
     }
 

@@ -5,7 +5,7 @@
 //! policies of its own corner and at those that concern everyone, and ten
 //! thousand policies for ten thousand hosts cost it two lookups.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use super::condition::{Conditions, segments};
 

@@ -117,7 +117,15 @@ fn render_part(part: &Part, facts: &RequestFacts<'_>, out: &mut Vec<u8>) -> bool
 fn push_client(client: IpAddr, prefix: u8, out: &mut Vec<u8>) {
     // Writing to a Vec cannot fail.
     let _ = match client.to_canonical() {
-        IpAddr::V4(address) => write!(out, "{address}"),
+        IpAddr::V4(address) => {
+            // By hand: formatting costs half of what planning a request does.
+            let mut digits = itoa::Buffer::new();
+            for (index, octet) in address.octets().into_iter().enumerate() {
+                out.extend_from_slice(if index > 0 { b"." } else { b"" });
+                out.extend_from_slice(digits.format(octet).as_bytes());
+            }
+            Ok(())
+        }
         IpAddr::V6(address) if prefix >= 128 => write!(out, "{address}"),
         IpAddr::V6(address) => {
             let mask = u128::MAX << (128 - u32::from(prefix));

@@ -12,6 +12,10 @@ class Hit:
     member: bytes
 
 
+# Words of ZADD between the key and the pairs. A member is never one of them.
+OPTIONS = {b"NX", b"XX", b"GT", b"LT", b"CH"}
+
+
 def commands(data):
     """The commands of an incr file (RESP arrays of bulk strings). Lines that
     start with `#` are annotations. A torn tail ends the reading."""
@@ -45,6 +49,6 @@ def hits(data_dir):
     for file in files:
         for argv in commands(file.read_bytes()):
             if argv[0].upper() == b"ZADD":
-                key, pairs = argv[1].decode(), argv[2:]
+                key, pairs = argv[1].decode(), [it for it in argv[2:] if it.upper() not in OPTIONS]
                 found += [Hit(key, int(float(score)), member) for score, member in zip(pairs[::2], pairs[1::2])]
     return found

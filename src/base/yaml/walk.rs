@@ -112,6 +112,14 @@ impl Walk {
         Ok(())
     }
 
+    /// The path of a child, which nobody reads unless positions are noted.
+    fn path(&self, path: impl FnOnce() -> String) -> String {
+        match self.positions {
+            Positions::Skip => String::new(),
+            Positions::Note => path(),
+        }
+    }
+
     /// Counts a node.
     fn enter<E: Error>(&mut self) -> Result<(), E> {
         self.nodes += 1;
@@ -217,7 +225,7 @@ impl<'de> Visitor<'de> for Node<'_> {
             let key = map.next_key_seed(Key { walk: self.walk, text: &mut text })?;
             let (Some(key_position), Some(text)) = (key, text) else { break };
             first = first.or(key_position);
-            let path = join(self.path, &text);
+            let path = self.walk.path(|| join(self.path, &text));
             if text == "<<" {
                 let message = "merge keys are not supported; write the keys out";
                 self.walk.suspect(key_position, Problem::new(self.path, message));
@@ -246,7 +254,7 @@ impl<'de> Visitor<'de> for Node<'_> {
         self.walk.deeper()?;
         let mut first = None;
         for index in 0.. {
-            let path = format!("{}[{index}]", self.path);
+            let path = self.walk.path(|| format!("{}[{index}]", self.path));
             let item = items.next_element_seed(Node { walk: self.walk, path: &path })?;
             let Some(At::Scalar(value) | At::Around(value)) = item else { break };
             first = first.or(value);

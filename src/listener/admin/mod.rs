@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use hyper::server::conn::http1;
@@ -33,6 +33,7 @@ use prometheus::{Registry, TextEncoder};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
+use crate::base::clock::Stopwatch;
 use crate::base::tasks::Tasks;
 use crate::listener::accept::{Accepted, Acceptor};
 
@@ -44,10 +45,12 @@ pub const CONNECTION_COUNT_MAX: u32 = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a request's head.
 const HEAD_SIZE_MAX: usize = 16 * 1024;
-/// Age at which a connection is asked to close. It bounds what a reader who
-/// does not read can hold.
+/// Age at which a connection is asked to close, with its next answer. One that
+/// is closed between two requests would lose the second.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
-/// How long a connection that was asked to close may take for it.
+/// Age at which a connection is dropped: its reader does not read.
+const CONNECTION_AGE_LAST: Duration = Duration::from_secs(120);
+/// How long a connection may take to close once the door does.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -196,8 +199,12 @@ pub async fn serve(mut acceptor: Acceptor, admin: Arc<Admin>, tasks: Tasks) {
 
 async fn serve_connection(accepted: Accepted, admin: Arc<Admin>, shutdown: CancellationToken) {
     let Accepted { stream, slot, .. } = accepted;
+    let age = Stopwatch::start();
     let service = service_fn(|request| {
-        let answer = admin.answer(&request);
+        let mut answer = admin.answer(&request);
+        if age.elapsed() > CONNECTION_AGE_MAX {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         async move { Ok::<_, Infallible>(answer) }
     });
     let connection = http1::Builder::new()
@@ -207,13 +214,14 @@ async fn serve_connection(accepted: Accepted, admin: Arc<Admin>, shutdown: Cance
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
-        ended = connection.as_mut() => return log_end(ended),
-        () = shutdown.cancelled() => {}
-        () = time::sleep(CONNECTION_AGE_MAX) => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    if let Ok(ended) = time::timeout(CLOSE_GRACE, connection).await {
-        log_end(ended);
+        ended = connection.as_mut() => log_end(ended),
+        () = time::sleep(CONNECTION_AGE_LAST) => {}
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            if let Ok(ended) = time::timeout(CLOSE_GRACE, connection).await {
+                log_end(ended);
+            }
+        }
     }
     drop(slot);
 }

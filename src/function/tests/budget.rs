@@ -1,0 +1,124 @@
+//! What one call may use, and that the engine is fit for the next one.
+
+use std::time::Duration;
+
+use super::*;
+use crate::function::Overrun;
+
+const LIMITS: Limits = Limits {
+    call_time_max: Duration::from_millis(20),
+    load_time_max: Duration::from_millis(50),
+    memory_bytes_max: 16 << 20,
+};
+
+#[track_caller]
+fn ended(body: &str, overrun: Overrun) {
+    let mut world = World::with_limits(LIMITS);
+    world.define(body);
+    for _ in 0..2 {
+        let error = world.try_call("f", &[], &[]).unwrap_err();
+        let expected = CallError::Budget { function: "f".to_owned(), overrun };
+        assert_eq!(error, expected, "{body}");
+    }
+    assert_eq!(world.run("return 'fit'"), "'fit'", "after {body}");
+}
+
+#[test]
+fn a_call_that_runs_too_long_is_ended_whatever_it_catches() {
+    for body in [
+        "while true do end",
+        "local n = 0 while true do n = n + 1 end",
+        "local function f() return f() end return f()",
+        "while true do pcall(function() while true do end end) end",
+        "while true do pcall(pcall, error) end",
+        "local function f() pcall(f) return f() end f()",
+        "while true do xpcall(function() while true do end end, function(e) while true do end end) end",
+        "coroutine.wrap(function() while true do end end)()",
+        "while true do coroutine.resume(coroutine.create(function() while true do end end)) end",
+        "local t = setmetatable({}, {__index = function(t, k) while true do end end}) return t.x",
+        "return (('x'):rep(100)):gsub('x', function() while true do end end)",
+        "while true do redis.call('time') end",
+        "while true do redis.pcall('nope') end",
+        "while true do pcall(redis.call, 'get') end",
+        "while true do loadstring('return 1') end",
+        "for i = 1, 1e12 do local s = 'x' .. i end",
+        "local t = {} for i = 1, 100 do t[i] = i end table.sort(t, function() while true do end end)",
+    ] {
+        ended(body, Overrun::Time(LIMITS.call_time_max));
+    }
+}
+
+#[test]
+fn a_call_that_needs_too_much_memory_is_ended() {
+    let limits = Limits { call_time_max: Duration::from_secs(20), ..LIMITS };
+    for body in [
+        "local t = {} for i = 1, 1e9 do t[i] = i end",
+        "local t = {} for i = 1, 1e9 do t[i] = {} end",
+        "local s = 'x' while true do s = s .. s end",
+        "return ('x'):rep(1e9)",
+        "return ('x'):rep(1e9 / 2):rep(1e9)",
+        "local t = {} for i = 1, 1e9 do t[i] = coroutine.create(function() end) end",
+        "local t = {} while true do t = {t, ('x'):rep(1e4) .. #t} end",
+    ] {
+        let mut world = World::with_limits(limits);
+        world.define(body);
+        let error = world.try_call("f", &[], &[]).unwrap_err();
+        let overrun = Overrun::Memory(limits.memory_bytes_max);
+        assert_eq!(error, CallError::Budget { function: "f".to_owned(), overrun }, "{body}");
+        assert_eq!(world.run("return #('x'):rep(1e6)"), "1000000", "after {body}");
+    }
+    let caught = "local ok, e = pcall(string.rep, 'x', 1e9) return {ok, e}";
+    assert_eq!(World::with_limits(limits).run(caught), "[null 'not enough memory']");
+}
+
+#[test]
+fn recursion_ends_in_an_error_not_in_a_crash() {
+    let limits = Limits { call_time_max: Duration::from_secs(5), memory_bytes_max: 64 << 20, ..LIMITS };
+    for body in [
+        "local function f() return 1 + f() end return f()",
+        "local function f() return (('x'):gsub('x', f)) end return f()",
+        "local t = setmetatable({}, {__index = function(t, k) return (k:gsub('x', t)) end}) return t.x",
+        "local function f() return table.sort({1, 2}, f) end return f()",
+        "local m = {} m.__lt = function(a, b) table.sort{setmetatable({}, m), setmetatable({}, m)} end \
+         return m.__lt()",
+        "local m = {} m.__tostring = function(t) return string.format('%s', t) end \
+         return tostring(setmetatable({}, m))",
+        "local function f() return coroutine.wrap(f)() end return f()",
+        "local function f() return coroutine.resume(coroutine.create(f)) end return f()",
+        "local function f() return load(f) end return f()",
+        "local t = {} t = setmetatable(t, {__index = function(t, k) return t[k .. 'x'] end}) return t.x",
+        "local s = ('('):rep(1e5) return loadstring('return ' .. s)",
+        "local t = setmetatable({}, {__concat = function(a, b) return a .. b end}) return t .. 'x'",
+    ] {
+        let mut world = World::with_limits(limits);
+        let found = world.run(body);
+        let is_fine = ["overflow", "null", "memory", "nesting", "longer than"];
+        assert!(is_fine.iter().any(|it| found.contains(it)), "{body}\n{found}");
+        assert_eq!(world.run("return 'fit'"), "'fit'", "after {body}");
+    }
+}
+
+#[test]
+fn callbacks_may_nest_as_deep_as_anyone_needs() {
+    let body = "local function f(n) if n == 0 then return 'done' end \
+                return (('x'):gsub('x', function() return f(n - 1) end)) end return f(20)";
+    check_all(&[(body, "'done'")]);
+}
+
+#[test]
+fn a_load_that_runs_too_long_is_ended() {
+    let mut world = World::with_limits(LIMITS);
+    let error = world.engine.load("#!lua name=t\nwhile true do end", false).unwrap_err();
+    let text = "Error registering functions: ERR FUNCTION LOAD timeout";
+    assert_eq!(error.to_string(), text);
+    assert_eq!(world.run("return 'fit'"), "'fit'");
+}
+
+#[test]
+fn short_calls_do_not_share_their_time() {
+    let mut world = World::with_limits(LIMITS);
+    world.define("local n = 0 for i = 1, 20000 do n = n + i end return n");
+    for _ in 0..200 {
+        assert_eq!(world.call("f", &[], &[]), "200010000");
+    }
+}
