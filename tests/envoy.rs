@@ -78,7 +78,7 @@ fn limiter(registry: &Registry, clock: &Clock) -> Limiter {
     };
     let metrics = store::Metrics::register(registry).unwrap();
     let opened =
-        Embedded::open(&[library], None, clock.clone(), metrics, None, &mut |_| {}).unwrap();
+        Embedded::open(&[library], None, clock.clone(), metrics, &mut |_| {}).unwrap();
     let functions = Functions::new(opened.store.functions());
     let policies = policy::compile("policies.yaml", POLICIES, &functions).unwrap();
     let metrics = limiter::Metrics::register(registry).unwrap();

@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::random::Random;
 use super::raw::{Anchor, State};
 use crate::base::clock::Stopwatch;
-use crate::keyspace::{self, Arg, Command, CommandError, Execution, Keyspace};
+use crate::keyspace::{self, Arg, Command, CommandError, Execution, Flags, Keyspace};
 use crate::resp::{Protocol, Reply};
 
 /// C stack that one call may use: callbacks from `string.gsub`, `table.sort` and
@@ -223,6 +223,8 @@ impl Context {
 /// What a script is told when its time is up. It cannot catch it.
 pub(super) const TIME_IS_UP: &str = "ERR time budget used up";
 
+const NOT_ALLOWED: &str = "ERR This Redis command is not allowed from script";
+
 const NOT_TEXT: &str = "ERR Lua redis lib command arguments must be strings or integers";
 
 /// The argument at `index`: bytes as they are, numbers as numbers.
@@ -242,7 +244,7 @@ fn why_unknown(state: State, arg_count: i32) -> &'static str {
     }
     let name = state.bytes(1);
     match NOT_FOR_SCRIPTS.iter().any(|it| it.as_bytes().eq_ignore_ascii_case(name)) {
-        true => "ERR This Redis command is not allowed from script",
+        true => NOT_ALLOWED,
         false => "ERR Unknown Redis command called from script",
     }
 }
@@ -251,7 +253,10 @@ fn check_allowed(command: &Command, arg_count: usize, read_only: bool) -> Result
     if !command.accepts(arg_count) {
         return Err(Refusal::Script("ERR Wrong number of args calling Redis command from script"));
     }
-    if read_only && command.writes() {
+    if command.flags.contains(Flags::NOSCRIPT) {
+        return Err(Refusal::Script(NOT_ALLOWED));
+    }
+    if read_only && command.flags.contains(Flags::WRITE) {
         return Err(Refusal::Script("ERR Write commands are not allowed from read-only scripts."));
     }
     Ok(())

@@ -132,7 +132,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Start`] when the memory limit is too small for Lua itself.
     pub fn new(limits: Limits) -> Result<Engine, Error> {
-        Engine::start(limits).map_err(Error::Start)
+        Engine::start(limits).map_err(|error| Error::Start(error.to_string()))
     }
 
     fn start(limits: Limits) -> mlua::Result<Engine> {

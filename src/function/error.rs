@@ -8,9 +8,10 @@ use std::time::Duration;
 /// Why no engine could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Lua did not start, or not within its memory.
-    #[error("cannot start the Lua engine")]
-    Start(#[source] mlua::Error),
+    /// Lua did not start, or not within its memory. Holds Lua's text: its error
+    /// itself cannot leave the thread.
+    #[error("cannot start the Lua engine: {0}")]
+    Start(String),
 }
 
 /// Why a library was refused. What was loaded before is still in force.

@@ -35,5 +35,8 @@ mod metadata;
 mod random;
 mod raw;
 
+#[cfg(test)]
+mod tests;
+
 pub use engine::{Engine, Flags, Function, Library, Limits};
 pub use error::{CallError, Error, LoadError, Overrun};
