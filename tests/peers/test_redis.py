@@ -62,6 +62,6 @@ def test_a_redis_server_starts_from_the_data_and_weir_from_what_redis_leaves(wei
         assert (admitted, remaining) == ("1", "3")
         assert redis.stop() == 0
 
-    with gateway.start():
+    with gateway:
         assert [gateway.get("/x", x_user="bob")[0] for _ in range(4)] == [200] * 3 + [429]
         assert [gateway.get("/x", x_user="ann")[0] for _ in range(3)] == [200] * 2 + [429]

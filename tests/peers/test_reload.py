@@ -19,14 +19,14 @@ PAIRS = (frozenset({"red-one", "red-two"}), frozenset({"blue-one", "blue-two"}))
 def policy_set(number):
     one, two = sorted(PAIRS[number % 2])
     # The quota tells which writing of the file an answer comes from.
-    quota = 1_000_000 + number
+    quota = 100_000 + number
     return f"""
 policies:
   - name: {one}
     key: [client_ip]
-    limits: [{{ quota: {quota}, window: 60s }}]
+    limits: [{{ quota: {quota}, window: 1s }}]
   - name: {two}
-    limits: [{{ quota: {quota}, window: 60s }}]
+    limits: [{{ quota: {quota}, window: 1s }}]
 """
 
 
@@ -68,16 +68,18 @@ async def reload_under_load(gateway):
             # the wait for its debounce.
             if number % 50:
                 gateway.process.signal(signal.SIGHUP)
-            while (generation := await live_generation(gateway.ports["admin"])) == generations[-1]:
-                await asyncio.sleep(0.002)
+            async with asyncio.timeout(10):
+                while (generation := await live_generation(gateway.ports["admin"])) == generations[-1]:
+                    await asyncio.sleep(0.002)
             generations.append(generation)
         stop.set()
         return generations
 
-    askers = [asyncio.create_task(ask()) for _ in range(8)]
-    generations = await reload()
-    await asyncio.gather(*askers)
-    return exchanges, generations
+    async with asyncio.TaskGroup() as group:
+        for _ in range(8):
+            group.create_task(ask())
+        reloaded = group.create_task(reload())
+    return exchanges, reloaded.result()
 
 
 async def live_generation(port):

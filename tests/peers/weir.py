@@ -72,6 +72,7 @@ class Weir:
 
     def start(self, ready=True):
         """Starts the process and waits until it is ready."""
+        assert not (self.process and self.process.is_running()), "it runs already"
         assert BINARY.exists(), f"{BINARY} is missing; `cargo build --release` makes it"
         self.process = Process(self.command(), self.folder / "weir.log", cwd=self.folder)
         if ready:

@@ -29,13 +29,10 @@ use crate::limiter::{Decision, Fields, PROBLEM_TYPE, Refusal};
 
 /// The answer to a check that was decided. `is_grpc`: it is about a gRPC call.
 pub(super) fn decided(decision: &Decision, is_grpc: bool) -> CheckResponse {
-    let mut fields = Vec::new();
-    if let Some(told) = &decision.fields {
-        push_quota(&mut fields, told);
-    }
+    let quota = decision.fields.as_ref().map(quota_fields).unwrap_or_default();
     match &decision.refusal {
-        None => admitted(fields),
-        Some(refusal) => refused(refusal, fields, is_grpc),
+        None => admitted(quota),
+        Some(refusal) => refused(refusal, quota, is_grpc),
     }
 }
 
@@ -98,20 +95,28 @@ fn denied(
     }
 }
 
-fn push_quota(out: &mut Vec<HeaderValueOption>, fields: &Fields) {
-    out.push(field("ratelimit-policy", text(&fields.rate_limit_policy)));
-    if !fields.rate_limit.is_empty() {
-        out.push(field("ratelimit", text(&fields.rate_limit)));
-    }
+/// The RateLimit fields. An upstream's own stay, ours follow: both are lists, and
+/// a downstream is bound by the limits of both.
+fn quota_fields(fields: &Fields) -> Vec<HeaderValueOption> {
+    let lines =
+        [("ratelimit-policy", &fields.rate_limit_policy), ("ratelimit", &fields.rate_limit)];
+    lines
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| option(name, text(value), HeaderAppendAction::AppendIfExistsOrAdd))
+        .collect()
 }
 
-/// A header field that takes the place of one that is there. On a refusal that
-/// is the `content-type` of Envoy's own reply; on an admitted response, quota
-/// fields of the upstream, which the proxy replaces too.
+/// A header field that takes the place of one that Envoy's own reply has, such
+/// as `content-type`.
 fn field(name: &str, value: String) -> HeaderValueOption {
+    option(name, value, HeaderAppendAction::OverwriteIfExistsOrAdd)
+}
+
+fn option(name: &str, value: String, action: HeaderAppendAction) -> HeaderValueOption {
     HeaderValueOption {
         header: Some(HeaderValue { key: name.to_owned(), value, raw_value: Vec::new() }),
-        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+        append_action: action.into(),
         ..HeaderValueOption::default()
     }
 }
