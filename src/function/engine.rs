@@ -330,9 +330,11 @@ impl Engine {
             return CallError::Budget { function: function.to_owned(), overrun };
         }
         let mut line = one_line(&context.failure);
-        if let Some(at) = context.failure_line {
-            line.push_str(&format!(" script: {function}, on @user_function:{at}."));
-        }
+        line.push_str(&match context.failure_line {
+            Some(at) => format!(" script: {function}, on @user_function:{at}."),
+            // `return redis.call(…)` is a tail call, which leaves no line behind.
+            None => format!(" script: {function}."),
+        });
         CallError::Raised { line }
     }
 

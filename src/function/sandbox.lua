@@ -250,7 +250,14 @@ function coroutines.wrap(body)
   end
 end
 
-local bits = copy(bit, "arshift band bnot bor bswap bxor lshift rol ror rshift tobit tohex")
+local bits = copy(bit, "arshift band bnot bor bswap bxor lshift rol ror rshift tobit")
+local raw_tohex = bit.tohex
+
+-- At most eight digits, as Redis has it; LuaJIT would pad to 254.
+function bits.tohex(number, digit_count)
+  local count = digit_count or 8
+  return raw_tohex(number, count < -8 and -8 or count > 8 and 8 or count)
+end
 
 -- Methods of strings find the hidden table; whoever asks for it gets a face.
 local string_metatable = raw_getmetatable("")
@@ -324,7 +331,7 @@ function redis_running.sha1hex(...)
     raise("wrong number of arguments")
   end
   local text = ...
-  return native.sha1hex((type(text) == "string" or type(text) == "number") and text or "")
+  return native.sha1hex((type(text) == "string" or type(text) == "number") and tostring(text) or "")
 end
 
 function redis_running.setresp(...)

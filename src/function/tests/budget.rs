@@ -84,7 +84,7 @@ fn recursion_ends_in_an_error_not_in_a_crash() {
         "local m = {} m.__tostring = function(t) return string.format('%s', t) end \
          return tostring(setmetatable({}, m))",
         "local function f() return coroutine.wrap(f)() end return f()",
-        "local function f() return coroutine.resume(coroutine.create(f)) end return f()",
+        "local function f() local ok, e = coroutine.resume(coroutine.create(f)) error(e, 0) end return f()",
         "local function f() return load(f) end return f()",
         "local t = {} t = setmetatable(t, {__index = function(t, k) return t[k .. 'x'] end}) return t.x",
         "local s = ('('):rep(1e5) return loadstring('return ' .. s)",
