@@ -25,8 +25,9 @@ use crate::keyspace::{Execution, Keyspace};
 /// What Lua may use. Time is measured by the wall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Time for one call. The clock is read every ten thousand instructions and
-    /// every 256 commands, so a call may overrun by what lies between.
+    /// Time for one call. The clock is read every thousand instructions, every 256
+    /// commands and after functions that walk much memory, so a call may overrun
+    /// by what lies between.
     pub call_time_max: Duration,
     /// Time for the top level of a library.
     pub load_time_max: Duration,
