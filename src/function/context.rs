@@ -275,8 +275,8 @@ const NOT_FOR_SCRIPTS: [&str; 47] = [
 
 /// Time that a run of Lua may take.
 ///
-/// The clock is read for the first time when the hook first asks, some ten
-/// thousand instructions into the run: short runs never read it.
+/// The clock is read for the first time when somebody first asks, up to a
+/// thousand instructions into the run: most short runs never read it.
 #[derive(Debug)]
 pub(super) struct Budget {
     limit: Duration,

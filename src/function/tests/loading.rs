@@ -46,16 +46,16 @@ fn a_load_is_refused_in_the_words_of_redis() {
     refused("#!js name=t\n", Some(1), "Engine 'js' not found");
     refused(&library(""), None, "No functions registered");
     refused(
-        &library("local x error"),
+        &library("x error"),
         Some(2),
         "Error compiling function: user_function:2: '=' expected near 'error'",
     );
     refused(
         &library("\x1bLJ"),
         Some(2),
-        "Error compiling function: user_function:2: unexpected symbol near char(27)",
+        "Error compiling function: user_function:2: unexpected symbol near 'char(27)'",
     );
-    refused("#!lua name=t\n\n\x1bLJ", Some(3), "Error compiling function: user_function:3: unexpected symbol near char(27)");
+    refused("#!lua name=t\n\n\x1bLJ", Some(3), "Error compiling function: user_function:3: unexpected symbol near 'char(27)'");
     let registering = |body: &str, line: Option<u32>, text: &str| {
         refused(&library(body), line, &format!("Error registering functions: ERR {text}"));
     };

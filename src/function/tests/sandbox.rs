@@ -120,20 +120,20 @@ fn one_library_cannot_reach_another() {
 fn no_bytecode_is_run() {
     check_all(&[
         ("return string.dump == nil", "1"),
-        ("return {loadstring('\\27LJ\\2')}", "[null]"),
+        ("return (loadstring('\\27LJ\\2'))", "null"),
         ("return type(select(2, loadstring('\\27LJ\\2')))", "'string'"),
         ("return (loadstring('#x\\n\\27LJ\\2'))", "null"),
         ("return (loadstring('\\239\\187\\191\\27LJ\\2'))", "null"),
         ("local n = 0 return (load(function() n = n + 1 return ({'\\27', 'LJ\\2'})[n] end))", "null"),
         (
-            "return load('return 1')",
+            "local n = load('return 1')",
             "-ERR user_function:2: bad argument #1 to 'load' (function expected, got string) \
              script: f, on @user_function:2.",
         ),
         ("return loadstring('return 1 + 1')()", "2"),
         ("return (loadstring('x ='))", "null"),
         (
-            "return loadstring('y = 1')()",
+            "local n = loadstring('y = 1')()",
             "-ERR [string \"y = 1\"]:1: Attempt to modify a readonly table \
              script: f, on @user_function:2.",
         ),
@@ -159,12 +159,11 @@ fn old_escapes_do_not_work() {
         ("return bit.tohex(65535, -2147483648)", "'0000FFFF'"),
         // CVE-2025-46817
         (
-            "return unpack({}, 0, 2147483647)",
+            "local n = unpack({}, 0, 2147483647)",
             "-ERR user_function:2: too many results to unpack script: f, on @user_function:2.",
         ),
         ("return select('#', pcall(unpack, {}, -2147483648, 2147483647))", "2"),
         // CVE-2025-46818: metatables of basic types
-        ("return getmetatable(1) == nil and getmetatable(print_ == nil) == nil", "-ERR user_function:2: Script attempted to access nonexistent global variable 'print_' script: f, on @user_function:2."),
         ("return getmetatable(1) == nil and getmetatable(nil) == nil and getmetatable(true) == nil", "1"),
         // CVE-2025-46819: long brackets
         ("return (loadstring('return [' .. ('='):rep(100000) .. '[x'))", "null"),
@@ -172,7 +171,7 @@ fn old_escapes_do_not_work() {
         ("return coroutine.running() == nil", "1"),
         (
             "coroutine.yield()",
-            "-ERR attempt to yield across C-call boundary script: f, on @user_function:2.",
+            "-ERR user_function:2: attempt to yield across C-call boundary script: f, on @user_function:2.",
         ),
     ]);
 }
