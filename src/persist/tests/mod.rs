@@ -74,6 +74,12 @@ impl Opened {
         state(&self.keyspace)
     }
 
+    /// Closes the log and lets go of its directory. What the keyspace held.
+    pub fn close(self) -> State {
+        self.log.close().expect("the disk is well");
+        self.state()
+    }
+
     /// Rewrites, with nothing else going on.
     pub fn rewrite(&mut self, libraries: Vec<Arc<str>>) -> Result<Rewritten, Error> {
         let pending = self.log.prepare_rewrite()?;

@@ -183,9 +183,7 @@ async fn a_rewrite_heals_a_poisoned_log() {
     opened.log.durable(later).await.unwrap();
     let last = opened.run("SET d 1");
     opened.log.durable(last).await.unwrap();
-    opened.log.close().unwrap();
-    let written = opened.state();
-    drop(opened);
+    let written = opened.close();
     assert_eq!(open(dir.path()).unwrap().state(), written);
 }
 
