@@ -8,6 +8,8 @@ pub(super) mod keys;
 pub(super) mod server;
 pub(super) mod sorted_sets;
 pub(super) mod strings;
+#[cfg(test)]
+mod tests;
 
 use super::error::CommandError;
 use super::space::Execution;

@@ -25,6 +25,8 @@
 
 mod journal;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::hash::{BuildHasher, RandomState};
 use std::mem;

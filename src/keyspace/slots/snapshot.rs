@@ -121,9 +121,13 @@ impl Slots {
         Ok(())
     }
 
-    /// Walks the next `slot_count` slots.
+    /// Walks the next `slot_count` slots. Within a transaction it stands still:
+    /// the slab of the cut may have been cleared away and may yet come back.
     pub(in crate::keyspace) fn walk(&mut self, slot_count: usize) -> Walk {
         let Some(snapshot) = &mut self.snapshot else { return Walk::Idle };
+        if self.journal.is_open() {
+            return Walk::More;
+        }
         let slab = snapshot.detached.as_ref().unwrap_or(&self.slab);
         let step = u32::try_from(slot_count).unwrap_or(u32::MAX);
         let end = snapshot.cursor.saturating_add(step).min(snapshot.limit);

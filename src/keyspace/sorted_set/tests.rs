@@ -129,7 +129,7 @@ fn remove_range(set: &mut SortedSet, model: &mut Model, start: usize, len: usize
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn a_small_set_is_what_the_model_is(ops in vec(op(), 0..120)) {
