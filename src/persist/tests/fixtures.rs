@@ -35,7 +35,7 @@ fn expected_state(json: &serde_json::Value) -> State {
                 }
                 Value::SortedSet(set)
             }
-            other => panic!("{key} is a {other}"),
+            other => unreachable!("{key} is a {other}"),
         };
         let deadline = match it["pexpiretime"].as_i64().unwrap() {
             -1 => String::new(),
@@ -58,7 +58,7 @@ fn copy_of(fixture: &str) -> tempfile::TempDir {
 fn loads(fixture: &str) -> Recovery {
     let dir = copy_of(fixture);
     let expected = expected_state(&json(&format!("redis-7.0.15/{fixture}.expect.json")));
-    let first = open(dir.path()).unwrap_or_else(|error| panic!("{fixture}: {}", error.chain()));
+    let first = open(dir.path()).map_err(|error| error.chain()).expect(fixture);
     let recovery = first.recovery.clone();
     assert_eq!(first.close(), expected, "{fixture}");
     let second = open(dir.path()).unwrap();
@@ -71,7 +71,7 @@ fn loads(fixture: &str) -> Recovery {
 #[track_caller]
 fn refuses(fixture: &str, expected: &str) {
     let dir = copy_of(fixture);
-    let error = open(dir.path()).err().unwrap_or_else(|| panic!("{fixture} loads"));
+    let error = open(dir.path()).err().expect(fixture);
     let folder = format!("{}/", folder(dir.path()).display());
     let text =
         error.chain().replace(&folder, "").replace(&format!("{}/", dir.path().display()), "");
@@ -161,7 +161,7 @@ fn faults_are_refused_with_their_place() {
     );
     refuses(
         "cases/unknown-command",
-        &format!("{incr}: byte 318: the command `NOCMD` (key \"x\") cannot be held here"),
+        &format!("{incr}: byte 318: the command `NOCMD` (key \"x\") cannot be loaded here"),
     );
     refuses(
         "cases/wrong-arity-command",
@@ -190,11 +190,11 @@ fn faults_are_refused_with_their_place() {
 fn what_cannot_be_held_is_refused_by_name() {
     refuses(
         "aof-first-start",
-        "appendonly.aof.1.incr.aof: byte 632: the command `ZPOPMIN` (key \"z\") cannot be held here",
+        "appendonly.aof.1.incr.aof: byte 632: the command `ZPOPMIN` (key \"z\") cannot be loaded here",
     );
     let strings = std::fs::read(root().join("redis-7.0.15/strings.rdb")).unwrap();
     let (_, end) = read_base(&strings);
-    assert_eq!(end, "Err(file: byte 1112: database 3 (key \"other-db\") cannot be held here)");
+    assert_eq!(end, "Err(file: byte 1112: database 3 (key \"other-db\") cannot be loaded here)");
 }
 
 #[test]

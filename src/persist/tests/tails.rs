@@ -35,7 +35,7 @@ fn cut_at_any_byte_a_log_loads_the_records_before_it() {
         std::fs::write(incr(dir.path()), &whole[..len]).unwrap();
         let mut opened = open(dir.path()).unwrap();
         let index = states.iter().position(|state| *state == opened.state());
-        let index = index.unwrap_or_else(|| panic!("cut to {len}: {:?}", opened.state()));
+        let index = index.expect("the state after some record");
         assert!(index >= reached, "cut to {len}: record {index} after {reached}");
         reached = index;
         if len % 5 != 0 {
