@@ -38,6 +38,7 @@ impl Deref for ArgText<'_> {
 
 impl<'a> Arg<'a> {
     /// The argument as bytes.
+    #[inline]
     pub(super) fn text(self) -> ArgText<'a> {
         match self {
             Arg::Bytes(bytes) => ArgText::Borrowed(bytes),

@@ -87,7 +87,10 @@ impl Effects {
         self.bytes.truncate(self.end());
         encode::array_header(args.len(), &mut self.bytes);
         for arg in args {
-            encode::bulk(&arg.text(), &mut self.bytes);
+            match *arg {
+                Arg::Bytes(bytes) => encode::bulk(bytes, &mut self.bytes),
+                Arg::Number(value) => encode::bulk_double(value, &mut self.bytes),
+            }
         }
         self.bytes.extend_from_slice(EXEC);
         self.count += 1;

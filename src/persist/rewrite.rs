@@ -43,6 +43,7 @@ use super::error::Error;
 use super::manifest::{self, Entry};
 use super::metrics::RewriteOutcome;
 use super::record;
+use super::recovery;
 use super::writer::{Cut, Shared, lock};
 use crate::base::clock::Stopwatch;
 use crate::keyspace::{FrozenSortedSet, Keyspace, SnapshotSink, Value};
@@ -83,15 +84,20 @@ impl Attempts {
     /// Whether enough time has passed since the last failure: 2 s at first; 1, 2,
     /// 4 … 60 minutes after three in a row, unless there is a log to heal.
     fn due(&self, poisoned: bool) -> bool {
-        let Some(since_failure) = self.since_failure else { return !self.running };
-        let pause = match self.failure_count.checked_sub(FREE_FAILURES) {
-            Some(more) if !poisoned => {
-                let doubled = Duration::from_secs(60).saturating_mul(1 << more.min(6));
-                doubled.min(RETRY_AFTER_MAX)
-            }
-            _ => RETRY_AFTER,
-        };
-        !self.running && since_failure.elapsed() >= pause
+        let pause = pause_after(self.failure_count, poisoned);
+        let waited = self.since_failure.is_none_or(|failure| failure.elapsed() >= pause);
+        !self.running && waited
+    }
+}
+
+/// How long to wait after so many failures in a row.
+fn pause_after(failure_count: u32, poisoned: bool) -> Duration {
+    match failure_count.checked_sub(FREE_FAILURES) {
+        Some(more) if !poisoned => {
+            let doubled = Duration::from_secs(60).saturating_mul(1 << more.min(6));
+            doubled.min(RETRY_AFTER_MAX)
+        }
+        _ => RETRY_AFTER,
     }
 }
 
@@ -112,10 +118,13 @@ pub fn is_wanted(shared: &Shared) -> bool {
     poisoned || (percentage != 0 && grown)
 }
 
-/// The right to rewrite: one at a time. Its end is the end of the rewrite.
+/// The right to rewrite: one at a time. Its end is the end of the rewrite, and
+/// if that failed, of the files it made.
 #[derive(Debug)]
 struct Permit {
     shared: Arc<Shared>,
+    base: Entry,
+    incr: Entry,
     since: Stopwatch,
     outcome: RewriteOutcome,
 }
@@ -125,13 +134,36 @@ impl Permit {
         if mem::replace(&mut lock(&shared.attempts).running, true) {
             return Err(Error::RewriteRunning);
         }
-        let (since, outcome) = (Stopwatch::start(), RewriteOutcome::Failed);
-        Ok(Permit { shared: shared.clone(), since, outcome })
+        let mut files = lock(&shared.files);
+        files.last_base_seq += 1;
+        files.last_incr_seq += 1;
+        Ok(Permit {
+            shared: shared.clone(),
+            base: Entry::base(files.last_base_seq),
+            incr: Entry::incr(files.last_incr_seq),
+            since: Stopwatch::start(),
+            outcome: RewriteOutcome::Failed,
+        })
+    }
+
+    /// Deletes what the manifest on disk does not name. That one is asked, not
+    /// the one in memory: its replacement may have failed after the rename.
+    fn remove_unnamed(&self) {
+        let Ok(Some(named)) = recovery::manifest_on_disk(&self.shared.directory) else { return };
+        for made in [&self.base, &self.incr] {
+            if !named.entries().any(|entry| entry == made) {
+                // What is left costs room, and is pointed out at the next start.
+                let _ = self.shared.directory.remove(&made.name);
+            }
+        }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        if self.outcome != RewriteOutcome::Committed {
+            self.remove_unnamed();
+        }
         let mut attempts = lock(&self.shared.attempts);
         attempts.running = false;
         if self.outcome == RewriteOutcome::Committed {
@@ -150,8 +182,6 @@ impl Drop for Permit {
 #[derive(Debug)]
 pub struct PendingRewrite {
     permit: Permit,
-    base: Entry,
-    incr: Entry,
     file: Arc<AppendFile>,
     heals: bool,
 }
@@ -160,21 +190,15 @@ pub struct PendingRewrite {
 pub fn prepare(shared: &Arc<Shared>) -> Result<PendingRewrite, Error> {
     let permit = Permit::take(shared)?;
     let heals = shared.failure().is_some();
-    let mut files = lock(&shared.files);
-    files.last_base_seq += 1;
-    files.last_incr_seq += 1;
-    let (base, incr) = (Entry::base(files.last_base_seq), Entry::incr(files.last_incr_seq));
-    let before = files.manifest.clone();
-    drop(files);
-    let file = Arc::new(shared.directory.create_incr(&incr.name, record::FILE_HEAD)?);
+    let file = Arc::new(shared.directory.create_incr(&permit.incr.name, record::FILE_HEAD)?);
     if !heals {
-        let next = before.with_incr(incr.clone());
+        let next = lock(&shared.files).manifest.with_incr(permit.incr.clone());
         shared.directory.replace(manifest::FILE_NAME, next.encode().as_bytes())?;
         let mut files = lock(&shared.files);
         files.manifest = next;
         files.incrs.push(file.clone());
     }
-    Ok(PendingRewrite { permit, base, incr, file, heals })
+    Ok(PendingRewrite { permit, file, heals })
 }
 
 impl PendingRewrite {
@@ -198,7 +222,7 @@ impl PendingRewrite {
         if keyspace.cut(Box::new(sink)).is_err() {
             return Err(Error::RewriteRunning);
         }
-        let PendingRewrite { permit, base, incr, file, heals } = self;
+        let PendingRewrite { permit, file, heals } = self;
         let cut = match permit.shared.switch(file.clone(), heals) {
             Ok(cut) => cut,
             Err(error) => {
@@ -207,8 +231,7 @@ impl PendingRewrite {
             }
         };
         let feed = Feed(backlog.clone());
-        let writer =
-            RewriteWriter { permit, backlog, libraries, key_count, base, incr, file, heals, cut };
+        let writer = RewriteWriter { permit, backlog, libraries, key_count, file, heals, cut };
         Ok((feed, writer))
     }
 }
@@ -392,8 +415,6 @@ pub struct RewriteWriter {
     backlog: Arc<Backlog>,
     libraries: Vec<Arc<str>>,
     key_count: u64,
-    base: Entry,
-    incr: Entry,
     file: Arc<AppendFile>,
     heals: bool,
     cut: Cut,
@@ -431,11 +452,11 @@ impl RewriteWriter {
     /// Writes, seals and names the base file. Its length.
     fn write_base(&self) -> Result<u64, Error> {
         let shared = &self.permit.shared;
-        let temp = format!("{TEMP_PREFIX}{}", self.base.name);
+        let temp = format!("{TEMP_PREFIX}{}", self.permit.base.name);
         let file = shared.directory.create(&temp)?;
         let written = self.write_parts(BaseFile::new(file));
         let named = written.and_then(|len| {
-            shared.directory.rename(&temp, &self.base.name)?;
+            shared.directory.rename(&temp, &self.permit.base.name)?;
             Ok(len)
         });
         if named.is_err() {
@@ -474,7 +495,7 @@ impl RewriteWriter {
     fn commit(&self, base_len: u64) -> Result<(), Error> {
         let shared = &self.permit.shared;
         let before = lock(&shared.files).manifest.clone();
-        let after = before.rewritten(self.base.clone(), self.incr.clone());
+        let after = before.rewritten(self.permit.base.clone(), self.permit.incr.clone());
         shared.directory.replace(manifest::FILE_NAME, after.encode().as_bytes())?;
         let mut files = lock(&shared.files);
         files.manifest = after;
@@ -566,5 +587,18 @@ impl BaseFile {
         self.file.append(&self.crc.to_le_bytes())?;
         self.file.sync()?;
         Ok(self.file.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_become_rare_unless_there_is_a_log_to_heal() {
+        let minutes = |failure_count| pause_after(failure_count, false).as_secs() / 60;
+        let pauses: Vec<u64> = (1..12).map(minutes).collect();
+        assert_eq!(pauses, [0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(pause_after(u32::MAX, true), RETRY_AFTER);
     }
 }

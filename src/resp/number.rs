@@ -123,6 +123,7 @@ impl Write for NumberText {
 
 /// The integer that `%.17g` would print for `value`, if it prints one.
 /// `-0.0` is not one: it prints as `-0`.
+#[inline]
 pub fn whole(value: f64) -> Option<i64> {
     let truncated = value as i64;
     let is_whole = value.abs() < WHOLE_MAX
