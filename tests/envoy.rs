@@ -77,8 +77,7 @@ fn limiter(registry: &Registry, clock: &Clock) -> Limiter {
         code: include_str!("../functions/limiter.lua").to_owned(),
     };
     let metrics = store::Metrics::register(registry).unwrap();
-    let opened =
-        Embedded::open(&[library], None, clock.clone(), metrics, &mut |_| {}).unwrap();
+    let opened = Embedded::open(&[library], None, clock.clone(), metrics, &mut |_| {}).unwrap();
     let functions = Functions::new(opened.store.functions());
     let policies = policy::compile("policies.yaml", POLICIES, &functions).unwrap();
     let metrics = limiter::Metrics::register(registry).unwrap();

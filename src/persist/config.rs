@@ -113,10 +113,14 @@ impl RawConfig {
 
 #[cfg(test)]
 mod tests {
+    use crate::base::yaml;
+
     use super::*;
 
     fn load(yaml: &str) -> Result<Config, String> {
-        let raw: RawConfig = serde_yaml::from_str(yaml).map_err(|error| error.to_string())?;
+        let document = yaml::read::<RawConfig>("config/weir.yaml", yaml)
+            .map_err(|problems| problems.to_string())?;
+        let raw = document.value;
         raw.check(Path::new("config/weir.yaml"), "store.embedded")
             .map_err(|problems| problems.to_string())
     }

@@ -359,10 +359,14 @@ impl RawTimeouts {
 
 #[cfg(test)]
 mod tests {
+    use crate::base::yaml;
+
     use super::*;
 
     fn load(yaml: &str) -> Result<Config, String> {
-        let raw: RawConfig = serde_yaml::from_str(yaml).map_err(|error| error.to_string())?;
+        let document =
+            yaml::read::<RawConfig>("weir.yaml", yaml).map_err(|problems| problems.to_string())?;
+        let raw = document.value;
         raw.check().map_err(|found| {
             found.iter().map(|(path, message)| format!("{path}: {message}\n")).collect()
         })
