@@ -26,8 +26,14 @@ const ROOF: usize = 6;
 
 /// What opens, names or syncs a file. Holding one that was opened is no breach.
 const DISK_CALLS: [&str; 8] = [
-    "fs::read", "fs::write", "fs::rename", "fs::remove", "File::open", "File::create",
-    "OpenOptions", "libc::",
+    "fs::read",
+    "fs::write",
+    "fs::rename",
+    "fs::remove",
+    "File::open",
+    "File::create",
+    "OpenOptions",
+    "libc::",
 ];
 
 const DOORS: [&str; 4] = ["proxy", "envoy", "redis", "admin"];

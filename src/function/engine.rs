@@ -320,7 +320,8 @@ impl Engine {
     }
 
     fn call_error(&mut self, ended: Ended, target: Target) -> CallError {
-        let function = self.libraries[target.library_index].functions[target.function_index].name.as_ref();
+        let function =
+            self.libraries[target.library_index].functions[target.function_index].name.as_ref();
         let context = self.context.borrow();
         let overrun = match ended {
             _ if context.budget.was_spent() => Some(Overrun::Time(self.limits.call_time_max)),

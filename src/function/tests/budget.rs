@@ -83,7 +83,8 @@ fn a_call_that_needs_too_much_memory_is_ended() {
 
 #[test]
 fn recursion_ends_in_an_error_not_in_a_crash() {
-    let limits = Limits { call_time_max: Duration::from_secs(5), memory_bytes_max: 64 << 20, ..LIMITS };
+    let limits =
+        Limits { call_time_max: Duration::from_secs(5), memory_bytes_max: 64 << 20, ..LIMITS };
     for body in [
         "local function f() return 1 + f() end return f()",
         "local function f() return (('x'):gsub('x', f)) end return f()",

@@ -161,20 +161,14 @@ fn errors_read_as_in_redis() {
         ("return redis.status_reply()", "-ERR wrong number or type of arguments"),
         ("return redis.sha1hex('')", "'da39a3ee5e6b4b0d3255bfef95601890afd80709'"),
         ("return redis.sha1hex(12)", "'7b52009b64fd0a2a49e6d8a939753077792b0554'"),
-        (
-            "redis.sha1hex()",
-            "-ERR wrong number of arguments script: f, on @user_function:2.",
-        ),
+        ("redis.sha1hex()", "-ERR wrong number of arguments script: f, on @user_function:2."),
         (
             "redis.log(1)",
             "-ERR redis.log() requires two arguments or more. script: f, on @user_function:2.",
         ),
         ("redis.log(9, 'a')", "-ERR Invalid debug level. script: f, on @user_function:2."),
         ("redis.log(redis.LOG_WARNING, 'a', 1)", "null"),
-        (
-            "redis.setresp(9)",
-            "-ERR RESP version must be 2 or 3. script: f, on @user_function:2.",
-        ),
+        ("redis.setresp(9)", "-ERR RESP version must be 2 or 3. script: f, on @user_function:2."),
         (
             "redis.setresp()",
             "-ERR redis.setresp() requires one argument. script: f, on @user_function:2.",
