@@ -46,6 +46,14 @@ impl<'a> Arg<'a> {
         }
     }
 
+    /// No fewer bytes than the text has.
+    pub(super) fn len_max(self) -> usize {
+        match self {
+            Arg::Bytes(bytes) => bytes.len(),
+            Arg::Number(_) => NumberText::CAPACITY,
+        }
+    }
+
     /// True if the argument is this word, in any case.
     pub(super) fn is_word(self, word: &str) -> bool {
         match self {

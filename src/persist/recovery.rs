@@ -24,13 +24,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::base::decode::{BaseReader, Part};
+use super::base::file::BaseFile;
 use super::base::{MAGIC, encode};
 use super::config::Config;
 use super::disk::{AppendFile, Directory, TEMP_PREFIX};
 use super::error::Error;
 use super::manifest::{self, Entry, Manifest};
 use super::record::{self, Next, RecordReader};
-use super::rewrite::BaseFile;
 use super::source::Source;
 use super::writer::Files;
 use crate::base::clock::{Stopwatch, Timestamp};

@@ -36,8 +36,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::base::crc64::crc64;
 use super::base::encode;
+use super::base::file::BaseFile;
 use super::disk::{AppendFile, TEMP_PREFIX};
 use super::error::Error;
 use super::manifest::{self, Entry};
@@ -48,7 +48,7 @@ use super::writer::{Cut, Shared, lock};
 use crate::base::clock::Stopwatch;
 use crate::keyspace::{FrozenSortedSet, Keyspace, SnapshotSink, Value};
 
-/// Bytes of entries that are handed over, and written, at once.
+/// Bytes of entries that are handed over at once.
 const CHUNK_LEN: usize = 64 << 10;
 /// The walk pauses while this much waits for the disk.
 const BACKLOG_LEN_PAUSE: usize = 8 << 20;
@@ -57,9 +57,6 @@ const BACKLOG_LEN_MAX: usize = 64 << 20;
 /// Sorted sets above this many members are encoded by the writer, not under
 /// the engine's lock.
 const INLINE_MEMBERS_MAX: usize = 1_000;
-/// A sync of the growing base file each time it has grown by this much, so that
-/// the last one is short and the disk is not flooded.
-const SYNC_STEP: usize = 4 << 20;
 /// Time between attempts, as long as few have failed or the log is poisoned.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// Failures in a row after which attempts become rare.
@@ -475,8 +472,7 @@ impl RewriteWriter {
         while let Some(piece) = self.backlog.next()? {
             match piece {
                 Piece::Chunk(entries) => {
-                    base.flush()?;
-                    base.write(&entries)?;
+                    base.append(&entries)?;
                 }
                 Piece::SortedSet { key, set, expires_at_ms } => {
                     encode::sorted_set_head(&mut base.buffer, &key, set.len(), expires_at_ms);
@@ -538,55 +534,6 @@ pub fn remove_history(shared: &Shared) {
         Err(error) => {
             tracing::warn!(error = %error.chain(), "cannot remove history files of the log");
         }
-    }
-}
-
-/// A base file being written: checksummed as it grows, synced on the way.
-#[derive(Debug)]
-pub struct BaseFile {
-    file: AppendFile,
-    /// What is written next.
-    pub buffer: Vec<u8>,
-    crc: u64,
-    unsynced: usize,
-}
-
-impl BaseFile {
-    /// Writes to `file`, which is empty.
-    pub fn new(file: AppendFile) -> BaseFile {
-        BaseFile { file, buffer: Vec::with_capacity(2 * CHUNK_LEN), crc: 0, unsynced: 0 }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.crc = crc64(self.crc, bytes);
-        self.file.append(bytes)?;
-        self.unsynced += bytes.len();
-        if self.unsynced >= SYNC_STEP {
-            self.unsynced = 0;
-            self.file.sync()?;
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), Error> {
-        let mut buffer = mem::take(&mut self.buffer);
-        let written = self.write(&buffer);
-        buffer.clear();
-        self.buffer = buffer;
-        written
-    }
-
-    fn flush_if_full(&mut self) -> Result<(), Error> {
-        if self.buffer.len() >= CHUNK_LEN { self.flush() } else { Ok(()) }
-    }
-
-    /// Ends the file and makes it durable, not yet under its name. Its length.
-    pub fn seal(mut self) -> Result<u64, Error> {
-        encode::end(&mut self.buffer);
-        self.flush()?;
-        self.file.append(&self.crc.to_le_bytes())?;
-        self.file.sync()?;
-        Ok(self.file.len())
     }
 }
 

@@ -314,7 +314,7 @@ impl Shared {
         self.durable.send_modify(|durable| {
             durable.position = durable.position.max(cut.position);
             if healed {
-                durable.stopped = None;
+                durable.stopped = queue.closing.then_some(Stopped::Closed);
             }
         });
         drop(queue);

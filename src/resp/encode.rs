@@ -4,8 +4,6 @@
 //! *2\r\n$3\r\nGET\r\n$1\r\na\r\n        a command: an array of bulk strings
 //! ```
 
-use super::number::{NumberText, whole};
-
 /// Appends a command: an array of bulk strings.
 pub fn command<A: AsRef<[u8]>>(args: &[A], out: &mut Vec<u8>) {
     array_header(args.len(), out);
@@ -28,32 +26,96 @@ pub fn bulk(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends a number as the text of a bulk string, as C prints it with `%.17g`.
-pub fn bulk_double(value: f64, out: &mut Vec<u8>) {
-    match whole(value) {
-        Some(whole) => bulk(itoa::Buffer::new().format(whole).as_bytes(), out),
-        None => bulk(&NumberText::double(value), out),
-    }
-}
-
 /// A type byte, twenty digits, and two line ends.
 const FRAMING_BYTES_MAX: usize = 25;
 
-/// Appends a type byte, a length and the end of the line. Nearly every length
-/// has one digit or two, and those are written as one array.
+/// Appends a type byte, a length and the end of the line.
 #[inline]
 pub(super) fn header(kind: u8, len: usize, out: &mut Vec<u8>) {
-    match len {
-        0..10 => out.extend_from_slice(&[kind, b'0' + len as u8, b'\r', b'\n']),
-        10..100 => {
-            let (tens, ones) = (b'0' + (len / 10) as u8, b'0' + (len % 10) as u8);
-            out.extend_from_slice(&[kind, tens, ones, b'\r', b'\n']);
+    let mut line = [0; FRAMING_BYTES_MAX];
+    let mut writer = Writer::new(&mut line);
+    writer.header(kind, len);
+    let written = writer.written();
+    out.extend_from_slice(&line[..written]);
+}
+
+/// Header lines of the lengths that occur all the time, and their own lengths.
+/// The type byte is left blank.
+static SHORT_LENGTHS: [([u8; 8], usize); 100] = {
+    let mut lines = [(*b" 0\r\n    ", 4); 100];
+    let mut len = 0;
+    while len < lines.len() {
+        let ones = b'0' + (len % 10) as u8;
+        lines[len] = match len / 10 {
+            0 => ([b' ', ones, b'\r', b'\n', 0, 0, 0, 0], 4),
+            tens => ([b' ', b'0' + tens as u8, ones, b'\r', b'\n', 0, 0, 0], 5),
+        };
+        len += 1;
+    }
+    lines
+};
+
+/// Writes frames into bytes set aside for them.
+///
+/// A command of known size is written several times faster so than by appending
+/// piece by piece to a `Vec`. Set aside [`Writer::room`] for each frame; writing
+/// past the end panics.
+#[derive(Debug)]
+pub struct Writer<'a> {
+    bytes: &'a mut [u8],
+    at: usize,
+}
+
+impl<'a> Writer<'a> {
+    /// Writes from the start of `bytes`.
+    pub fn new(bytes: &'a mut [u8]) -> Writer<'a> {
+        Writer { bytes, at: 0 }
+    }
+
+    /// The most bytes that a bulk string of `len` bytes, or an array header, takes.
+    pub const fn room(len: usize) -> usize {
+        len + FRAMING_BYTES_MAX
+    }
+
+    /// Bytes written.
+    pub fn written(&self) -> usize {
+        self.at
+    }
+
+    /// Writes the header of an array of `len` frames.
+    #[inline]
+    pub fn array_header(&mut self, len: usize) {
+        self.header(b'*', len);
+    }
+
+    /// Writes a bulk string.
+    #[inline]
+    pub fn bulk(&mut self, bytes: &[u8]) {
+        self.header(b'$', bytes.len());
+        self.put(bytes);
+        self.put(b"\r\n");
+    }
+
+    #[inline]
+    fn header(&mut self, kind: u8, len: usize) {
+        if let Some((line, line_len)) = SHORT_LENGTHS.get(len) {
+            // Eight bytes at once, of which the next write covers the surplus.
+            let place = &mut self.bytes[self.at..self.at + line.len()];
+            place.copy_from_slice(line);
+            place[0] = kind;
+            self.at += line_len;
+        } else {
+            self.put(&[kind]);
+            self.put(itoa::Buffer::new().format(len).as_bytes());
+            self.put(b"\r\n");
         }
-        _ => {
-            out.push(kind);
-            out.extend_from_slice(itoa::Buffer::new().format(len).as_bytes());
-            out.extend_from_slice(b"\r\n");
-        }
+    }
+
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        let end = self.at + bytes.len();
+        self.bytes[self.at..end].copy_from_slice(bytes);
+        self.at = end;
     }
 }
 
@@ -74,6 +136,12 @@ mod tests {
             let mut out = Vec::new();
             bulk(&vec![b'x'; len], &mut out);
             assert_eq!(out, format!("{expected}\r\n{}\r\n", "x".repeat(len)).into_bytes());
+
+            let mut set_aside = vec![0; Writer::room(len)];
+            let mut writer = Writer::new(&mut set_aside);
+            writer.bulk(&vec![b'x'; len]);
+            let written = writer.written();
+            assert_eq!(set_aside[..written], out);
         }
     }
 }
