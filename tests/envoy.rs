@@ -1,6 +1,8 @@
 //! The Envoy door as Envoy's filter sees it: over a socket, through the client
 //! that envoy-types generates. The real Envoy is in `tests/peers`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;

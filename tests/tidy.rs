@@ -5,6 +5,8 @@
 //! header, no file holds over 600 lines of code and no function over 70, the
 //! log's files are touched in one place, and every file belongs to the crate.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
