@@ -10,6 +10,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::slice_from_raw_parts;
 use std::time::Duration;
 
 use super::random::Random;
@@ -130,8 +131,8 @@ impl Context {
         self.call = Some(Call {
             keyspace,
             run: std::ptr::from_mut(run).cast(),
-            keys: std::ptr::from_ref(keys) as *const [&'static [u8]],
-            args: std::ptr::from_ref(args) as *const [&'static [u8]],
+            keys: slice_from_raw_parts(keys.as_ptr().cast(), keys.len()),
+            args: slice_from_raw_parts(args.as_ptr().cast(), args.len()),
         });
     }
 
@@ -215,7 +216,7 @@ impl Context {
 
     fn check_time(&mut self) -> Result<(), Refusal> {
         self.command_count = self.command_count.wrapping_add(1);
-        if self.command_count % COMMANDS_PER_CHECK == 0 && self.budget.is_spent() {
+        if self.command_count.is_multiple_of(COMMANDS_PER_CHECK) && self.budget.is_spent() {
             return Err(Refusal::Script(TIME_IS_UP));
         }
         Ok(())
@@ -245,7 +246,7 @@ fn why_unknown(state: State, arg_count: i32) -> &'static str {
         return NOT_TEXT;
     }
     let name = state.bytes(1);
-    match NOT_FOR_SCRIPTS.iter().any(|it| it.as_bytes().eq_ignore_ascii_case(name)) {
+    match NOT_FOR_SCRIPTS.split_whitespace().any(|it| it.as_bytes().eq_ignore_ascii_case(name)) {
         true => NOT_ALLOWED,
         false => "ERR Unknown Redis command called from script",
     }
@@ -266,55 +267,11 @@ fn check_allowed(command: &Command, arg_count: usize, read_only: bool) -> Result
 
 /// Commands of Redis that the keyspace does not know and that no script may call.
 /// Others that it does not know are answered as unknown.
-const NOT_FOR_SCRIPTS: [&str; 47] = [
-    "acl",
-    "auth",
-    "bgrewriteaof",
-    "bgsave",
-    "blmove",
-    "blpop",
-    "brpop",
-    "brpoplpush",
-    "bzpopmax",
-    "bzpopmin",
-    "client",
-    "config",
-    "debug",
-    "discard",
-    "eval",
-    "eval_ro",
-    "evalsha",
-    "evalsha_ro",
-    "exec",
-    "failover",
-    "fcall",
-    "fcall_ro",
-    "function",
-    "hello",
-    "latency",
-    "module",
-    "monitor",
-    "multi",
-    "psubscribe",
-    "psync",
-    "punsubscribe",
-    "quit",
-    "replconf",
-    "replicaof",
-    "reset",
-    "role",
-    "save",
-    "script",
-    "shutdown",
-    "slaveof",
-    "ssubscribe",
-    "subscribe",
-    "sunsubscribe",
-    "sync",
-    "unsubscribe",
-    "unwatch",
-    "watch",
-];
+const NOT_FOR_SCRIPTS: &str = "acl auth bgrewriteaof bgsave blmove blpop brpop brpoplpush bzpopmax \
+    bzpopmin client config debug discard eval eval_ro evalsha evalsha_ro exec failover fcall \
+    fcall_ro function hello latency module monitor multi psubscribe psync punsubscribe quit \
+    replconf replicaof reset role save script shutdown slaveof ssubscribe subscribe sunsubscribe \
+    sync unsubscribe unwatch wait watch";
 
 /// Time that a run of Lua may take.
 ///

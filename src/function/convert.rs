@@ -301,7 +301,7 @@ impl Reader<'_> {
 /// no integer can hold.
 fn whole(value: f64) -> i64 {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
-    match -LIMIT <= value && value < LIMIT {
+    match (-LIMIT..LIMIT).contains(&value) {
         true => value as i64,
         false => i64::MIN,
     }
