@@ -9,6 +9,8 @@
 //! cargo bench --bench decision
 //! ```
 
+#![allow(clippy::expect_used, reason = "a benchmark ends where it fails")]
+
 use std::collections::{HashMap, VecDeque};
 
 use divan::{Bencher, black_box};

@@ -94,7 +94,7 @@ fn numbers_reach_commands_as_redis_prints_them() {
 }
 
 #[test]
-fn errors_read_as_in_redis() {
+fn refused_commands_read_as_in_redis() {
     check_all(&[
         (
             "redis.call()",
@@ -136,6 +136,12 @@ fn errors_read_as_in_redis() {
         ),
         // LuaJIT forgets who called in a tail call; Redis would name the line.
         ("return redis.call('nope')", "-ERR Unknown Redis command called from script script: f."),
+    ]);
+}
+
+#[test]
+fn raised_errors_read_as_in_redis() {
+    check_all(&[
         ("error('x')", "-ERR user_function:2: x script: f, on @user_function:2."),
         ("error('x', 0)", "-ERR x script: f, on @user_function:2."),
         ("error({err = 'MY x'})", "-MY x script: f, on @user_function:2."),
