@@ -1,6 +1,8 @@
 //! The Envoy door as Envoy's filter sees it: over a socket, through the client
 //! that envoy-types generates. The real Envoy is in `tests/peers`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -77,8 +79,7 @@ fn limiter(registry: &Registry, clock: &Clock) -> Limiter {
         code: include_str!("../functions/limiter.lua").to_owned(),
     };
     let metrics = store::Metrics::register(registry).unwrap();
-    let opened =
-        Embedded::open(&[library], None, clock.clone(), metrics, &mut |_| {}).unwrap();
+    let opened = Embedded::open(&[library], None, clock.clone(), metrics, &mut |_| {}).unwrap();
     let functions = Functions::new(opened.store.functions());
     let policies = policy::compile("policies.yaml", POLICIES, &functions).unwrap();
     let metrics = limiter::Metrics::register(registry).unwrap();

@@ -552,18 +552,22 @@ fn slow_and_silent_downstreams_are_let_go() {
     let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let request = "GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
     let half = "GET /a HTTP/1.1\r\nHo";
-    let again = format!("{request}{half}");
-    // What is sent, and about when the connection is closed (in ms).
+    // What is sent and answered, what is sent then, and about when the connection
+    // is closed (in ms).
     let rows = [
-        ("", 200, 800),
-        (half, 200, 800),
-        (&preface[..8], 200, 800),
-        (preface, 200, 1_000),
-        (request, 600, 1_400),
-        (&again, 200, 1_400),
+        ("", "", 200, 800),
+        ("", half, 200, 800),
+        ("", &preface[..8], 200, 800),
+        ("", preface, 200, 1_000),
+        (request, "", 600, 1_400),
+        (request, half, 200, 1_000),
     ];
-    in_parallel(&rows, |(raw, least, most)| {
+    in_parallel(&rows, |(first, raw, least, most)| {
         let mut client = gateway.connect();
+        client.send(first.as_bytes());
+        if !first.is_empty() {
+            assert_eq!(client.response().unwrap().status(), "200");
+        }
         client.send(raw.as_bytes());
         let clock = Stopwatch::start();
         while !client.is_closed() {
@@ -572,7 +576,8 @@ fn slow_and_silent_downstreams_are_let_go() {
         let elapsed = clock.elapsed().as_millis();
         assert!((*least..*most).contains(&elapsed), "{raw:?} was let go after {elapsed} ms");
     });
-    assert_eq!(gateway.metric("weir_proxy_connection_timeouts_total"), 6.0);
+    // To be idle for long is no fault.
+    assert_eq!(gateway.metric("weir_proxy_connection_timeouts_total"), 5.0);
     assert_eq!(gateway.metric("weir_proxy_connections"), 0.0);
 }
 

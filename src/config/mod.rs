@@ -150,7 +150,7 @@ impl Config {
                 listen,
                 worker_count,
                 drain_timeout: raw.drain_timeout.0,
-                proxy,
+                proxy: proxy.relative_to(folder),
                 policies: folder.join(raw.policies),
                 functions: folder.join(raw.functions),
                 failure_mode: raw.failure_mode,

@@ -18,10 +18,11 @@ use super::convert;
 use super::raw::{Kind, Native, State};
 
 /// The native functions by the names that `sandbox.lua` knows.
-pub(super) const NATIVES: [(&CStr, Native); 11] = [
+pub(super) const NATIVES: [(&CStr, Native); 12] = [
     (c"call", call),
     (c"pcall", pcall),
     (c"check_stack", check_stack),
+    (c"check_time", check_time),
     (c"log", log),
     (c"random", random),
     (c"randomseed", randomseed),
@@ -36,7 +37,7 @@ pub(super) const NATIVES: [(&CStr, Native); 11] = [
 pub(super) const CHUNK_NAME: &CStr = c"@user_function";
 
 /// Instructions between two looks at the clock.
-pub(super) const INSTRUCTIONS_PER_CHECK: c_int = 10_000;
+pub(super) const INSTRUCTIONS_PER_CHECK: c_int = 1_000;
 
 /// `redis.call`: what the command refuses is raised.
 unsafe extern "C-unwind" fn call(lua: *mut lua_State) -> c_int {
@@ -99,6 +100,24 @@ unsafe extern "C-unwind" fn check_stack(lua: *mut lua_State) -> c_int {
         state.raise();
     }
     0
+}
+
+/// Looks at the clock behind a function that may have taken long.
+unsafe extern "C-unwind" fn check_time(lua: *mut lua_State) -> c_int {
+    // SAFETY: pushed with the context; entered once.
+    let (state, context) = unsafe { State::entered(lua) };
+    if context.budget.is_spent() {
+        end(state);
+    }
+    0
+}
+
+/// Ends a run whose time is up. From here on the hook raises at every single
+/// instruction, so that no `pcall` of the script can go on.
+fn end(state: State) -> ! {
+    state.arm(watch, 1);
+    state.push_bytes(TIME_IS_UP.as_bytes());
+    state.raise();
 }
 
 /// `log(level, text)`, arguments checked by the sandbox.
@@ -297,15 +316,12 @@ fn error_field<'a>(state: State) -> &'a [u8] {
     b""
 }
 
-/// The hook: ends a run whose time is up. It then stays armed for every single
-/// instruction, so that no `pcall` of the script can go on.
+/// The hook: looks at the clock from time to time.
 pub(super) unsafe extern "C-unwind" fn watch(lua: *mut lua_State, _: *mut lua_Debug) {
     // SAFETY: the context was published when the engine was made; the reference
     // is not used after this function has called back into Lua.
     let (state, context) = unsafe { State::hooked(lua) };
     if context.budget.is_spent() {
-        state.arm(watch, 1);
-        state.push_bytes(TIME_IS_UP.as_bytes());
-        state.raise();
+        end(state);
     }
 }

@@ -173,7 +173,9 @@ impl Context {
     /// for the anchoring of a command's name before anything is owned.
     pub(super) fn execute(&mut self, state: State, arg_count: i32) -> Result<(), Refusal> {
         let Some(call) = self.call else {
-            return Err(Refusal::Script("ERR redis.call can only be called inside a script invocation"));
+            return Err(Refusal::Script(
+                "ERR redis.call can only be called inside a script invocation",
+            ));
         };
         if arg_count == 0 {
             return Err(Refusal::Script(
@@ -265,18 +267,59 @@ fn check_allowed(command: &Command, arg_count: usize, read_only: bool) -> Result
 /// Commands of Redis that the keyspace does not know and that no script may call.
 /// Others that it does not know are answered as unknown.
 const NOT_FOR_SCRIPTS: [&str; 47] = [
-    "acl", "auth", "bgrewriteaof", "bgsave", "blmove", "blpop", "brpop", "brpoplpush", "bzpopmax",
-    "bzpopmin", "client", "config", "debug", "discard", "eval", "eval_ro", "evalsha", "evalsha_ro",
-    "exec", "failover", "fcall", "fcall_ro", "function", "hello", "latency", "module", "monitor",
-    "multi", "psubscribe", "psync", "punsubscribe", "quit", "replconf", "replicaof", "reset",
-    "role", "save", "script", "shutdown", "slaveof", "ssubscribe", "subscribe", "sunsubscribe",
-    "sync", "unsubscribe", "unwatch", "watch",
+    "acl",
+    "auth",
+    "bgrewriteaof",
+    "bgsave",
+    "blmove",
+    "blpop",
+    "brpop",
+    "brpoplpush",
+    "bzpopmax",
+    "bzpopmin",
+    "client",
+    "config",
+    "debug",
+    "discard",
+    "eval",
+    "eval_ro",
+    "evalsha",
+    "evalsha_ro",
+    "exec",
+    "failover",
+    "fcall",
+    "fcall_ro",
+    "function",
+    "hello",
+    "latency",
+    "module",
+    "monitor",
+    "multi",
+    "psubscribe",
+    "psync",
+    "punsubscribe",
+    "quit",
+    "replconf",
+    "replicaof",
+    "reset",
+    "role",
+    "save",
+    "script",
+    "shutdown",
+    "slaveof",
+    "ssubscribe",
+    "subscribe",
+    "sunsubscribe",
+    "sync",
+    "unsubscribe",
+    "unwatch",
+    "watch",
 ];
 
 /// Time that a run of Lua may take.
 ///
-/// The clock is read for the first time when the hook first asks, some ten
-/// thousand instructions into the run: short runs never read it.
+/// The clock is read for the first time when somebody first asks, up to a
+/// thousand instructions into the run: most short runs never read it.
 #[derive(Debug)]
 pub(super) struct Budget {
     limit: Duration,

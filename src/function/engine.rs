@@ -25,8 +25,9 @@ use crate::keyspace::{Execution, Keyspace};
 /// What Lua may use. Time is measured by the wall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Time for one call. The clock is read every ten thousand instructions and
-    /// every 256 commands, so a call may overrun by what lies between.
+    /// Time for one call. The clock is read every thousand instructions, every 256
+    /// commands and after functions that walk much memory, so a call may overrun
+    /// by what lies between.
     pub call_time_max: Duration,
     /// Time for the top level of a library.
     pub load_time_max: Duration,
@@ -319,7 +320,8 @@ impl Engine {
     }
 
     fn call_error(&mut self, ended: Ended, target: Target) -> CallError {
-        let function = self.libraries[target.library_index].functions[target.function_index].name.as_ref();
+        let function =
+            self.libraries[target.library_index].functions[target.function_index].name.as_ref();
         let context = self.context.borrow();
         let overrun = match ended {
             _ if context.budget.was_spent() => Some(Overrun::Time(self.limits.call_time_max)),
@@ -330,9 +332,11 @@ impl Engine {
             return CallError::Budget { function: function.to_owned(), overrun };
         }
         let mut line = one_line(&context.failure);
-        if let Some(at) = context.failure_line {
-            line.push_str(&format!(" script: {function}, on @user_function:{at}."));
-        }
+        line.push_str(&match context.failure_line {
+            Some(at) => format!(" script: {function}, on @user_function:{at}."),
+            // `return redis.call(…)` is a tail call, which leaves no line behind.
+            None => format!(" script: {function}."),
+        });
         CallError::Raised { line }
     }
 

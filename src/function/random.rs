@@ -51,6 +51,6 @@ mod tests {
         random.seed(5);
         close(random.next(), 0.524_839_579_372_13);
         close(random.next(), 0.272_854_301_739_88);
-        close(random.next(), 0.788_599_469_469_2);
+        close(random.next(), 0.788_599_468_669_2);
     }
 }

@@ -19,11 +19,13 @@ local assert, error, ipairs, select, tostring, type = assert, error, ipairs, sel
 local raw_collectgarbage, raw_getmetatable = collectgarbage, getmetatable
 local raw_load, raw_next, raw_pairs, raw_pcall = load, next, pairs, pcall
 local raw_rawget, raw_rawset, raw_setmetatable = rawget, rawset, setmetatable
-local raw_concat, raw_insert, raw_sort = table.concat, table.insert, table.sort
-local raw_format, raw_gsub, raw_sub = string.format, string.gsub, string.sub
+local raw_concat, raw_insert, raw_remove = table.concat, table.insert, table.remove
+local raw_sort = table.sort
+local raw_format, raw_gsub, raw_rep = string.format, string.gsub, string.rep
+local raw_sub = string.sub
 local raw_resume, raw_wrap = coroutine.resume, coroutine.wrap
 local floor, bits_or = math.floor, bit.bor
-local check_stack, random = native.check_stack, native.random
+local check_stack, check_time, random = native.check_stack, native.check_time, native.random
 
 -- Longest text that load and loadstring compile: the compiler cannot be
 -- interrupted, so its work is bounded beforehand.
@@ -63,7 +65,7 @@ end
 
 ---------------------------------------------------------------- base functions
 
-local base = copy(_G, "assert error ipairs rawequal select tonumber tostring type unpack xpcall")
+local base = copy(_G, "assert error ipairs rawequal select tonumber tostring type unpack")
 base._VERSION = "Lua 5.1"
 
 function base.getmetatable(value)
@@ -117,6 +119,20 @@ function base.pcall(...)
   return unwrap(raw_pcall(...))
 end
 
+-- The handler runs after the stack was unwound. Lua would run it inside of the
+-- hook that ends a call for its time, where nothing could end the handler.
+local function handled(handler, ok, ...)
+  if ok then
+    return true, ...
+  end
+  local _, result = raw_pcall(handler, ...)
+  return false, result
+end
+
+function base.xpcall(body, handler)
+  return handled(handler, raw_pcall(body))
+end
+
 -- The collector is the engine's: a library may ask, not steer.
 function base.collectgarbage(option)
   if option == "count" then
@@ -134,6 +150,7 @@ local function compile(text, chunk_name, environment)
   if #text > SOURCE_BYTES_MAX then
     return nil, "chunk has too many bytes"
   end
+  check_time()
   return raw_load(text, chunk_name, "t", environment)
 end
 
@@ -167,15 +184,40 @@ end
 
 -- C functions that call back into Lua use the stack of the thread, which other
 -- guards do not see. `check_stack` raises before it runs out.
+--
+-- C functions that walk much memory count as one instruction to the hook that
+-- watches the time. `check_time` looks at the clock after each of them.
 
-local strings = copy(string, "byte char find gmatch len lower match rep reverse sub upper")
+local LONG_BYTES, LONG_LIST = 16 * 1024, 1024
+
+local strings = copy(string, "byte char len sub")
+
+-- Passes results on; `size` is that of what was walked.
+local function watched(size, ...)
+  if size > LONG_BYTES then
+    check_time()
+  end
+  return ...
+end
+
+for name in ("find gmatch lower match reverse upper"):gmatch("%S+") do
+  local raw = string[name]
+  strings[name] = function(subject, ...)
+    return watched(#tostring(subject), raw(subject, ...))
+  end
+end
 strings.gfind = strings.gmatch
+
+function strings.rep(text, count)
+  local result = raw_rep(text, count)
+  return watched(#result, result)
+end
 
 function strings.gsub(subject, pattern, replacement, count)
   if type(replacement) ~= "string" then
     check_stack()
   end
-  return raw_gsub(subject, pattern, replacement, count)
+  return watched(#tostring(subject), raw_gsub(subject, pattern, replacement, count))
 end
 
 function strings.format(...)
@@ -183,7 +225,7 @@ function strings.format(...)
   return raw_format(...)
 end
 
-local tables = copy(table, "concat foreachi getn maxn remove")
+local tables = copy(table, "foreachi getn")
 
 function tables.setn()
   error("'setn' is obsolete", 2)
@@ -193,12 +235,31 @@ function tables.insert(target, ...)
   if contents_of[target] then
     error(READONLY, 0)
   end
-  return raw_insert(target, ...)
+  raw_insert(target, ...)
+  if select("#", ...) > 1 and #target > LONG_LIST then
+    check_time()
+  end
+end
+
+function tables.remove(target, ...)
+  if select("#", ...) > 0 and #target > LONG_LIST then
+    check_time()
+  end
+  return raw_remove(target, ...)
 end
 
 function tables.sort(target, comes_before)
   check_stack()
-  return raw_sort(target, comes_before)
+  raw_sort(target, comes_before)
+  check_time()
+end
+
+for name in ("concat maxn"):gmatch("%S+") do
+  local raw = table[name]
+  tables[name] = function(...)
+    check_time()
+    return raw(...)
+  end
 end
 
 function tables.foreach(target, visit)
@@ -250,7 +311,14 @@ function coroutines.wrap(body)
   end
 end
 
-local bits = copy(bit, "arshift band bnot bor bswap bxor lshift rol ror rshift tobit tohex")
+local bits = copy(bit, "arshift band bnot bor bswap bxor lshift rol ror rshift tobit")
+local raw_tohex = bit.tohex
+
+-- At most eight digits, as Redis has it; LuaJIT would pad to 254.
+function bits.tohex(number, digit_count)
+  local count = digit_count or 8
+  return raw_tohex(number, count < -8 and -8 or count > 8 and 8 or count)
+end
 
 -- Methods of strings find the hidden table; whoever asks for it gets a face.
 local string_metatable = raw_getmetatable("")
@@ -324,7 +392,7 @@ function redis_running.sha1hex(...)
     raise("wrong number of arguments")
   end
   local text = ...
-  return native.sha1hex((type(text) == "string" or type(text) == "number") and text or "")
+  return native.sha1hex((type(text) == "string" or type(text) == "number") and tostring(text) or "")
 end
 
 function redis_running.setresp(...)

@@ -38,10 +38,19 @@ impl Deref for ArgText<'_> {
 
 impl<'a> Arg<'a> {
     /// The argument as bytes.
+    #[inline]
     pub(super) fn text(self) -> ArgText<'a> {
         match self {
             Arg::Bytes(bytes) => ArgText::Borrowed(bytes),
             Arg::Number(value) => ArgText::Number(NumberText::double(value)),
+        }
+    }
+
+    /// No fewer bytes than the text has.
+    pub(super) fn len_max(self) -> usize {
+        match self {
+            Arg::Bytes(bytes) => bytes.len(),
+            Arg::Number(_) => NumberText::CAPACITY,
         }
     }
 

@@ -11,7 +11,8 @@
 //! The opening is written once. The closing is moved behind each effect.
 
 use super::arg::Arg;
-use crate::resp::encode;
+use crate::resp::encode::Writer;
+use crate::resp::number::{NumberText, whole};
 
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
@@ -19,8 +20,11 @@ const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 /// The effects of one call, in order. Reused between calls.
 #[derive(Clone, Debug)]
 pub struct Effects {
-    /// `MULTI`, the effects, `EXEC`.
+    /// `MULTI`, the effects, `EXEC`, and then bytes left from longer calls: this
+    /// only grows, so that effects are written into bytes that are there.
     bytes: Vec<u8>,
+    /// Where the next effect begins; `EXEC` stands there meanwhile.
+    end: usize,
     count: u32,
 }
 
@@ -41,7 +45,7 @@ impl Default for Effects {
 impl Effects {
     /// No effects.
     pub fn new() -> Effects {
-        Effects { bytes: [MULTI, EXEC].concat(), count: 0 }
+        Effects { bytes: [MULTI, EXEC].concat(), end: MULTI.len(), count: 0 }
     }
 
     /// Forgets the effects, keeps the memory.
@@ -61,15 +65,14 @@ impl Effects {
 
     /// The present end, for [`Effects::truncate`].
     pub fn mark(&self) -> EffectsMark {
-        EffectsMark { end: self.end(), count: self.count }
+        EffectsMark { end: self.end, count: self.count }
     }
 
     /// Forgets what was pushed since `mark`.
     pub fn truncate(&mut self, mark: EffectsMark) {
-        debug_assert!(mark.end <= self.end() && mark.count <= self.count);
-        self.bytes.truncate(mark.end);
-        self.bytes.extend_from_slice(EXEC);
-        self.count = mark.count;
+        debug_assert!(mark.end <= self.end && mark.count <= self.count);
+        (self.end, self.count) = (mark.end, mark.count);
+        self.close();
     }
 
     /// The record for the log: nothing, the one effect as it is, or all of them
@@ -77,24 +80,37 @@ impl Effects {
     pub fn record(&self) -> &[u8] {
         match self.count {
             0 => &[],
-            1 => &self.bytes[MULTI.len()..self.end()],
-            _ => &self.bytes,
+            1 => &self.bytes[MULTI.len()..self.end],
+            _ => &self.bytes[..self.end + EXEC.len()],
         }
     }
 
     /// Adds a command.
     pub(super) fn push(&mut self, args: &[Arg<'_>]) {
-        self.bytes.truncate(self.end());
-        encode::array_header(args.len(), &mut self.bytes);
-        for arg in args {
-            encode::bulk(&arg.text(), &mut self.bytes);
+        let room: usize = args.iter().map(|arg| Writer::room(arg.len_max())).sum();
+        let needed = self.end + Writer::room(0) + room + EXEC.len();
+        if self.bytes.len() < needed {
+            self.bytes.resize(needed, 0);
         }
-        self.bytes.extend_from_slice(EXEC);
+        let mut writer = Writer::new(&mut self.bytes[self.end..]);
+        writer.array_header(args.len());
+        for arg in args {
+            match *arg {
+                Arg::Bytes(bytes) => writer.bulk(bytes),
+                Arg::Number(value) => match whole(value) {
+                    Some(whole) => writer.bulk(itoa::Buffer::new().format(whole).as_bytes()),
+                    None => writer.bulk(&NumberText::double(value)),
+                },
+            }
+        }
+        self.end += writer.written();
         self.count += 1;
+        self.close();
     }
 
-    fn end(&self) -> usize {
-        self.bytes.len() - EXEC.len()
+    /// Puts `EXEC` behind the last effect.
+    fn close(&mut self) {
+        self.bytes[self.end..self.end + EXEC.len()].copy_from_slice(EXEC);
     }
 }
 

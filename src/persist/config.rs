@@ -113,10 +113,14 @@ impl RawConfig {
 
 #[cfg(test)]
 mod tests {
+    use crate::base::yaml;
+
     use super::*;
 
     fn load(yaml: &str) -> Result<Config, String> {
-        let raw: RawConfig = serde_yaml::from_str(yaml).map_err(|error| error.to_string())?;
+        let document = yaml::read::<RawConfig>("config/weir.yaml", yaml)
+            .map_err(|problems| problems.to_string())?;
+        let raw = document.value;
         raw.check(Path::new("config/weir.yaml"), "store.embedded")
             .map_err(|problems| problems.to_string())
     }
@@ -145,7 +149,7 @@ mod tests {
              config/weir.yaml: store.embedded.close_timeout: must not be 0: \
              the last records would be lost"
         );
-        assert!(load("{appendfsnyc: no}").unwrap_err().contains("unknown field `appendfsnyc`"));
+        assert!(load("{appendfsnyc: no}").unwrap_err().contains("appendfsnyc"));
         let small = load("{auto_aof_rewrite_min_size: 64mb}").unwrap_err();
         assert!(small.contains("`64mb` is not a size"), "{small}");
     }

@@ -42,8 +42,12 @@ impl Directory {
     /// The operating system refuses, or another process has it.
     pub fn open(dir: &Path) -> Result<Directory, Error> {
         let path = dir.join(FOLDER);
+        let dir_is_new = !dir.exists();
         std::fs::create_dir_all(&path).map_err(Error::io(Op::Create, &path))?;
         sync_folder(dir)?;
+        if dir_is_new {
+            sync_folder(dir.parent().unwrap_or(dir))?;
+        }
         let lock = lock(dir, &path.join(LOCK_FILE))?;
         let handle = File::open(&path).map_err(Error::io(Op::Open, &path))?;
         Ok(Directory { path, handle, _lock: lock })

@@ -150,7 +150,7 @@ pub enum Error {
     },
 
     /// Sound data of a kind that this keyspace does not hold.
-    #[error("{}: byte {offset}: {what}{} cannot be held here", path.display(), of_key(key.as_deref()))]
+    #[error("{}: byte {offset}: {what}{} cannot be loaded here", path.display(), of_key(key.as_deref()))]
     Unsupported {
         /// The file.
         path: PathBuf,

@@ -24,13 +24,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::base::decode::{BaseReader, Part};
+use super::base::file::BaseFile;
 use super::base::{MAGIC, encode};
 use super::config::Config;
 use super::disk::{AppendFile, Directory, TEMP_PREFIX};
 use super::error::Error;
 use super::manifest::{self, Entry, Manifest};
 use super::record::{self, Next, RecordReader};
-use super::rewrite::BaseFile;
 use super::source::Source;
 use super::writer::Files;
 use crate::base::clock::{Stopwatch, Timestamp};
@@ -87,9 +87,13 @@ pub struct Progress {
 /// What a log needs to go on from where the last one ended.
 #[derive(Debug)]
 pub struct Recovered {
+    /// The folder, locked.
     pub directory: Directory,
+    /// The files that make up the log.
     pub files: Files,
+    /// The last of them, open for appending.
     pub active: Arc<AppendFile>,
+    /// What was found and done.
     pub recovery: Recovery,
 }
 
@@ -100,7 +104,7 @@ pub fn recover(
     now: Timestamp,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Recovered, Error> {
-    debug_assert!(keyspace.len() == 0, "recovery starts from an empty keyspace");
+    debug_assert!(keyspace.is_empty(), "recovery starts from an empty keyspace");
     let stopwatch = Stopwatch::start();
     let directory = Directory::open(&config.dir)?;
     let manifest = read_manifest(&config.dir, &directory)?;
@@ -134,13 +138,10 @@ pub fn recover(
 
 /// The manifest, or that of a log which does not exist yet.
 fn read_manifest(dir: &Path, directory: &Directory) -> Result<Manifest, Error> {
-    let path = directory.path_of(manifest::FILE_NAME);
-    if let Some(text) = directory.read_small(manifest::FILE_NAME, MANIFEST_LEN_MAX)? {
-        return Manifest::parse(&text).map_err(|malformed| {
-            let manifest::Malformed { line, reason } = malformed;
-            Error::Manifest { path, line, reason }
-        });
+    if let Some(manifest) = manifest_on_disk(directory)? {
+        return Ok(manifest);
     }
+    let path = directory.path_of(manifest::FILE_NAME);
     // A first start that was interrupted leaves files that hold nothing; they
     // are made anew. Anything else is somebody's data.
     let strays = directory.names()?.into_iter().filter(|name| name.starts_with(manifest::PREFIX));
@@ -155,7 +156,23 @@ fn read_manifest(dir: &Path, directory: &Directory) -> Result<Manifest, Error> {
     if old.exists() {
         return Err(Error::OldLayout { path: old });
     }
+    let dump = dir.join("dump.rdb");
+    if dump.exists() {
+        tracing::warn!(file = %dump.display(), "not read: the log is new and starts empty");
+    }
     Ok(Manifest::default())
+}
+
+/// The manifest as it lies there now, if there is one.
+pub fn manifest_on_disk(directory: &Directory) -> Result<Option<Manifest>, Error> {
+    let Some(text) = directory.read_small(manifest::FILE_NAME, MANIFEST_LEN_MAX)? else {
+        return Ok(None);
+    };
+    let manifest = Manifest::parse(&text).map_err(|malformed| {
+        let manifest::Malformed { line, reason } = malformed;
+        Error::Manifest { path: directory.path_of(manifest::FILE_NAME), line, reason }
+    })?;
+    Ok(Some(manifest))
 }
 
 /// Longest file that a first start makes.
@@ -456,6 +473,7 @@ fn open_files(
     };
     if active.len() == 0 {
         active.append(record::FILE_HEAD)?;
+        active.sync()?;
     }
     if manifest != before {
         directory.replace(manifest::FILE_NAME, manifest.encode().as_bytes())?;

@@ -36,18 +36,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::base::crc64::crc64;
 use super::base::encode;
+use super::base::file::BaseFile;
 use super::disk::{AppendFile, TEMP_PREFIX};
 use super::error::Error;
 use super::manifest::{self, Entry};
 use super::metrics::RewriteOutcome;
 use super::record;
+use super::recovery;
 use super::writer::{Cut, Shared, lock};
 use crate::base::clock::Stopwatch;
 use crate::keyspace::{FrozenSortedSet, Keyspace, SnapshotSink, Value};
 
-/// Bytes of entries that are handed over, and written, at once.
+/// Bytes of entries that are handed over at once.
 const CHUNK_LEN: usize = 64 << 10;
 /// The walk pauses while this much waits for the disk.
 const BACKLOG_LEN_PAUSE: usize = 8 << 20;
@@ -56,9 +57,6 @@ const BACKLOG_LEN_MAX: usize = 64 << 20;
 /// Sorted sets above this many members are encoded by the writer, not under
 /// the engine's lock.
 const INLINE_MEMBERS_MAX: usize = 1_000;
-/// A sync of the growing base file each time it has grown by this much, so that
-/// the last one is short and the disk is not flooded.
-const SYNC_STEP: usize = 4 << 20;
 /// Time between attempts, as long as few have failed or the log is poisoned.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// Failures in a row after which attempts become rare.
@@ -83,15 +81,20 @@ impl Attempts {
     /// Whether enough time has passed since the last failure: 2 s at first; 1, 2,
     /// 4 … 60 minutes after three in a row, unless there is a log to heal.
     fn due(&self, poisoned: bool) -> bool {
-        let Some(since_failure) = self.since_failure else { return !self.running };
-        let pause = match self.failure_count.checked_sub(FREE_FAILURES) {
-            Some(more) if !poisoned => {
-                let doubled = Duration::from_secs(60).saturating_mul(1 << more.min(6));
-                doubled.min(RETRY_AFTER_MAX)
-            }
-            _ => RETRY_AFTER,
-        };
-        !self.running && since_failure.elapsed() >= pause
+        let pause = pause_after(self.failure_count, poisoned);
+        let waited = self.since_failure.is_none_or(|failure| failure.elapsed() >= pause);
+        !self.running && waited
+    }
+}
+
+/// How long to wait after so many failures in a row.
+fn pause_after(failure_count: u32, poisoned: bool) -> Duration {
+    match failure_count.checked_sub(FREE_FAILURES) {
+        Some(more) if !poisoned => {
+            let doubled = Duration::from_secs(60).saturating_mul(1 << more.min(6));
+            doubled.min(RETRY_AFTER_MAX)
+        }
+        _ => RETRY_AFTER,
     }
 }
 
@@ -112,10 +115,13 @@ pub fn is_wanted(shared: &Shared) -> bool {
     poisoned || (percentage != 0 && grown)
 }
 
-/// The right to rewrite: one at a time. Its end is the end of the rewrite.
+/// The right to rewrite: one at a time. Its end is the end of the rewrite, and
+/// if that failed, of the files it made.
 #[derive(Debug)]
 struct Permit {
     shared: Arc<Shared>,
+    base: Entry,
+    incr: Entry,
     since: Stopwatch,
     outcome: RewriteOutcome,
 }
@@ -125,13 +131,36 @@ impl Permit {
         if mem::replace(&mut lock(&shared.attempts).running, true) {
             return Err(Error::RewriteRunning);
         }
-        let (since, outcome) = (Stopwatch::start(), RewriteOutcome::Failed);
-        Ok(Permit { shared: shared.clone(), since, outcome })
+        let mut files = lock(&shared.files);
+        files.last_base_seq += 1;
+        files.last_incr_seq += 1;
+        Ok(Permit {
+            shared: shared.clone(),
+            base: Entry::base(files.last_base_seq),
+            incr: Entry::incr(files.last_incr_seq),
+            since: Stopwatch::start(),
+            outcome: RewriteOutcome::Failed,
+        })
+    }
+
+    /// Deletes what the manifest on disk does not name. That one is asked, not
+    /// the one in memory: its replacement may have failed after the rename.
+    fn remove_unnamed(&self) {
+        let Ok(Some(named)) = recovery::manifest_on_disk(&self.shared.directory) else { return };
+        for made in [&self.base, &self.incr] {
+            if !named.entries().any(|entry| entry == made) {
+                // What is left costs room, and is pointed out at the next start.
+                let _ = self.shared.directory.remove(&made.name);
+            }
+        }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        if self.outcome != RewriteOutcome::Committed {
+            self.remove_unnamed();
+        }
         let mut attempts = lock(&self.shared.attempts);
         attempts.running = false;
         if self.outcome == RewriteOutcome::Committed {
@@ -150,8 +179,6 @@ impl Drop for Permit {
 #[derive(Debug)]
 pub struct PendingRewrite {
     permit: Permit,
-    base: Entry,
-    incr: Entry,
     file: Arc<AppendFile>,
     heals: bool,
 }
@@ -160,21 +187,15 @@ pub struct PendingRewrite {
 pub fn prepare(shared: &Arc<Shared>) -> Result<PendingRewrite, Error> {
     let permit = Permit::take(shared)?;
     let heals = shared.failure().is_some();
-    let mut files = lock(&shared.files);
-    files.last_base_seq += 1;
-    files.last_incr_seq += 1;
-    let (base, incr) = (Entry::base(files.last_base_seq), Entry::incr(files.last_incr_seq));
-    let before = files.manifest.clone();
-    drop(files);
-    let file = Arc::new(shared.directory.create_incr(&incr.name, record::FILE_HEAD)?);
+    let file = Arc::new(shared.directory.create_incr(&permit.incr.name, record::FILE_HEAD)?);
     if !heals {
-        let next = before.with_incr(incr.clone());
+        let next = lock(&shared.files).manifest.with_incr(permit.incr.clone());
         shared.directory.replace(manifest::FILE_NAME, next.encode().as_bytes())?;
         let mut files = lock(&shared.files);
         files.manifest = next;
         files.incrs.push(file.clone());
     }
-    Ok(PendingRewrite { permit, base, incr, file, heals })
+    Ok(PendingRewrite { permit, file, heals })
 }
 
 impl PendingRewrite {
@@ -198,7 +219,7 @@ impl PendingRewrite {
         if keyspace.cut(Box::new(sink)).is_err() {
             return Err(Error::RewriteRunning);
         }
-        let PendingRewrite { permit, base, incr, file, heals } = self;
+        let PendingRewrite { permit, file, heals } = self;
         let cut = match permit.shared.switch(file.clone(), heals) {
             Ok(cut) => cut,
             Err(error) => {
@@ -207,8 +228,7 @@ impl PendingRewrite {
             }
         };
         let feed = Feed(backlog.clone());
-        let writer =
-            RewriteWriter { permit, backlog, libraries, key_count, base, incr, file, heals, cut };
+        let writer = RewriteWriter { permit, backlog, libraries, key_count, file, heals, cut };
         Ok((feed, writer))
     }
 }
@@ -392,8 +412,6 @@ pub struct RewriteWriter {
     backlog: Arc<Backlog>,
     libraries: Vec<Arc<str>>,
     key_count: u64,
-    base: Entry,
-    incr: Entry,
     file: Arc<AppendFile>,
     heals: bool,
     cut: Cut,
@@ -431,11 +449,11 @@ impl RewriteWriter {
     /// Writes, seals and names the base file. Its length.
     fn write_base(&self) -> Result<u64, Error> {
         let shared = &self.permit.shared;
-        let temp = format!("{TEMP_PREFIX}{}", self.base.name);
+        let temp = format!("{TEMP_PREFIX}{}", self.permit.base.name);
         let file = shared.directory.create(&temp)?;
         let written = self.write_parts(BaseFile::new(file));
         let named = written.and_then(|len| {
-            shared.directory.rename(&temp, &self.base.name)?;
+            shared.directory.rename(&temp, &self.permit.base.name)?;
             Ok(len)
         });
         if named.is_err() {
@@ -454,8 +472,7 @@ impl RewriteWriter {
         while let Some(piece) = self.backlog.next()? {
             match piece {
                 Piece::Chunk(entries) => {
-                    base.flush()?;
-                    base.write(&entries)?;
+                    base.append(&entries)?;
                 }
                 Piece::SortedSet { key, set, expires_at_ms } => {
                     encode::sorted_set_head(&mut base.buffer, &key, set.len(), expires_at_ms);
@@ -474,7 +491,7 @@ impl RewriteWriter {
     fn commit(&self, base_len: u64) -> Result<(), Error> {
         let shared = &self.permit.shared;
         let before = lock(&shared.files).manifest.clone();
-        let after = before.rewritten(self.base.clone(), self.incr.clone());
+        let after = before.rewritten(self.permit.base.clone(), self.permit.incr.clone());
         shared.directory.replace(manifest::FILE_NAME, after.encode().as_bytes())?;
         let mut files = lock(&shared.files);
         files.manifest = after;
@@ -520,51 +537,15 @@ pub fn remove_history(shared: &Shared) {
     }
 }
 
-/// A base file being written: checksummed as it grows, synced on the way.
-#[derive(Debug)]
-pub struct BaseFile {
-    file: AppendFile,
-    /// What is written next.
-    pub buffer: Vec<u8>,
-    crc: u64,
-    unsynced: usize,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl BaseFile {
-    /// Writes to `file`, which is empty.
-    pub fn new(file: AppendFile) -> BaseFile {
-        BaseFile { file, buffer: Vec::with_capacity(2 * CHUNK_LEN), crc: 0, unsynced: 0 }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.crc = crc64(self.crc, bytes);
-        self.file.append(bytes)?;
-        self.unsynced += bytes.len();
-        if self.unsynced >= SYNC_STEP {
-            self.unsynced = 0;
-            self.file.sync()?;
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), Error> {
-        let mut buffer = mem::take(&mut self.buffer);
-        let written = self.write(&buffer);
-        buffer.clear();
-        self.buffer = buffer;
-        written
-    }
-
-    fn flush_if_full(&mut self) -> Result<(), Error> {
-        if self.buffer.len() >= CHUNK_LEN { self.flush() } else { Ok(()) }
-    }
-
-    /// Ends the file and makes it durable, not yet under its name. Its length.
-    pub fn seal(mut self) -> Result<u64, Error> {
-        encode::end(&mut self.buffer);
-        self.flush()?;
-        self.file.append(&self.crc.to_le_bytes())?;
-        self.file.sync()?;
-        Ok(self.file.len())
+    #[test]
+    fn attempts_become_rare_unless_there_is_a_log_to_heal() {
+        let minutes = |failure_count| pause_after(failure_count, false).as_secs() / 60;
+        let pauses: Vec<u64> = (1..12).map(minutes).collect();
+        assert_eq!(pauses, [0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(pause_after(u32::MAX, true), RETRY_AFTER);
     }
 }

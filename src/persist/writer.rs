@@ -60,10 +60,15 @@ pub struct Lsn(pub(super) u64);
 /// What the handle, the two threads and a rewrite share.
 #[derive(Debug)]
 pub struct Shared {
+    /// How the log behaves.
     pub config: Config,
+    /// What Prometheus counts.
     pub metrics: Metrics,
+    /// The folder, locked for as long as anything here lives.
     pub directory: Directory,
+    /// Changed by a rewrite alone.
     pub files: Mutex<Files>,
+    /// What is remembered of rewrites.
     pub attempts: Mutex<Attempts>,
     queue: Mutex<Queue>,
     writer_wakes: Condvar,
@@ -78,6 +83,7 @@ pub struct Shared {
 /// The files that make up the log now.
 #[derive(Debug)]
 pub struct Files {
+    /// The manifest in force.
     pub manifest: Manifest,
     /// Length of the base file.
     pub base_len: u64,
@@ -91,6 +97,7 @@ pub struct Files {
     /// Numbers given out last. A name is not used twice in one process: a
     /// manifest whose replacement failed half way may still name it.
     pub last_base_seq: u64,
+    /// The same, for incr files.
     pub last_incr_seq: u64,
 }
 
@@ -307,7 +314,7 @@ impl Shared {
         self.durable.send_modify(|durable| {
             durable.position = durable.position.max(cut.position);
             if healed {
-                durable.stopped = None;
+                durable.stopped = queue.closing.then_some(Stopped::Closed);
             }
         });
         drop(queue);
@@ -450,6 +457,8 @@ impl Shared {
     /// Writes a batch, over the switches in it. `active` is the last file of
     /// the batch afterwards, even if an earlier one failed.
     fn write(&self, active: &mut Arc<AppendFile>, batch: &mut Batch) -> Result<(), Error> {
+        // Then each part is synced as it is written: nothing is left to seal.
+        let always = self.config.appendfsync == Fsync::Always;
         let mut written = Ok(());
         let mut start = 0;
         for Switch { offset, position, file, heals } in batch.switches.drain(..) {
@@ -464,8 +473,9 @@ impl Shared {
             if heals {
                 syncs.sealed.clear();
                 syncs.halted = false;
+                syncs.unsynced_since = None;
                 written = Ok(());
-            } else if !syncs.halted {
+            } else if !syncs.halted && !always {
                 syncs.sealed.push((sealed, position));
                 self.sync_wakes.notify_one();
             }
@@ -483,16 +493,11 @@ impl Shared {
         let mut syncs = lock(&self.syncs);
         syncs.written = end;
         syncs.unsynced_since.get_or_insert_with(Stopwatch::start);
-        let before = if self.config.appendfsync == Fsync::Always {
-            mem::take(&mut syncs.sealed)
-        } else {
-            return Ok(());
-        };
         drop(syncs);
-        for (sealed, position) in before {
-            self.sync(&sealed, position)?;
+        if self.config.appendfsync == Fsync::Always {
+            self.sync(file, end)?;
         }
-        self.sync(file, end)
+        Ok(())
     }
 
     /// The body of the `log-sync` thread: until the writer has ended.

@@ -158,6 +158,11 @@ impl Reply {
         self.nodes.push(Node::Bulk(text));
     }
 
+    /// Writes a bulk string with the text of an integer.
+    pub fn bulk_integer(&mut self, value: u64) {
+        self.bulk(itoa::Buffer::new().format(value).as_bytes());
+    }
+
     /// Writes a verbatim string: `format` is three letters, `txt` or `mkd`.
     pub fn verbatim(&mut self, format: [u8; 3], bytes: &[u8]) {
         let mut text = self.text(&format);
@@ -246,7 +251,7 @@ impl Reply {
         let mut pair_parts: u64 = 0;
         for node in &self.nodes {
             if pair_parts > 0 {
-                if pair_parts % 2 == 0 {
+                if pair_parts.is_multiple_of(2) {
                     out.extend_from_slice(b"*2\r\n");
                 }
                 pair_parts -= 1;
@@ -352,7 +357,7 @@ impl Reply {
         }
     }
 
-    /// Where the node after `at`'s whole subtree stands.
+    /// Where the next node stands that is not below the one at `at`.
     fn after(&self, mut at: usize) -> usize {
         let mut pending: u64 = 1;
         while pending > 0 && at < self.nodes.len() {
@@ -464,9 +469,9 @@ mod tests {
         reply.status("OK");
         reply.close_array(open, 2);
 
-        let View::Array(mut outer) = reply.view() else { panic!("{reply:?}") };
+        let View::Array(mut outer) = reply.view() else { unreachable!("{reply:?}") };
         assert_eq!(outer.len(), 2);
-        let Some(View::Array(inner)) = outer.next() else { panic!("{reply:?}") };
+        let Some(View::Array(inner)) = outer.next() else { unreachable!("{reply:?}") };
         assert_eq!(inner.len(), 2);
         assert!(matches!(outer.next(), Some(View::Status(b"OK"))));
         assert!(outer.next().is_none());

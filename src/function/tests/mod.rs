@@ -64,9 +64,8 @@ impl World {
 
     /// Loads a library `t` whose Function `f` has this body on its second line.
     fn define(&mut self, body: &str) {
-        let code = format!(
-            "#!lua name=t\nredis.register_function('f', function(keys, args) {body}\nend)"
-        );
+        let code =
+            format!("#!lua name=t\nredis.register_function('f', function(keys, args) {body}\nend)");
         self.engine.load(&code, true).unwrap();
     }
 

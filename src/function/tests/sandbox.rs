@@ -44,20 +44,14 @@ fn what_is_there_is_what_redis_has() {
             &names("string"),
             "'byte char find format gfind gmatch gsub len lower match rep reverse sub upper'",
         ),
-        (
-            &names("table"),
-            "'concat foreach foreachi getn insert maxn remove setn sort'",
-        ),
+        (&names("table"), "'concat foreach foreachi getn insert maxn remove setn sort'"),
         (&names("coroutine"), "'create resume running status wrap yield'"),
         (
             &names("math"),
             "'abs acos asin atan atan2 ceil cos cosh deg exp floor fmod frexp huge ldexp log log10 \
              max min mod modf pi pow rad random randomseed sin sinh sqrt tan tanh'",
         ),
-        (
-            &names("bit"),
-            "'arshift band bnot bor bswap bxor lshift rol ror rshift tobit tohex'",
-        ),
+        (&names("bit"), "'arshift band bnot bor bswap bxor lshift rol ror rshift tobit tohex'"),
     ]);
 }
 
@@ -112,7 +106,8 @@ fn one_library_cannot_reach_another() {
         return 'done' end)";
     world.engine.load(spoiler, false).unwrap();
     assert_eq!(world.call("spoil", &[], &[]), "'done'");
-    let clean = "return {rawget(_G, 'shared') == nil, ('a'):rep(2), redis.nope == nil, string[1] == nil}";
+    let clean =
+        "return {rawget(_G, 'shared') == nil, ('a'):rep(2), redis.nope == nil, string[1] == nil}";
     assert_eq!(world.run(clean), "[1 'aa' 1 1]");
 }
 
@@ -120,20 +115,23 @@ fn one_library_cannot_reach_another() {
 fn no_bytecode_is_run() {
     check_all(&[
         ("return string.dump == nil", "1"),
-        ("return {loadstring('\\27LJ\\2')}", "[null]"),
+        ("return (loadstring('\\27LJ\\2'))", "null"),
         ("return type(select(2, loadstring('\\27LJ\\2')))", "'string'"),
         ("return (loadstring('#x\\n\\27LJ\\2'))", "null"),
         ("return (loadstring('\\239\\187\\191\\27LJ\\2'))", "null"),
-        ("local n = 0 return (load(function() n = n + 1 return ({'\\27', 'LJ\\2'})[n] end))", "null"),
         (
-            "return load('return 1')",
+            "local n = 0 return (load(function() n = n + 1 return ({'\\27', 'LJ\\2'})[n] end))",
+            "null",
+        ),
+        (
+            "local n = load('return 1')",
             "-ERR user_function:2: bad argument #1 to 'load' (function expected, got string) \
              script: f, on @user_function:2.",
         ),
         ("return loadstring('return 1 + 1')()", "2"),
         ("return (loadstring('x ='))", "null"),
         (
-            "return loadstring('y = 1')()",
+            "local n = loadstring('y = 1')()",
             "-ERR [string \"y = 1\"]:1: Attempt to modify a readonly table \
              script: f, on @user_function:2.",
         ),
@@ -147,7 +145,10 @@ fn no_bytecode_is_run() {
 fn the_collector_is_not_steered() {
     check_all(&[
         ("return collectgarbage('count') > 0", "1"),
-        ("return {collectgarbage(), collectgarbage('stop'), collectgarbage('setpause', 1)}", "[0 0 0]"),
+        (
+            "return {collectgarbage(), collectgarbage('stop'), collectgarbage('setpause', 1)}",
+            "[0 0 0]",
+        ),
         ("return gcinfo() > 0", "1"),
     ]);
 }
@@ -159,20 +160,22 @@ fn old_escapes_do_not_work() {
         ("return bit.tohex(65535, -2147483648)", "'0000FFFF'"),
         // CVE-2025-46817
         (
-            "return unpack({}, 0, 2147483647)",
+            "local n = unpack({}, 0, 2147483647)",
             "-ERR user_function:2: too many results to unpack script: f, on @user_function:2.",
         ),
         ("return select('#', pcall(unpack, {}, -2147483648, 2147483647))", "2"),
         // CVE-2025-46818: metatables of basic types
-        ("return getmetatable(1) == nil and getmetatable(print_ == nil) == nil", "-ERR user_function:2: Script attempted to access nonexistent global variable 'print_' script: f, on @user_function:2."),
-        ("return getmetatable(1) == nil and getmetatable(nil) == nil and getmetatable(true) == nil", "1"),
+        (
+            "return getmetatable(1) == nil and getmetatable(nil) == nil and getmetatable(true) == nil",
+            "1",
+        ),
         // CVE-2025-46819: long brackets
         ("return (loadstring('return [' .. ('='):rep(100000) .. '[x'))", "null"),
         ("return (pcall(string.format, '%99999d', 1))", "null"),
         ("return coroutine.running() == nil", "1"),
         (
             "coroutine.yield()",
-            "-ERR attempt to yield across C-call boundary script: f, on @user_function:2.",
+            "-ERR user_function:2: attempt to yield across C-call boundary script: f, on @user_function:2.",
         ),
     ]);
 }

@@ -4,6 +4,7 @@ use super::{Done, TimeBase, TimeUnit, unix_millis};
 use crate::keyspace::arg::Arg;
 use crate::keyspace::error::CommandError;
 use crate::keyspace::space::{Execution, Keyspace, Mode};
+use crate::resp::number::NumberText;
 
 /// `DEL key …`, `UNLINK key …`
 pub(in crate::keyspace) fn del(
@@ -210,7 +211,7 @@ fn expire_generic(
 
 /// `PEXPIREAT key deadline [option …]`: conditions as sent.
 fn record_deadline(run: &mut Execution<'_>, key: &[u8], deadline: i64, options: &[Arg<'_>]) {
-    let deadline = crate::resp::number::NumberText::integer(deadline);
+    let deadline = NumberText::integer(deadline);
     let fixed = [Arg::Bytes(b"PEXPIREAT"), Arg::Bytes(key), Arg::Bytes(&deadline)];
     if options.is_empty() {
         run.record(&fixed);

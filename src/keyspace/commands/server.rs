@@ -4,7 +4,6 @@ use super::Done;
 use crate::keyspace::arg::Arg;
 use crate::keyspace::error::CommandError;
 use crate::keyspace::space::{Execution, Keyspace};
-use crate::resp::number::NumberText;
 
 /// `PING [message]`
 pub(in crate::keyspace) fn ping(
@@ -34,8 +33,8 @@ pub(in crate::keyspace) fn echo(
 pub(in crate::keyspace) fn time(_: &mut Keyspace, _: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let micros = run.now.micros() % 1_000_000;
     run.reply.array(2);
-    run.reply.bulk(&NumberText::integer(run.now.seconds() as i64));
-    run.reply.bulk(&NumberText::integer(micros as i64));
+    run.reply.bulk_integer(run.now.seconds());
+    run.reply.bulk_integer(micros);
     Ok(())
 }
 

@@ -153,7 +153,9 @@ impl AddOptions {
         let mut options = AddOptions::default();
         let mut count = 0;
         for word in args {
-            if word.is_word("nx") {
+            if matches!(word, Arg::Number(_)) {
+                break;
+            } else if word.is_word("nx") {
                 options.nx = true;
             } else if word.is_word("xx") {
                 options.xx = true;
@@ -216,7 +218,7 @@ pub(in crate::keyspace) fn zadd(
 ) -> Done {
     let (options, option_count) = AddOptions::parse(&args[2..])?;
     let elements = &args[2 + option_count..];
-    if elements.is_empty() || elements.len() % 2 != 0 {
+    if elements.is_empty() || !elements.len().is_multiple_of(2) {
         return Err(CommandError::Syntax);
     }
     options.check(elements.len() / 2)?;
@@ -242,8 +244,10 @@ fn add(
     run: &mut Execution<'_>,
 ) -> Done {
     // All scores are read before anything changes.
-    let scores: SmallVec<[f64; 4]> =
-        elements.iter().step_by(2).map(|score| score.double()).collect::<Result<_, _>>()?;
+    let mut scores: SmallVec<[f64; 4]> = SmallVec::new();
+    for score in elements.iter().step_by(2) {
+        scores.push(score.double()?);
+    }
     let key = args[1].text();
     let id = match locate(space, &key, run)? {
         Ok(id) => id,

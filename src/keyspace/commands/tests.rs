@@ -68,7 +68,7 @@ fn render_record(effects: &Effects) -> String {
     let (mut record, mut commands) = (effects.record(), Vec::new());
     let mut decoder = Decoder::new(Limits::REDIS);
     while !record.is_empty() {
-        let Decoded::Command { len } = decoder.decode(record).unwrap() else { panic!("cut") };
+        let Decoded::Command { len } = decoder.decode(record).unwrap() else { unreachable!("cut") };
         let args: Vec<_> =
             decoder.args().iter().map(|it| String::from_utf8_lossy(&record[it.clone()])).collect();
         commands.push(args.join(" "));
@@ -368,7 +368,7 @@ fn numbers_from_lua_reach_scores_and_effects_without_detours() {
     assert_eq!(render_record(&effects), "zadd 7 0.10000000000000001 1700000000000001");
     let (key, value, _) = space.entries().next().unwrap();
     assert_eq!(key, b"7");
-    let crate::keyspace::Value::SortedSet(set) = value else { panic!("{value:?}") };
+    let crate::keyspace::Value::SortedSet(set) = value else { unreachable!("{value:?}") };
     assert_eq!(set.score(b"1700000000000001"), Some(0.1));
 }
 

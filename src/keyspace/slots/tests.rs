@@ -224,7 +224,7 @@ fn replay(space: &mut Keyspace, mut log: &[u8]) {
     let (mut effects, mut reply) = (Effects::new(), Reply::new());
     let mut decoder = Decoder::new(Limits::REDIS);
     while !log.is_empty() {
-        let Ok(Decoded::Command { len }) = decoder.decode(log) else { panic!("a cut log") };
+        let Ok(Decoded::Command { len }) = decoder.decode(log) else { unreachable!("a cut log") };
         let args: Vec<_> = decoder.args().iter().map(|it| Arg::Bytes(&log[it.clone()])).collect();
         let Arg::Bytes(name) = args[0] else { unreachable!() };
         if !matches!(name, b"MULTI" | b"EXEC") {

@@ -70,12 +70,8 @@ impl<const TAGGED: bool> Run<TAGGED> {
     }
 
     pub(super) fn member(&self, at: usize) -> &[u8] {
-        let begin = match at.checked_sub(1) {
-            Some(before) => end_of::<TAGGED>(self.mark(before)),
-            None => self.start as usize,
-        };
         let end = end_of::<TAGGED>(self.mark(at));
-        &self.block[self.members_at()..][begin..end]
+        &self.block[self.members_at()..][self.begin(at)..end]
     }
 
     pub(super) fn entry(&self, at: usize) -> (&[u8], f64) {
@@ -84,12 +80,9 @@ impl<const TAGGED: bool> Run<TAGGED> {
 
     /// Where this member with this score is, or where it belongs.
     pub(super) fn search(&self, score: f64, member: &[u8]) -> Result<usize, usize> {
-        // Most members come in order: look at the last first.
-        let Some(last) = self.len().checked_sub(1) else { return Err(0) };
-        match order(self.score(last), self.member(last), score, member) {
-            Ordering::Less => return Err(self.len()),
-            Ordering::Equal => return Ok(last),
-            Ordering::Greater => {}
+        // Most members come in order, each with a higher score than the last.
+        if self.len == 0 || self.score(self.len() - 1) < score {
+            return Err(self.len());
         }
         let mut from = self.rank_of_score(score, false);
         let mut to = self.rank_of_score(score, true);
@@ -110,14 +103,19 @@ impl<const TAGGED: bool> Run<TAGGED> {
             let it = self.score(at);
             it < score || (inclusive && it == score)
         };
-        // A trim asks for few or none; a window for all.
-        let (mut from, mut to) = (0, self.len());
-        if to == 0 || !is_below(0) {
+        let len = self.len();
+        if len == 0 || !is_below(0) {
             return 0;
         }
-        if is_below(to - 1) {
-            return to;
+        if is_below(len - 1) {
+            return len;
         }
+        // A trim asks for a few at the front, so steps from there grow first.
+        let (mut from, mut to) = (1, 2);
+        while to < len && is_below(to) {
+            (from, to) = (to + 1, 2 * to);
+        }
+        let mut to = to.min(len - 1);
         while from < to {
             let middle = from.midpoint(to);
             if is_below(middle) {
@@ -127,6 +125,14 @@ impl<const TAGGED: bool> Run<TAGGED> {
             }
         }
         from
+    }
+
+    /// Where the bytes of a member begin: where those of the one before it end.
+    fn begin(&self, at: usize) -> usize {
+        match at.checked_sub(1) {
+            Some(before) => end_of::<TAGGED>(self.mark(before)),
+            None => self.start as usize,
+        }
     }
 
     fn mark(&self, at: usize) -> u32 {
@@ -150,19 +156,19 @@ impl Run<true> {
         let marks = &self.block[self.mark_at(0)..][..self.len() * 4];
         let (marks, _) = marks.as_chunks::<4>();
         let is_candidate = |mark: &[u8; 4]| u32::from_le_bytes(*mark) >> 16 == tag;
-        for (chunk_index, chunk) in marks.chunks(SCAN_LEN).enumerate() {
+        let is_it = |at: &usize| is_candidate(&marks[*at]) && self.member(*at) == member;
+        let (groups, rest) = marks.as_chunks::<SCAN_LEN>();
+        for (group_index, group) in groups.iter().enumerate() {
             // Without an early exit this compiles to a few vector comparisons.
-            if !chunk.iter().fold(false, |any, mark| any | is_candidate(mark)) {
-                continue;
-            }
-            for (index, mark) in chunk.iter().enumerate() {
-                let at = chunk_index * SCAN_LEN + index;
-                if is_candidate(mark) && self.member(at) == member {
-                    return Some(at);
+            if group.iter().fold(false, |any, mark| any | is_candidate(mark)) {
+                let start = group_index * SCAN_LEN;
+                let found = (start..start + SCAN_LEN).find(is_it);
+                if found.is_some() {
+                    return found;
                 }
             }
         }
-        None
+        (marks.len() - rest.len()..marks.len()).find(is_it)
     }
 }
 
@@ -172,23 +178,33 @@ impl<const TAGGED: bool> Run<TAGGED> {
     pub(super) fn insert(&mut self, at: usize, score: f64, member: &[u8]) {
         debug_assert!(at <= self.len() && !score.is_nan());
         self.make_room(member.len());
-        let begin = if at == 0 { self.start as usize } else { end_of::<TAGGED>(self.mark(at - 1)) };
-        let (members_at, end) = (self.members_at(), self.end as usize);
-        self.block
-            .copy_within(members_at + begin..members_at + end, members_at + begin + member.len());
+        if at < self.len() {
+            self.open_gap(at, member.len());
+        }
+        let begin = self.begin(at);
+        let members_at = self.members_at();
         self.block[members_at + begin..][..member.len()].copy_from_slice(member);
-        self.end += member.len() as u32;
-
-        let tail = self.len() - at;
         let score_at = (usize::from(self.head) + at) * 8;
-        self.block.copy_within(score_at..score_at + tail * 8, score_at + 8);
         self.block[score_at..score_at + 8].copy_from_slice(&score.to_le_bytes());
         let mark_at = self.mark_at(at);
-        self.block.copy_within(mark_at..mark_at + tail * 4, mark_at + 4);
         let mark = mark_of::<TAGGED>(member, begin + member.len());
         self.block[mark_at..mark_at + 4].copy_from_slice(&mark.to_le_bytes());
+        self.end += member.len() as u32;
         self.len += 1;
-        self.shift_ends(at + 1..self.len(), member.len() as i64);
+    }
+
+    /// Moves the entries from `at` on to the right by one, and their members by
+    /// `bytes`. The last of them lies behind the window until it is widened.
+    fn open_gap(&mut self, at: usize, bytes: usize) {
+        let (begin, end) =
+            (self.members_at() + self.begin(at), self.members_at() + self.end as usize);
+        self.block.copy_within(begin..end, begin + bytes);
+        let (from, to) =
+            ((usize::from(self.head) + at) * 8, (usize::from(self.head) + self.len()) * 8);
+        self.block.copy_within(from..to, from + 8);
+        let (from, to) = (self.mark_at(at), self.mark_at(self.len()));
+        self.block.copy_within(from..to, from + 4);
+        self.shift_ends(at + 1..self.len() + 1, bytes as i64);
     }
 
     /// Takes entries out.
@@ -198,11 +214,7 @@ impl<const TAGGED: bool> Run<TAGGED> {
         if count == 0 {
             return;
         }
-        let begin = match range.start.checked_sub(1) {
-            Some(before) => end_of::<TAGGED>(self.mark(before)),
-            None => self.start as usize,
-        };
-        let end = end_of::<TAGGED>(self.mark(range.end - 1));
+        let (begin, end) = (self.begin(range.start), self.begin(range.end));
         if range.start == 0 {
             // The left edge moves; nothing else does.
             self.head += count as u16;
@@ -314,14 +326,6 @@ impl<const TAGGED: bool> Run<TAGGED> {
     }
 }
 
-/// The order of a sorted set: by score, then by the bytes of the member.
-fn order(score: f64, member: &[u8], other_score: f64, other_member: &[u8]) -> Ordering {
-    score
-        .partial_cmp(&other_score)
-        .unwrap_or(Ordering::Equal)
-        .then_with(|| member.cmp(other_member))
-}
-
 fn mark_of<const TAGGED: bool>(member: &[u8], end: usize) -> u32 {
     debug_assert!(end <= if TAGGED { 0xFFFF } else { u32::MAX as usize });
     if TAGGED { tag_of(member) << 16 | end as u32 } else { end as u32 }
@@ -343,10 +347,13 @@ fn tag_of(member: &[u8]) -> u32 {
     for word in words {
         mix(*word);
     }
-    if !rest.is_empty() {
-        let mut word = [0; 8];
-        word[..rest.len()].copy_from_slice(rest);
-        mix(word);
+    match member.last_chunk::<8>() {
+        // Whole words are quickest to load; that some bytes count twice is no harm.
+        Some(word) if !rest.is_empty() => mix(*word),
+        Some(_) => {}
+        None => {
+            mix(rest.iter().fold(0u64, |word, &byte| word << 8 | u64::from(byte)).to_le_bytes())
+        }
     }
     (hash >> 8) as u32 & 0xFFFF
 }

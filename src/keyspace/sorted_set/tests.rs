@@ -66,7 +66,10 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn entries<'a>(it: impl Iterator<Item = (&'a [u8], f64)>) -> Vec<(u64, Vec<u8>)> {
+/// Scores by their bits, so that zero and minus zero differ.
+type Listing = Vec<(u64, Vec<u8>)>;
+
+fn entries<'a>(it: impl Iterator<Item = (&'a [u8], f64)>) -> Listing {
     it.map(|(member, score)| (score.to_bits(), member.to_vec())).collect()
 }
 
@@ -96,7 +99,7 @@ fn same(set: &SortedSet, model: &Model) {
 /// each; a set that was frozen on the way must not have changed.
 fn check(mut set: SortedSet, ops: Vec<Op>) {
     let mut model = Model::default();
-    let mut frozen: Vec<(FrozenSortedSet, Vec<(u64, Vec<u8>)>)> = Vec::new();
+    let mut frozen: Vec<(FrozenSortedSet, Listing)> = Vec::new();
     for op in ops {
         match op {
             Op::Insert(member, score) => {

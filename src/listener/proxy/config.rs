@@ -16,7 +16,7 @@
 //! them; the roof's configuration assembles the three into [`RawConfig`].
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::Uri;
@@ -64,7 +64,8 @@ pub struct RawRoute {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawProxy {
-    /// `off`, `stdout`, or the path of a file to append to. Default: `off`.
+    /// `off`, `stdout`, or the path of a file to append to, relative to this
+    /// file. Default: `off`.
     pub access_log: String,
     /// Proxies in front of us whose `X-Forwarded-For` is believed, counted from
     /// the right. Default: 0, the client is who connects.
@@ -195,6 +196,18 @@ pub struct Timeouts {
     pub connect: Duration,
     pub response: Duration,
     pub upstream_idle: Duration,
+}
+
+impl Config {
+    /// Reads relative paths as relative to `folder`, that of the file they are
+    /// written in.
+    #[must_use]
+    pub fn relative_to(mut self, folder: &Path) -> Config {
+        if let AccessLog::File(path) = &mut self.access_log {
+            *path = folder.join(&*path);
+        }
+        self
+    }
 }
 
 /// What is wrong with a section: the path inside the document, and the message.
@@ -346,10 +359,14 @@ impl RawTimeouts {
 
 #[cfg(test)]
 mod tests {
+    use crate::base::yaml;
+
     use super::*;
 
     fn load(yaml: &str) -> Result<Config, String> {
-        let raw: RawConfig = serde_yaml::from_str(yaml).map_err(|error| error.to_string())?;
+        let document =
+            yaml::read::<RawConfig>("weir.yaml", yaml).map_err(|problems| problems.to_string())?;
+        let raw = document.value;
         raw.check().map_err(|found| {
             found.iter().map(|(path, message)| format!("{path}: {message}\n")).collect()
         })
@@ -416,5 +433,16 @@ proxy.connection_count_max: must be at least 1
         assert_eq!(config.upstreams[0].endpoint, Endpoint::Echo);
         assert_eq!(config.routes.find("/anything"), Some(0));
         assert_eq!(config.access_log, AccessLog::Off);
+    }
+
+    #[test]
+    fn the_access_log_lies_where_the_file_that_names_it_says() {
+        let log = |text: &str| {
+            let yaml = format!("proxy: {{ access_log: '{text}' }}");
+            load(&yaml).unwrap().relative_to(Path::new("/etc/weir")).access_log
+        };
+        assert_eq!(log("../access.log"), AccessLog::File("/etc/weir/../access.log".into()));
+        assert_eq!(log("/var/log/x"), AccessLog::File("/var/log/x".into()));
+        assert_eq!(log("stdout"), AccessLog::Stdout);
     }
 }

@@ -249,8 +249,15 @@ async fn run(connection: impl Graceful, watch: &Watch, shutdown: &CancellationTo
                 return ended.map_or_else(Ended::Failed, |()| Ended::Normally);
             }
             () = timer.as_mut() => {
-                if let Some(phase) = watch.overdue() {
-                    return Ended::Overdue(phase);
+                match watch.overdue() {
+                    // Ended as at a drain: HTTP/2 says GOAWAY, so that no request
+                    // is lost that is on its way.
+                    Some(Phase::Idle) if !draining => {
+                        draining = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    Some(phase) => return Ended::Overdue(phase),
+                    None => {}
                 }
                 timer.set(time::sleep(watch.check_period()));
             }

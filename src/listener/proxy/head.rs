@@ -6,10 +6,13 @@
 //! that what was matched by policies is what the upstream sees. In doubt the
 //! bar is the strictest of Envoy, HAProxy and hyper.
 //!
-//! One vector cannot be seen from here: of `Content-Length` beside
-//! `Transfer-Encoding` hyper drops the former before we are called. The message
-//! is then chunked, is sent on with our own framing, and hyper closes the
-//! downstream's connection behind it, which is what RFC 9112, 6.3 asks for.
+//! Two vectors cannot be seen from here, because hyper resolves them before we are
+//! called, both in a way that leaves one reading:
+//!
+//! - `Content-Length` beside `Transfer-Encoding`: the length is dropped. The
+//!   message is chunked, goes on with our own framing, and the downstream's
+//!   connection is closed behind it, which is what RFC 9112, 6.3 asks for.
+//! - A fragment (`/a#b`) is cut off; what is left is matched and forwarded.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;

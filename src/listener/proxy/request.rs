@@ -1,11 +1,13 @@
-//! The way of a request. Begin reading here.
+//! The way of a request. Begin reading here: at [`respond`].
 //!
 //! A request comes from hyper with its head parsed and its body unread. It is
-//! looked at, decided, and forwarded or refused; each phase is a line of
-//! [`answer`] that names the room where it happens.
+//! looked at, decided, and forwarded or refused; each phase names the room where
+//! it happens. [`answer`] is the frame around that: what is counted, and what
+//! becomes of a body that nobody read.
 
 use std::rc::Rc;
 
+use http::request::Parts;
 use http::{Request, Response, header};
 use hyper::body::Incoming;
 
@@ -23,7 +25,7 @@ use super::record::Record;
 use super::refuse;
 use super::worker::Target;
 
-/// Answers one request.
+/// Answers one request, whatever becomes of it.
 ///
 /// Cancel safe: hyper drops this future when the downstream goes away. The
 /// upstream's connection is closed with it, what was charged stays charged, and
@@ -32,59 +34,68 @@ pub async fn answer(
     downstream: Rc<Downstream>,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
-    let (worker, proxy) = (&downstream.worker, &downstream.worker.proxy);
+    let worker = &downstream.worker;
     let exchange = downstream.watch.exchange();
-    let record = Record::begin(proxy, &request, downstream.peer);
+    let record = Record::begin(&worker.proxy, &request, downstream.peer);
     let (head, body) = request.into_parts();
-    let mut body = Some(body);
     let version = head.version;
     let expects_continue = head.headers.contains_key(header::EXPECT);
 
-    // What do we know of it?
-    let found =
-        head::check(&head).and_then(|()| Findings::of(&head, downstream.peer, proxy.trusted_hops));
-    let (mut response, outcome) = match found {
-        Err(bad) => refuse::bad_request(bad),
-        Ok(findings) => {
-            // Which limits apply, under which keys? One question, one decision.
-            let mut scratch = worker.lend_scratch();
-            let decision = proxy.limiter.check(&findings.facts(), &mut scratch).await;
-            worker.give_back_scratch(scratch);
-
-            // Forwarded, or refused.
-            let (mut response, outcome) = match decision.verdict {
-                Verdict::Deny => (refuse::denied(&decision), Outcome::Refused),
-                Verdict::Admit => match worker.route(findings.path()) {
-                    None => refuse::failed(&ForwardError::NoRoute),
-                    Some(Target::Echo) => {
-                        let reply = echo::reply(&head, findings.path(), downstream.peer);
-                        (reply, Outcome::Echoed)
-                    }
-                    Some(Target::Http(pool)) => {
-                        let rewritten = findings.into_rewritten();
-                        let forwarder = Forwarder {
-                            pool,
-                            timeouts: &proxy.timeouts,
-                            metrics: &proxy.metrics,
-                            sender: &downstream.sender,
-                        };
-                        match forwarder.forward(head, rewritten, &mut body).await {
-                            Ok(response) => (response, Outcome::Forwarded),
-                            Err(error) => refuse::failed(&error),
-                        }
-                    }
-                },
-            };
-            if let Some(fields) = &decision.fields {
-                refuse::add_limits(response.headers_mut(), fields);
-            }
-            (response, outcome)
-        }
-    };
-
-    if let Some(body) = body {
+    let mut unread = Some(body);
+    let (mut response, outcome) = respond(&downstream, head, &mut unread).await;
+    if let Some(body) = unread {
         refuse::settle_body(body, version, expects_continue, &mut response, &worker.tasks);
     }
     record.end(outcome, response.status());
     response.map(|body| body.during(exchange))
+}
+
+/// The phases of a request, in order. `body` is taken when it is forwarded.
+async fn respond(
+    downstream: &Downstream,
+    head: Parts,
+    body: &mut Option<Incoming>,
+) -> (Response<ResponseBody>, Outcome) {
+    let (worker, proxy) = (&downstream.worker, &downstream.worker.proxy);
+
+    // What do we know of it? What can be read in two ways is refused unasked.
+    let found =
+        head::check(&head).and_then(|()| Findings::of(&head, downstream.peer, proxy.trusted_hops));
+    let findings = match found {
+        Ok(findings) => findings,
+        Err(bad) => return refuse::bad_request(bad),
+    };
+
+    // Which limits apply, under which keys? One question, one decision.
+    let mut scratch = worker.lend_scratch();
+    let decision = proxy.limiter.check(&findings.facts(), &mut scratch).await;
+    worker.give_back_scratch(scratch);
+
+    // Forwarded, or refused.
+    let (mut response, outcome) = match (decision.verdict, worker.route(findings.path())) {
+        (Verdict::Deny, _) => (refuse::denied(&decision), Outcome::Refused),
+        (Verdict::Admit, None) => refuse::failed(&ForwardError::NoRoute),
+        (Verdict::Admit, Some(Target::Echo)) => {
+            (echo::reply(&head, findings.path(), downstream.peer), Outcome::Echoed)
+        }
+        (Verdict::Admit, Some(Target::Http(pool))) => {
+            let rewritten = findings.into_rewritten();
+            let forwarder = Forwarder {
+                pool,
+                timeouts: &proxy.timeouts,
+                metrics: &proxy.metrics,
+                sender: &downstream.sender,
+            };
+            match forwarder.forward(head, rewritten, body).await {
+                Ok(response) => (response, Outcome::Forwarded),
+                Err(error) => refuse::failed(&error),
+            }
+        }
+    };
+
+    // Either way the downstream is told where it stands.
+    if let Some(fields) = &decision.fields {
+        refuse::add_limits(response.headers_mut(), fields);
+    }
+    (response, outcome)
 }

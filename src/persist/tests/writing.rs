@@ -37,7 +37,7 @@ fn wait_for(mut reached: impl FnMut() -> bool) {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    panic!("not within 5 s");
+    unreachable!("not within 5 s");
 }
 
 #[test]
@@ -175,18 +175,38 @@ async fn a_rewrite_heals_a_poisoned_log() {
         "a crash now goes back to what is known"
     );
 
-    let crate::keyspace::Walk::Done(sink) = opened.keyspace.walk(usize::MAX) else { panic!() };
-    feed.finish(sink);
+    feed.finish(walked(&mut opened.keyspace));
     writer.run().unwrap();
     assert_eq!(opened.log.status().failed, None);
     opened.log.durable(lost).await.expect("it is in the new base file");
     opened.log.durable(later).await.unwrap();
     let last = opened.run("SET d 1");
     opened.log.durable(last).await.unwrap();
-    opened.log.close().unwrap();
-    let written = opened.state();
-    drop(opened);
+    let written = opened.close();
     assert_eq!(open(dir.path()).unwrap().state(), written);
+}
+
+#[test]
+fn an_attempt_to_heal_that_fails_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut opened = open(dir.path()).unwrap();
+    opened.run("SET a 1");
+    wait_for(|| opened.log.status().unwritten_bytes == 0);
+    let (before, names) = (opened.state(), file_names(dir.path()));
+    fail(&opened.log);
+    drop(opened.log.prepare_rewrite().unwrap());
+    assert_eq!(file_names(dir.path()), names);
+
+    let pending = opened.log.prepare_rewrite().unwrap();
+    let (_feed, writer) = pending.cut(&mut opened.keyspace, Vec::new()).unwrap();
+    opened.run("SET b 1");
+    drop(opened.keyspace.abort_snapshot());
+    assert!(writer.run().is_err());
+    assert_eq!(file_names(dir.path()), names);
+    opened.run("SET c 1");
+    assert!(opened.log.close().is_err(), "it is not healed");
+    drop(opened);
+    assert_eq!(open(dir.path()).unwrap().state(), before);
 }
 
 #[test]
@@ -212,7 +232,7 @@ fn prometheus_sees_the_log() {
     let value = |family: &str| {
         let families = registry.gather();
         let found = families.iter().find(|it| it.name() == format!("weir_persist_{family}"));
-        let metric = &found.unwrap_or_else(|| panic!("{family}")).get_metric()[0];
+        let metric = &found.expect(family).get_metric()[0];
         metric.get_counter().get_value() + metric.get_gauge().get_value()
     };
     assert_eq!(value("appended_bytes_total"), 27.0);

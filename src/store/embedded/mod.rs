@@ -15,6 +15,8 @@
 //! The process then aborts, and recovers from the log at its next start.
 
 mod housekeeping;
+#[cfg(test)]
+mod tests;
 
 use std::process;
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -1,0 +1,71 @@
+//! A base file on its way to the disk: what [`encode`] puts into its buffer is
+//! checksummed, written in chunks, and synced on the way.
+
+use std::mem;
+
+use super::crc64::crc64;
+use super::encode;
+use crate::persist::disk::AppendFile;
+use crate::persist::error::Error;
+
+/// Bytes that are written at once.
+const CHUNK_LEN: usize = 64 << 10;
+/// A sync of the growing base file each time it has grown by this much, so that
+/// the last one is short and the disk is not flooded.
+const SYNC_STEP: usize = 4 << 20;
+
+/// A base file being written: checksummed as it grows, synced on the way.
+#[derive(Debug)]
+pub struct BaseFile {
+    file: AppendFile,
+    /// What is written next.
+    pub buffer: Vec<u8>,
+    crc: u64,
+    unsynced: usize,
+}
+
+impl BaseFile {
+    /// Writes to `file`, which is empty.
+    pub fn new(file: AppendFile) -> BaseFile {
+        BaseFile { file, buffer: Vec::with_capacity(2 * CHUNK_LEN), crc: 0, unsynced: 0 }
+    }
+
+    /// Appends encoded entries behind what is in the buffer.
+    pub fn append(&mut self, entries: &[u8]) -> Result<(), Error> {
+        self.flush()?;
+        self.write(entries)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.crc = crc64(self.crc, bytes);
+        self.file.append(bytes)?;
+        self.unsynced += bytes.len();
+        if self.unsynced >= SYNC_STEP {
+            self.unsynced = 0;
+            self.file.sync()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        let mut buffer = mem::take(&mut self.buffer);
+        let written = self.write(&buffer);
+        buffer.clear();
+        self.buffer = buffer;
+        written
+    }
+
+    /// Writes the buffer down once it is worth it.
+    pub fn flush_if_full(&mut self) -> Result<(), Error> {
+        if self.buffer.len() >= CHUNK_LEN { self.flush() } else { Ok(()) }
+    }
+
+    /// Ends the file and makes it durable, not yet under its name. Its length.
+    pub fn seal(mut self) -> Result<u64, Error> {
+        encode::end(&mut self.buffer);
+        self.flush()?;
+        self.file.append(&self.crc.to_le_bytes())?;
+        self.file.sync()?;
+        Ok(self.file.len())
+    }
+}

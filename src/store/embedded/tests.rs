@@ -1,0 +1,168 @@
+//! What an embedded store promises: groups that stand or fall together, state
+//! that outlives it, and errors that say where.
+
+use std::path::Path;
+use std::time::Duration;
+
+use prometheus::Registry;
+
+use crate::base::clock::Timestamp;
+use crate::base::yaml;
+use crate::resp::View;
+
+use super::*;
+
+const LIBRARY: &str = "#!lua name=t
+redis.register_function('set', function(keys, args)
+  redis.call('SET', keys[1], args[1])
+  return 1
+end)
+redis.register_function('get', function(keys, args)
+  return redis.call('GET', keys[1]) or 'nothing'
+end)
+redis.register_function('refuse', function(keys, args)
+  redis.call('SET', keys[1], 'written and refused')
+  return 0
+end)
+redis.register_function('fail', function(keys, args)
+  redis.call('SET', keys[1], 'written and failed')
+  error('on purpose')
+end)
+redis.register_function('spin', function(keys, args)
+  redis.call('SET', keys[1], 'written and spun')
+  while true do pcall(function() while true do end end) end
+end)
+";
+
+fn library(code: &str) -> Library {
+    Library { origin: "t.lua".to_owned(), code: code.to_owned() }
+}
+
+fn log_in(dir: &Path, settings: &str) -> persist::Config {
+    let text = format!("dir: {}\n{settings}", dir.display());
+    let raw = yaml::read::<persist::RawConfig>("weir.yaml", &text).unwrap().value;
+    raw.check(Path::new("weir.yaml"), "").unwrap()
+}
+
+fn open(log: Option<persist::Config>) -> Opened {
+    let clock = Clock::manual(Timestamp::from_millis(1_700_000_000_000));
+    let metrics = Metrics::register(&Registry::new()).unwrap();
+    Embedded::open(&[library(LIBRARY)], log, clock, metrics, &mut |_| {}).unwrap()
+}
+
+/// Calls `function key [arg]` for each line, as one group, and says what became
+/// of it: `kept 2` or `undone 1`, or the error.
+fn group(store: &Embedded, lines: &[&str]) -> String {
+    let words: Vec<Vec<&[u8]>> =
+        lines.iter().map(|line| line.split(' ').map(str::as_bytes).collect()).collect();
+    let calls: Vec<Call<'_>> = words
+        .iter()
+        .map(|words| Call {
+            function: std::str::from_utf8(words[0]).unwrap(),
+            keys: &words[1..2],
+            args: &words[2..],
+        })
+        .collect();
+    let mut replies = vec![Reply::default(); calls.len()];
+    let accept = |reply: &Reply| !matches!(reply.view(), View::Integer(0));
+    let called = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+        .block_on(store.call(&calls, &mut replies, accept));
+    match called {
+        Ok(Asked { answered, kept: true }) => format!("kept {answered}"),
+        Ok(Asked { answered, kept: false }) => format!("undone {answered}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn get(store: &Embedded, key: &str) -> String {
+    let call = Call { function: "t.get", keys: &[key.as_bytes()], args: &[] };
+    let mut replies = [Reply::default()];
+    store.shared.run(&[call], &mut replies, |_| true).unwrap();
+    match replies[0].view() {
+        View::Bulk(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_group_is_kept_whole_or_leaves_nothing() {
+    let store = open(None).store;
+    assert_eq!(group(&store, &["t.set a 1", "t.set b 1"]), "kept 2");
+    assert_eq!(group(&store, &["t.set a 2", "t.refuse b", "t.set c 2"]), "undone 2");
+    assert_eq!(group(&store, &["t.set a 3", "t.fail b"]), "the Function t.fail failed");
+    assert_eq!(group(&store, &["t.set a 4", "t.spin b"]), "the Function t.spin failed");
+    assert_eq!(group(&store, &["t.set a 5", "t.missing b"]), "the Function t.missing failed");
+    assert_eq!(["a", "b", "c"].map(|key| get(&store, key)), ["1", "1", "nothing"]);
+}
+
+#[test]
+fn a_single_refused_call_keeps_what_it_wrote() {
+    let store = open(None).store;
+    assert_eq!(group(&store, &["t.refuse a"]), "kept 1");
+    assert_eq!(get(&store, "a"), "written and refused");
+}
+
+#[test]
+fn state_outlives_the_store_and_what_was_undone_does_not_come_back() {
+    for appendfsync in ["always", "everysec", "no"] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = || Some(log_in(dir.path(), &format!("appendfsync: {appendfsync}\n")));
+        let store = open(config()).store;
+        assert_eq!(group(&store, &["t.set a 1", "t.set b 1"]), "kept 2");
+        assert_eq!(group(&store, &["t.set a 2", "t.refuse b"]), "undone 2");
+        store.close().unwrap();
+        drop(store);
+
+        let opened = open(config());
+        assert_eq!(opened.recovery.unwrap().keys, 2, "{appendfsync}");
+        assert_eq!(["a", "b"].map(|key| get(&opened.store, key)), ["1", "1"]);
+        opened.store.close().unwrap();
+    }
+}
+
+#[test]
+fn a_grown_log_is_rewritten_while_calls_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = "appendfsync: 'no'\nauto_aof_rewrite_min_size: 64KiB\n";
+    let store = open(Some(log_in(dir.path(), settings))).store;
+    let base_size = || store.log().unwrap().status().base_size;
+    let first = base_size();
+    let mut round = 0;
+    while base_size() == first {
+        round += 1;
+        assert!(round < 1_000, "the log was not rewritten");
+        for key in 0..100 {
+            assert_eq!(group(&store, &[&format!("t.set key{key} {round}")]), "kept 1");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    store.close().unwrap();
+    drop(store);
+
+    let store = open(Some(log_in(dir.path(), settings))).store;
+    for key in 0..100 {
+        assert_eq!(get(&store, &format!("key{key}")), round.to_string());
+    }
+    store.close().unwrap();
+}
+
+#[test]
+fn one_process_at_a_time_has_a_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = open(Some(log_in(dir.path(), ""))).store;
+    let metrics = Metrics::register(&Registry::new()).unwrap();
+    let log = Some(log_in(dir.path(), ""));
+    let second = Embedded::open(&[], log, Clock::system(), metrics, &mut |_| {});
+    assert!(matches!(second, Err(OpenError::Log(_))), "{second:?}");
+    first.close().unwrap();
+}
+
+#[test]
+fn a_library_that_does_not_load_says_where() {
+    let metrics = Metrics::register(&Registry::new()).unwrap();
+    let broken = library("#!lua name=t\nlocal x = = 1\n");
+    let opened = Embedded::open(&[broken], None, Clock::system(), metrics, &mut |_| {});
+    assert_eq!(opened.unwrap_err().to_string(), "t.lua:2");
+}
