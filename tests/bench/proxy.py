@@ -13,7 +13,7 @@ Each round runs all four one after another, so a slow minute of the machine
 hits all alike; what counts is the ratio within a round. CPU is what the kernel
 charged to the proxy's processes (user and system), not wall time.
 
-    cargo build --release && python3 tests/bench/proxy.py [--rounds 7] [--seconds 4]
+    cargo build --release && python3 tests/bench/proxy.py [--rounds 20] [--seconds 1]
 
 Needs nginx, wrk and taskset (Debian: nginx wrk util-linux). The proxy runs on
 the first core, wrk and the upstream on the second.
@@ -187,8 +187,8 @@ def start_all(folder):
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    arguments.add_argument("--rounds", type=int, default=7)
-    arguments.add_argument("--seconds", type=int, default=4)
+    arguments.add_argument("--rounds", type=int, default=20)
+    arguments.add_argument("--seconds", type=int, default=1)
     options = arguments.parse_args()
     for program in ["nginx", "wrk", "taskset"]:
         if not shutil.which(program):
