@@ -37,24 +37,23 @@ local last_member = 0
 -- Units added by one ZADD.
 local BATCH = 1000
 
-local function whole_ms(us)
-  return math.ceil(us / 1000)
-end
+-- `call` is redis.call, looked up once for each decision.
 
--- Milliseconds until the unit at `rank`, counted from the oldest, has left.
-local function leaves_after(key, rank, window_us, now)
-  local unit = redis.call('ZRANGE', key, rank, rank, 'WITHSCORES')
-  return whole_ms(unit[2] + window_us - now)
+-- Milliseconds, rounded up, until the unit at `rank` from the oldest has left.
+local function leaves_after(call, key, rank, window_us, now)
+  local unit = call('ZRANGE', key, rank, rank, 'WITHSCORES')
+  local us = unit[2] + window_us - now + 999
+  return (us - us % 1000) / 1000
 end
 
 -- What one limit says, without charging it.
-local function look(key, quota, window_ms, cost, now)
+local function look(call, key, quota, window_ms, cost, now)
   local window_us = window_ms * 1000
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', now - window_us)
-  local used = redis.call('ZCARD', key)
+  call('ZREMRANGEBYSCORE', key, '-inf', now - window_us)
+  local used = call('ZCARD', key)
   local remaining, reset_after, retry_after = quota - used, 0, 0
   if used > 0 then
-    reset_after = leaves_after(key, 0, window_us, now)
+    reset_after = leaves_after(call, key, 0, window_us, now)
   end
   if cost <= remaining then
     return { 1, remaining, reset_after, 0 }
@@ -64,13 +63,13 @@ local function look(key, quota, window_ms, cost, now)
   elseif cost - remaining == 1 then
     retry_after = reset_after
   else
-    retry_after = leaves_after(key, cost - remaining - 1, window_us, now)
+    retry_after = leaves_after(call, key, cost - remaining - 1, window_us, now)
   end
   return { 0, remaining > 0 and remaining or 0, reset_after, retry_after }
 end
 
 -- Adds `count` units with names that no other unit has.
-local function add_units(key, count, now)
+local function add_units(call, key, count, now)
   if last_member < now then
     last_member = now - 1
   end
@@ -81,71 +80,84 @@ local function add_units(key, count, now)
       batch[#batch + 1] = now
       batch[#batch + 1] = last_member
     end
-    count = count - redis.call(unpack(batch))
+    count = count - call(unpack(batch))
   end
   while count == 1 do
     last_member = last_member + 1
-    count = count - redis.call('ZADD', key, 'NX', now, last_member)
+    count = count - call('ZADD', key, 'NX', now, last_member)
   end
 end
 
 -- Charges one limit and brings its outcome up to date.
-local function charge(outcome, key, window_ms, cost, now)
+local function charge(call, outcome, key, window_ms, cost, now)
   if cost == 0 then
     return
   end
-  add_units(key, cost, now)
-  redis.call('PEXPIRE', key, window_ms + 1)
+  add_units(call, key, cost, now)
+  call('PEXPIRE', key, window_ms + 1)
   outcome[2] = outcome[2] - cost
   if outcome[3] == 0 then
     outcome[3] = window_ms
   end
 end
 
-local function is_whole(number, least)
-  return number and number >= least and number % 1 == 0
+-- Whole numbers by their text: limits come again and again, and reading their
+-- numbers anew would cost more than a command. Emptied when it grows.
+local wholes, whole_count = {}, 0
+
+-- The whole number that `text` says, or nil.
+local function whole(text)
+  local number = tonumber(text)
+  if not number or number < 0 or number % 1 ~= 0 then
+    return nil
+  end
+  if whole_count == 1000 then
+    wholes, whole_count = {}, 0
+  end
+  wholes[text], whole_count = number, whole_count + 1
+  return number
 end
 
--- The arguments as numbers, or nil and what is wrong with the call.
-local function numbers(keys, args)
+-- What is wrong with the call, or nil. Makes numbers of the arguments.
+local function check(keys, args)
   if #keys == 0 or #args ~= 3 * #keys then
-    return nil, 'ERR each key takes three arguments: quota window_ms cost'
+    return 'ERR each key takes three arguments: quota window_ms cost'
   end
-  local result = {}
-  for i = 1, #args, 3 do
-    local quota, window_ms, cost = tonumber(args[i]), tonumber(args[i + 1]), tonumber(args[i + 2])
-    if not (is_whole(quota, 0) and is_whole(window_ms, 1) and is_whole(cost, 0)) then
-      return nil, 'ERR quota, window_ms and cost must be whole numbers'
+  for i = 1, #args do
+    args[i] = wholes[args[i]] or whole(args[i])
+    if not args[i] then
+      return 'ERR quota, window_ms and cost must be whole numbers'
     end
-    result[i], result[i + 1], result[i + 2] = quota, window_ms, cost
   end
-  for i = 2, #keys do
+  for i = 1, #keys do
+    if args[3 * i - 1] == 0 then
+      return 'ERR window_ms must be at least 1'
+    end
     for j = 1, i - 1 do
       if keys[i] == keys[j] then
-        return nil, 'ERR each limit needs a key of its own'
+        return 'ERR each limit needs a key of its own'
       end
     end
   end
-  return result
 end
 
 local function decide(keys, args)
-  local limits, problem = numbers(keys, args)
-  if not limits then
+  local problem = check(keys, args)
+  if problem then
     return redis.error_reply(problem)
   end
-  local time = redis.call('TIME')
+  local call = redis.call
+  local time = call('TIME')
   local now = time[1] * 1000000 + time[2]
 
   local outcomes, admitted = {}, true
   for i = 1, #keys do
-    local at = 3 * i - 2
-    outcomes[i] = look(keys[i], limits[at], limits[at + 1], limits[at + 2], now)
+    outcomes[i] = look(call, keys[i], args[3 * i - 2], args[3 * i - 1], args[3 * i], now)
     admitted = admitted and outcomes[i][1] == 1
   end
   if admitted then
     for i = 1, #keys do
-      charge(outcomes[i], keys[i], limits[3 * i - 1], limits[3 * i], now)
+      charge(call, outcomes[i], keys[i], args[3 * i - 1], args[3 * i], now)
     end
   end
   return outcomes
