@@ -37,13 +37,20 @@ local last_member = 0
 -- Units added by one ZADD.
 local BATCH = 1000
 
--- `call` is redis.call, looked up once for each decision.
+-- A note on speed: a global costs a look-up through the sandbox at each use, and
+-- a number in a text is parsed at each use. So the commands of a decision go
+-- through one local, `call`, and texts that come again are parsed once.
 
--- Milliseconds, rounded up, until the unit at `rank` from the oldest has left.
+local function whole_ms(us)
+  local ms = us / 1000
+  local rest = ms % 1
+  return rest > 0 and ms - rest + 1 or ms
+end
+
+-- Milliseconds until the unit at `rank`, counted from the oldest, has left.
 local function leaves_after(call, key, rank, window_us, now)
   local unit = call('ZRANGE', key, rank, rank, 'WITHSCORES')
-  local us = unit[2] + window_us - now + 999
-  return (us - us % 1000) / 1000
+  return whole_ms(unit[2] + window_us - now)
 end
 
 -- What one limit says, without charging it.
@@ -101,9 +108,10 @@ local function charge(call, outcome, key, window_ms, cost, now)
   end
 end
 
--- Whole numbers by their text: limits come again and again, and reading their
--- numbers anew would cost more than a command. Emptied when it grows.
-local wholes, whole_count = {}, 0
+-- Whole numbers by their texts. Policies repeat theirs; a caller that does not
+-- must not fill the memory.
+local NUMBERS_KEPT = 1000
+local number_of, numbers_kept = {}, 0
 
 -- The whole number that `text` says, or nil.
 local function whole(text)
@@ -111,25 +119,27 @@ local function whole(text)
   if not number or number < 0 or number % 1 ~= 0 then
     return nil
   end
-  if whole_count == 1000 then
-    wholes, whole_count = {}, 0
+  if numbers_kept == NUMBERS_KEPT then
+    number_of, numbers_kept = {}, 0
   end
-  wholes[text], whole_count = number, whole_count + 1
+  number_of[text], numbers_kept = number, numbers_kept + 1
   return number
 end
 
--- What is wrong with the call, or nil. Makes numbers of the arguments.
-local function check(keys, args)
-  if #keys == 0 or #args ~= 3 * #keys then
+-- What is wrong with a call; nil if nothing is. Makes numbers of the arguments.
+local function problem(keys, args)
+  local count = #keys
+  if count == 0 or #args ~= 3 * count then
     return 'ERR each key takes three arguments: quota window_ms cost'
   end
-  for i = 1, #args do
-    args[i] = wholes[args[i]] or whole(args[i])
-    if not args[i] then
+  for i = 1, 3 * count do
+    local number = number_of[args[i]] or whole(args[i])
+    if not number then
       return 'ERR quota, window_ms and cost must be whole numbers'
     end
+    args[i] = number
   end
-  for i = 1, #keys do
+  for i = 1, count do
     if args[3 * i - 1] == 0 then
       return 'ERR window_ms must be at least 1'
     end
@@ -141,19 +151,29 @@ local function check(keys, args)
   end
 end
 
+-- The second of the last call, as text and in microseconds.
+local second_text, second_us
+
+local function microseconds(time)
+  if time[1] ~= second_text then
+    second_text, second_us = time[1], time[1] * 1000000
+  end
+  return second_us + time[2]
+end
+
 local function decide(keys, args)
-  local problem = check(keys, args)
-  if problem then
-    return redis.error_reply(problem)
+  local wrong = problem(keys, args)
+  if wrong then
+    return redis.error_reply(wrong)
   end
   local call = redis.call
-  local time = call('TIME')
-  local now = time[1] * 1000000 + time[2]
+  local now = microseconds(call('TIME'))
 
-  local outcomes, admitted = {}, true
+  local outcomes, admitted = { true }, true
   for i = 1, #keys do
-    outcomes[i] = look(call, keys[i], args[3 * i - 2], args[3 * i - 1], args[3 * i], now)
-    admitted = admitted and outcomes[i][1] == 1
+    local outcome = look(call, keys[i], args[3 * i - 2], args[3 * i - 1], args[3 * i], now)
+    outcomes[i] = outcome
+    admitted = admitted and outcome[1] == 1
   end
   if admitted then
     for i = 1, #keys do

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::Registry;
+use prometheus::process_collector::ProcessCollector;
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 
@@ -89,6 +90,7 @@ pub fn serve(path: &Path, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
 async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     let mut signals = Signals::install()?;
     let registry = Registry::new();
+    registry.register(Box::new(ProcessCollector::for_self()))?;
     let mut doors = Doors::bind(&written.config)?;
     let readiness = Readiness::default();
     let serving = readiness.condition("serving", State::Unmet("loading".to_owned()));
@@ -109,6 +111,7 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
         limiter::Metrics::register(&registry)?,
     ));
     policies_page.show(&limiter);
+    readiness.probe("policies", policies_probe(Arc::clone(&limiter)));
 
     let tasks = Tasks::default();
     let (nudge, nudges) = mpsc::channel(1);
@@ -133,6 +136,19 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     let closed = close(&limiter);
     admin_tasks.drain(Duration::from_secs(1)).await;
     closed
+}
+
+/// What the condition `policies` on the admin door says. A refused file leaves
+/// the process ready: it goes on under the policies it has.
+fn policies_probe(limiter: Arc<Limiter>) -> impl Fn() -> State + Send + 'static {
+    move || match limiter.stale_for() {
+        None => State::Ok,
+        Some(age) => State::Degraded(format!(
+            "stale for {} s: the file was refused, generation {} stays in force",
+            age.as_secs(),
+            limiter.live().generation()
+        )),
+    }
 }
 
 /// Flushes and syncs the log, and says how it went.

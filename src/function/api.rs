@@ -36,9 +36,6 @@ pub(super) const NATIVES: [(&CStr, Native); 12] = [
 /// The chunk name of every library: errors read `user_function:LINE: …`.
 pub(super) const CHUNK_NAME: &CStr = c"@user_function";
 
-/// Instructions between two looks at the clock.
-pub(super) const INSTRUCTIONS_PER_CHECK: c_int = 1_000;
-
 /// `redis.call`: what the command refuses is raised.
 unsafe extern "C-unwind" fn call(lua: *mut lua_State) -> c_int {
     // SAFETY: pushed with the context; entered once.
@@ -316,7 +313,8 @@ fn error_field<'a>(state: State) -> &'a [u8] {
     b""
 }
 
-/// The hook: looks at the clock from time to time.
+/// The hook, set by the watchdog: ends the call if its time is up, and otherwise
+/// takes itself away until the watchdog comes again.
 pub(super) unsafe extern "C-unwind" fn watch(lua: *mut lua_State, _: *mut lua_Debug) {
     // SAFETY: the context was published when the engine was made; the reference
     // is not used after this function has called back into Lua.
@@ -324,4 +322,5 @@ pub(super) unsafe extern "C-unwind" fn watch(lua: *mut lua_State, _: *mut lua_De
     if context.budget.is_spent() {
         end(state);
     }
+    state.disarm();
 }

@@ -20,14 +20,14 @@ use super::context::{Context, Loading, Registration};
 use super::error::{CallError, Error, LoadError, Overrun};
 use super::metadata::{self, Metadata};
 use super::raw::{Anchor, Ended, State};
+use super::watchdog::Watchdog;
 use crate::keyspace::{Execution, Keyspace};
 
 /// What Lua may use. Time is measured by the wall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Time for one call. The clock is read every thousand instructions, every 256
-    /// commands and after functions that walk much memory, so a call may overrun
-    /// by what lies between.
+    /// Time for one call. The watchdog looks twice in this time, and a call is
+    /// ended after one to two of it.
     pub call_time_max: Duration,
     /// Time for the top level of a library.
     pub load_time_max: Duration,
@@ -43,6 +43,9 @@ impl Limits {
         memory_bytes_max: 64 << 20,
     };
 }
+
+/// The watchdog looks no more often than this.
+const WATCH_PERIOD_MIN: Duration = Duration::from_millis(1);
 
 /// A loaded library.
 #[derive(Clone, Debug)]
@@ -102,6 +105,7 @@ pub struct Engine {
     loader: Anchor,
     load_driver: Anchor,
     on_error: Anchor,
+    watchdog: Watchdog,
     limits: Limits,
     libraries: Vec<Library>,
     /// By name, and by library and name; as registered.
@@ -131,12 +135,15 @@ impl Engine {
     /// An engine without libraries.
     ///
     /// # Errors
-    /// [`Error::Start`] when the memory limit is too small for Lua itself.
+    /// [`Error::Start`] when the memory limit is too small for Lua itself;
+    /// [`Error::Watchdog`] when there is no thread to be had.
     pub fn new(limits: Limits) -> Result<Engine, Error> {
-        Engine::start(limits).map_err(|error| Error::Start(error.to_string()))
+        let period = (limits.call_time_max / 2).max(WATCH_PERIOD_MIN);
+        let watchdog = Watchdog::start(period).map_err(Error::Watchdog)?;
+        Engine::start(limits, watchdog).map_err(|error| Error::Start(error.to_string()))
     }
 
-    fn start(limits: Limits) -> mlua::Result<Engine> {
+    fn start(limits: Limits, watchdog: Watchdog) -> mlua::Result<Engine> {
         let libs = StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::BIT;
         let lua = Lua::new_with(libs, LuaOptions::new().catch_rust_panics(false))?;
         lua.set_memory_limit(usize::try_from(limits.memory_bytes_max).unwrap_or(usize::MAX))?;
@@ -172,7 +179,6 @@ impl Engine {
                 }
             })
         }?;
-        state.arm(api::watch, api::INSTRUCTIONS_PER_CHECK);
         let [loader, driver, load_driver, on_error] = anchors;
         Ok(Engine {
             lua,
@@ -182,6 +188,7 @@ impl Engine {
             loader,
             load_driver,
             on_error,
+            watchdog,
             limits,
             libraries: Vec::new(),
             index: HashMap::new(),
@@ -267,7 +274,9 @@ impl Engine {
         context.start(self.limits.call_time_max, (&raw const base).addr());
         // SAFETY: the borrows last until `leave`, and are not used before it.
         unsafe { context.enter(keyspace, run, keys, args) };
+        let guard = self.watchdog.guard(self.state.pointer());
         let ended = self.state.call_protected(self.driver, self.on_error);
+        drop(guard);
         self.settle(ended);
         let context = self.context.borrow();
         context.leave();
@@ -285,7 +294,9 @@ impl Engine {
         context.loading =
             Some(Loading { code: body.into(), registrations: Vec::new(), uncompiled: false });
         context.start(self.limits.load_time_max, (&raw const base).addr());
+        let guard = self.watchdog.guard(self.state.pointer());
         let ended = self.state.call_protected(self.load_driver, self.on_error);
+        drop(guard);
         self.settle(ended);
         let context = self.context.borrow();
         let Some(loading) = context.loading.take() else { return Err(LoadError::Empty) };
@@ -310,7 +321,7 @@ impl Engine {
     /// Makes Lua fit for the next run.
     fn settle(&mut self, ended: Ended) {
         if self.context.borrow().budget.was_spent() {
-            self.state.arm(api::watch, api::INSTRUCTIONS_PER_CHECK);
+            self.state.disarm();
         }
         if ended == Ended::OutOfMemory
             && let Err(error) = self.lua.gc_collect()

@@ -12,6 +12,9 @@ pub enum Error {
     /// itself cannot leave the thread.
     #[error("cannot start the Lua engine: {0}")]
     Start(String),
+    /// The operating system refused the thread that watches calls.
+    #[error("cannot start the watchdog of Functions")]
+    Watchdog(#[source] std::io::Error),
 }
 
 /// Why a library was refused. What was loaded before is still in force.

@@ -11,6 +11,7 @@
 //! | `api` | native functions behind those globals; driver, hook, error handler |
 //! | `context` | what a running call knows and may still use |
 //! | `convert` | values between Lua and replies |
+//! | `watchdog` | how a call that runs for long is interrupted |
 //! | `raw` | Lua's C API, and the discipline for using it |
 //!
 //! # Invariants
@@ -37,6 +38,7 @@ mod raw;
 
 #[cfg(test)]
 mod tests;
+mod watchdog;
 
 pub use engine::{Engine, Flags, Function, Library, Limits};
 pub use error::{CallError, Error, LoadError, Overrun};

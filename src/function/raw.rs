@@ -143,6 +143,17 @@ impl State {
         }
     }
 
+    /// Takes the hook away.
+    pub(super) fn disarm(self) {
+        // SAFETY: as for setting one.
+        unsafe { ffi::lua_sethook(self.0, None, 0, 0) };
+    }
+
+    /// The pointer, for the watchdog.
+    pub(super) fn pointer(self) -> *mut lua_State {
+        self.0
+    }
+
     /// The number of values on the stack of this function.
     pub(super) fn top(self) -> c_int {
         // SAFETY: reads only.

@@ -26,7 +26,8 @@ mod reload;
 #[cfg(test)]
 mod timelines;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -60,6 +61,8 @@ pub struct Limiter {
     live: ArcSwap<Live>,
     failure_mode: FailureMode,
     metrics: Metrics,
+    /// Runs since the policy file was first refused, while it is.
+    refused: Mutex<Option<Stopwatch>>,
 }
 
 impl Limiter {
@@ -72,7 +75,7 @@ impl Limiter {
     ) -> Limiter {
         let live = ArcSwap::from_pointee(Live::new(1, policies, &metrics));
         metrics.swapped(1);
-        Limiter { store, live, failure_mode, metrics }
+        Limiter { store, live, failure_mode, metrics, refused: Mutex::default() }
     }
 
     /// Decides one request. `scratch` belongs to the caller's connection or
@@ -104,7 +107,22 @@ impl Limiter {
         let generation = self.live.load().generation() + 1;
         self.live.store(Arc::new(Live::new(generation, policies, &self.metrics)));
         self.metrics.swapped(generation);
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
         generation
+    }
+
+    /// Notes that the policy file as it stands was refused; the live set stays.
+    pub fn refuse(&self) {
+        self.metrics.refused();
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.get_or_insert_with(Stopwatch::start);
+    }
+
+    /// How long the policy file has been one that was refused; `None` while it
+    /// is the one in force.
+    pub fn stale_for(&self) -> Option<Duration> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.as_ref().map(Stopwatch::elapsed)
     }
 
     /// Where the counts live.

@@ -114,9 +114,12 @@ pub async fn keep_current(
             () = time::sleep(POLL) => false,
         };
         if !forced {
-            time::sleep(DEBOUNCE).await;
-            while changed.try_recv().is_ok() {}
+            tokio::select! {
+                () = time::sleep(DEBOUNCE) => {}
+                Some(()) = nudges.recv() => {}
+            }
         }
+        while changed.try_recv().is_ok() {}
         reload(limiter, &mut file);
     }
 }
@@ -151,7 +154,7 @@ fn reload(limiter: &Limiter, file: &mut PolicyFile) {
             tracing::info!(generation, policy_count, "policies reloaded");
         }
         Some(Err(problems)) => {
-            limiter.metrics.refused();
+            limiter.refuse();
             let generation = limiter.live().generation();
             tracing::error!(
                 generation,

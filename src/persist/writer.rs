@@ -42,9 +42,9 @@ use super::status::Status;
 use crate::base::clock::{Stopwatch, Timestamp};
 
 /// How long the writer lets records gather while they flow.
-const LINGER: Duration = Duration::from_millis(1);
+const LINGER: Duration = Duration::from_millis(4);
 /// How often it finds nothing before it sleeps until woken.
-const LINGER_ROUNDS: u32 = 8;
+const LINGER_ROUNDS: u32 = 4;
 /// Time from one sync to the next under `everysec`.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes that may wait for the writer. When the disk does not take them, the

@@ -1,0 +1,155 @@
+//! The watchdog: taps a call on the shoulder when it has run for long.
+//!
+//! A hook that counts instructions would cost every call a tenth of its time. So
+//! no hook is set; a thread looks now and then whether the same call is still
+//! running, and if so sends a signal to the thread that runs it. The signal's
+//! handler sets the hook, which fires at the next instruction, looks at the
+//! clock, and either ends the call or takes itself away again.
+//!
+//! ```text
+//! call      ──begin──────────────────────────────hook: is time up?──▶
+//! watchdog  ───────look────────look: the same!──▲
+//!                                    signal─────┘ handler sets the hook
+//! ```
+//!
+//! Setting the hook from a handler *on the thread that runs Lua* is what LuaJIT's
+//! own interpreter does at Ctrl-C. A signal that comes late finds no call on its
+//! thread, or a younger one whose hook then takes itself away.
+//!
+//! The signal is `SIGURG`: the system ignores it unless somebody asks, and nobody
+//! does for sockets like ours.
+
+#![allow(unsafe_code, reason = "signals")]
+
+use std::cell::Cell;
+use std::io;
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use mlua::ffi::{self, lua_State};
+
+use super::api;
+use crate::base::tasks::spawn_thread;
+
+thread_local! {
+    /// The state that this thread runs a call of, for the handler.
+    static RUNNING: Cell<*mut lua_State> = const { Cell::new(ptr::null_mut()) };
+    /// This thread's number as the kernel knows it; 0 until it is asked.
+    static THREAD: Cell<i32> = const { Cell::new(0) };
+}
+
+/// Watches the calls of one engine. Dropping it ends its thread.
+#[derive(Debug)]
+pub(super) struct Watchdog {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Odd while a call runs; each call has a number of its own.
+    call: AtomicU64,
+    /// The kernel's number of the thread that runs it.
+    thread: AtomicI32,
+    is_over: AtomicBool,
+}
+
+impl Watchdog {
+    /// Starts watching; it looks every `period`.
+    ///
+    /// # Errors
+    /// The operating system refused a thread.
+    pub(super) fn start(period: Duration) -> io::Result<Watchdog> {
+        install_handler();
+        let shared = Arc::new(Shared::default());
+        let watched = Arc::clone(&shared);
+        let thread = spawn_thread("watchdog", move || watch(&watched, period))?;
+        Ok(Watchdog { shared, thread: Some(thread) })
+    }
+
+    /// A call of `state` begins on this thread; it ends when the guard goes.
+    pub(super) fn guard(&self, state: *mut lua_State) -> Guard<'_> {
+        let mut thread = THREAD.get();
+        if thread == 0 {
+            // SAFETY: asks for a number.
+            thread = unsafe { libc::gettid() };
+            THREAD.set(thread);
+        }
+        RUNNING.set(state);
+        self.shared.thread.store(thread, Ordering::Relaxed);
+        self.shared.call.fetch_add(1, Ordering::Release);
+        Guard(&self.shared)
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.shared.is_over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // It neither panics nor waits.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A call under watch.
+pub(super) struct Guard<'a>(&'a Shared);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.0.call.fetch_add(1, Ordering::Release);
+        RUNNING.set(ptr::null_mut());
+    }
+}
+
+fn watch(shared: &Shared, period: Duration) {
+    let mut seen = 0;
+    while !shared.is_over.load(Ordering::Relaxed) {
+        thread::park_timeout(period);
+        let call = shared.call.load(Ordering::Acquire);
+        if call % 2 == 1 && call == seen {
+            signal(shared.thread.load(Ordering::Relaxed));
+        }
+        seen = call;
+    }
+}
+
+/// Signals a thread of this process. One that has ended is not found, and no
+/// harm is done; nor if its number was given to a younger one, whose handler
+/// finds no call.
+fn signal(thread: i32) {
+    // SAFETY: two numbers and a signal that has a handler.
+    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, libc::SIGURG) };
+}
+
+/// Installs the handler, once a process.
+fn install_handler() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        // SAFETY: a zeroed action is a valid one, and the handler does only what
+        // a handler may.
+        unsafe {
+            let mut action: libc::sigaction = MaybeUninit::zeroed().assume_init();
+            action.sa_sigaction = handle as extern "C" fn(libc::c_int) as usize;
+            action.sa_flags = libc::SA_RESTART;
+            libc::sigemptyset(&raw mut action.sa_mask);
+            libc::sigaction(libc::SIGURG, &raw const action, ptr::null_mut());
+        }
+    });
+}
+
+/// Sets the hook of the call that this thread runs, if it runs one.
+extern "C" fn handle(_signal: libc::c_int) {
+    let state = RUNNING.get();
+    if !state.is_null() {
+        // SAFETY: the thread runs Lua, or a native function of it, and is stopped
+        // here; setting a hook writes a few words of Lua's global state.
+        unsafe { ffi::lua_sethook(state, Some(api::watch), ffi::LUA_MASKCOUNT, 1) };
+    }
+}
