@@ -113,34 +113,36 @@ end
 local NUMBERS_KEPT = 1000
 local number_of, numbers_kept = {}, 0
 
--- The whole number that `text` says, if it is at least `least`.
-local function whole(text, least)
-  local number = number_of[text]
-  if not number then
-    number = tonumber(text)
-    if not number or number % 1 ~= 0 then
-      return nil
-    end
-    if numbers_kept == NUMBERS_KEPT then
-      number_of, numbers_kept = {}, 0
-    end
-    number_of[text], numbers_kept = number, numbers_kept + 1
+-- The whole number that `text` says, or nil.
+local function whole(text)
+  local number = tonumber(text)
+  if not number or number < 0 or number % 1 ~= 0 then
+    return nil
   end
-  return number >= least and number or nil
+  if numbers_kept == NUMBERS_KEPT then
+    number_of, numbers_kept = {}, 0
+  end
+  number_of[text], numbers_kept = number, numbers_kept + 1
+  return number
 end
 
--- What is wrong with a call; nil if nothing is.
+-- What is wrong with a call; nil if nothing is. Makes numbers of the arguments.
 local function problem(keys, args)
   local count = #keys
   if count == 0 or #args ~= 3 * count then
     return 'ERR each key takes three arguments: quota window_ms cost'
   end
-  for i = 1, 3 * count, 3 do
-    if not (whole(args[i], 0) and whole(args[i + 1], 1) and whole(args[i + 2], 0)) then
+  for i = 1, 3 * count do
+    local number = number_of[args[i]] or whole(args[i])
+    if not number then
       return 'ERR quota, window_ms and cost must be whole numbers'
     end
+    args[i] = number
   end
-  for i = 2, count do
+  for i = 1, count do
+    if args[3 * i - 1] == 0 then
+      return 'ERR window_ms must be at least 1'
+    end
     for j = 1, i - 1 do
       if keys[i] == keys[j] then
         return 'ERR each limit needs a key of its own'
@@ -169,14 +171,13 @@ local function decide(keys, args)
 
   local outcomes, admitted = { true }, true
   for i = 1, #keys do
-    local quota, window_ms, cost = args[3 * i - 2], args[3 * i - 1], args[3 * i]
-    local outcome = look(call, keys[i], whole(quota, 0), whole(window_ms, 1), whole(cost, 0), now)
+    local outcome = look(call, keys[i], args[3 * i - 2], args[3 * i - 1], args[3 * i], now)
     outcomes[i] = outcome
     admitted = admitted and outcome[1] == 1
   end
   if admitted then
     for i = 1, #keys do
-      charge(call, outcomes[i], keys[i], whole(args[3 * i - 1], 1), whole(args[3 * i], 0), now)
+      charge(call, outcomes[i], keys[i], args[3 * i - 1], args[3 * i], now)
     end
   end
   return outcomes

@@ -189,7 +189,7 @@ impl Context {
         };
         self.args.clear();
         for index in 1..=arg_count {
-            self.args.push(argument(state, index).ok_or(Refusal::Script(NOT_TEXT))?);
+            self.args.push(state.argument(index).ok_or(Refusal::Script(NOT_TEXT))?);
         }
         check_allowed(command, self.args.len(), self.read_only)?;
         self.check_time()?;
@@ -230,19 +230,9 @@ const NOT_ALLOWED: &str = "ERR This Redis command is not allowed from script";
 
 const NOT_TEXT: &str = "ERR Lua redis lib command arguments must be strings or integers";
 
-/// The argument at `index`: bytes as they are, numbers as numbers.
-fn argument(state: State, index: i32) -> Option<Arg<'static>> {
-    use super::raw::Kind;
-    match state.kind(index) {
-        Kind::String => Some(Arg::Bytes(state.bytes(index))),
-        Kind::Number => Some(Arg::Number(state.number(index))),
-        _ => None,
-    }
-}
-
 /// Redis looks at the types of all arguments before it looks up the command.
 fn why_unknown(state: State, arg_count: i32) -> &'static str {
-    if (1..=arg_count).any(|index| argument(state, index).is_none()) {
+    if (1..=arg_count).any(|index| state.argument(index).is_none()) {
         return NOT_TEXT;
     }
     let name = state.bytes(1);

@@ -183,22 +183,33 @@ impl Reader<'_> {
     /// Appends a table that holds nothing but places 1 to n, met in order, which
     /// is how most replies look: one walk instead of seven look-ups by name.
     /// False, and nothing appended, when the walk meets anything else.
+    ///
+    /// Tables inside are appended behind the walk, when it is known that this one
+    /// is plain: else each level might be walked twice as often as the one above.
     fn plain_list(&mut self, depth: u32) -> Result<bool, TooLarge> {
-        let (state, table, mut len) = (self.state, self.state.top(), 0_usize);
+        let (state, table) = (self.state, self.state.top());
+        let (before, array) = (self.reply.mark(), self.reply.open_array());
+        let (mut len, mut first_table) = (0_usize, None);
         state.push_nil();
         while state.next(table) {
-            state.pop(1);
-            if state.kind(-1) != Kind::Number || state.number(-1) != (len + 1) as f64 {
-                state.pop(1);
+            if state.kind(-2) != Kind::Number || state.number(-2) != (len + 1) as f64 {
+                state.pop(2);
+                self.reply.truncate(before);
                 return Ok(false);
             }
             len += 1;
+            if first_table.is_none() && state.kind(-1) != Kind::Table {
+                self.value(depth + 1)?;
+            } else {
+                first_table = first_table.or(Some(len));
+                state.pop(1);
+            }
         }
-        self.reply.array(len);
-        for position in 1..=len {
+        for position in first_table.unwrap_or(len + 1)..=len {
             state.get_item(table, position);
             self.value(depth + 1)?;
         }
+        self.reply.close_array(array, len);
         Ok(true)
     }
 

@@ -32,6 +32,7 @@ use std::slice;
 use mlua::ffi::{self, lua_State};
 
 use super::context::Context;
+use crate::keyspace::Arg;
 
 /// A function that Lua can call.
 pub(super) type Native = unsafe extern "C-unwind" fn(*mut lua_State) -> c_int;
@@ -203,6 +204,23 @@ impl State {
         unsafe {
             let start = ffi::lua_tolstring(self.0, index, &raw mut len);
             slice::from_raw_parts(start.cast::<u8>(), len)
+        }
+    }
+
+    /// What a command is given: the bytes or the number at `index`, if either
+    /// stands there. Looks once, because this is done for every argument.
+    pub(super) fn argument<'a>(self, index: c_int) -> Option<Arg<'a>> {
+        let mut len = 0;
+        // SAFETY: as for `bytes` and `number`; only a string is asked for its bytes.
+        unsafe {
+            match ffi::lua_type(self.0, index) {
+                ffi::LUA_TSTRING => {
+                    let start = ffi::lua_tolstring(self.0, index, &raw mut len);
+                    Some(Arg::Bytes(slice::from_raw_parts(start.cast::<u8>(), len)))
+                }
+                ffi::LUA_TNUMBER => Some(Arg::Number(ffi::lua_tonumber(self.0, index))),
+                _ => None,
+            }
         }
     }
 

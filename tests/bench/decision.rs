@@ -22,6 +22,7 @@ use weir::resp::Reply;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+const FUNCTIONS: [&str; 2] = ["limiter.decide", "mylimiter.allow"];
 const KEY_COUNT: usize = 100_000;
 const UNITS: u64 = 50;
 const WINDOW_MS: u64 = 100_000_000;
@@ -102,13 +103,13 @@ impl Key {
     }
 }
 
-#[divan::bench(args = ["limiter.decide", "limiter.sliding_window", "mylimiter.allow"])]
+#[divan::bench(args = FUNCTIONS, sample_count = 100, sample_size = 2_000)]
 fn admitted(bencher: Bencher<'_, '_>, function: &str) {
     let mut world = World::full(function);
     bencher.bench_local(|| world.decide(function, b"1000000", STEP_US));
 }
 
-#[divan::bench(args = ["limiter.decide", "limiter.sliding_window", "mylimiter.allow"])]
+#[divan::bench(args = FUNCTIONS, sample_count = 100, sample_size = 2_000)]
 fn refused(bencher: Bencher<'_, '_>, function: &str) {
     let mut world = World::full(function);
     bencher.bench_local(|| world.decide(function, b"10", 0));
@@ -154,13 +155,13 @@ impl Plain {
     }
 }
 
-#[divan::bench]
+#[divan::bench(sample_count = 100, sample_size = 2_000)]
 fn admitted_in_plain_rust(bencher: Bencher<'_, '_>) {
     let mut plain = Plain::full();
     bencher.bench_local(|| plain.decide(1_000_000, STEP_US));
 }
 
-#[divan::bench]
+#[divan::bench(sample_count = 100, sample_size = 2_000)]
 fn refused_in_plain_rust(bencher: Bencher<'_, '_>) {
     let mut plain = Plain::full();
     bencher.bench_local(|| plain.decide(10, 0));
