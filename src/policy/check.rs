@@ -11,9 +11,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use super::condition::{Conditions, HeaderCondition, HostPattern, PathPattern};
+use super::condition::{Conditions, HeaderCondition, HostPattern};
 use super::index::Index;
 use super::key::{CLIENT_PREFIX_DEFAULT, Part};
+use super::pattern::PathPattern;
 use super::written;
 use super::{Algorithm, Functions, Limit, Mode, OnMissingKey, Policy, PolicySet};
 use crate::base::problems::{Problem, Problems, suggest};

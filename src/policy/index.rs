@@ -7,7 +7,8 @@
 
 use hashbrown::HashMap;
 
-use super::condition::{Conditions, segments};
+use super::condition::Conditions;
+use super::pattern::segments;
 
 /// Policy indices, by the most telling conditions. Every list is ascending.
 #[derive(Debug, Default)]

@@ -29,6 +29,7 @@ pub mod host;
 mod index;
 mod key;
 pub mod path;
+mod pattern;
 mod plan;
 #[cfg(test)]
 mod testing;
@@ -42,6 +43,7 @@ use crate::base::problems::Problems;
 use crate::base::units::Span;
 use crate::base::yaml;
 
+pub use pattern::{PathPattern, PatternError};
 pub use plan::{Entry, Plan};
 
 /// What is known of a request. Doors fill it; host and path are in normal form

@@ -24,8 +24,9 @@ use http::uri::{Authority, Scheme};
 use serde::Deserialize;
 
 use crate::base::units::Span;
+use crate::policy::PathPattern;
 
-use super::routes::{Pattern, Routes};
+use super::routes::Routes;
 
 /// The proxy's sections as written. Left out, all is answered by `builtin:echo`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -52,8 +53,7 @@ pub struct RawUpstream {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawRoute {
-    /// Glob over the normalised path: `*` is one segment or a part of one, `**`
-    /// at the end is all the rest. Default: `/**`.
+    /// Pattern of normalised paths, as in policies. Default: `/**`.
     #[serde(default = "every_path")]
     pub path: String,
     /// Name of an upstream.
@@ -315,7 +315,7 @@ fn check_routes(
     routes: &[RawRoute],
     names: &[&str],
     found: &mut Vec<Found>,
-) -> Vec<(Pattern, usize)> {
+) -> Vec<(PathPattern, usize)> {
     let mut checked = Vec::new();
     if routes.is_empty() {
         found.push(("routes".to_owned(), "must hold at least one route".to_owned()));
@@ -327,10 +327,13 @@ fn check_routes(
             let message = format!("`{}` is not an upstream; known are: {known}", route.upstream);
             found.push((format!("routes[{index}].upstream"), message));
         }
-        match (Pattern::parse(&route.path), upstream_index) {
+        match (PathPattern::parse(&route.path), upstream_index) {
             (Ok(pattern), Some(upstream_index)) => checked.push((pattern, upstream_index)),
             (Ok(_), None) => {}
-            (Err(message), _) => found.push((format!("routes[{index}].path"), message)),
+            (Err(error), _) => {
+                let message = format!("`{}` {error}", route.path);
+                found.push((format!("routes[{index}].path"), message));
+            }
         }
     }
     checked
@@ -388,7 +391,7 @@ proxy: { timeouts: { connect: 0s }, connection_count_max: 0 }
 upstreams.a.endpoints: must hold exactly one endpoint, not 2
 upstreams.b.endpoints[0]: `127.0.0.1:9000` is not an endpoint; write http://host:port or builtin:echo
 upstreams.c.endpoints[0]: `https://x:1`: TLS to an upstream is not supported yet; write http://
-routes[0].path: `api/**` must start with /
+routes[0].path: `api/**` must begin with `/`
 routes[1].upstream: `d` is not an upstream; known are: a, b, c
 proxy.timeouts.connect: must be longer than 0; there is no way to wait for ever
 proxy.connection_count_max: must be at least 1

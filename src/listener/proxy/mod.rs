@@ -57,7 +57,7 @@ pub use config::{
     UpstreamConfig,
 };
 pub use metrics::Metrics;
-pub use routes::{Pattern, Routes};
+pub use routes::Routes;
 pub use worker::serve;
 
 /// What the workers of the proxy share.
