@@ -265,8 +265,9 @@ const NOT_FOR_SCRIPTS: &str = "acl auth bgrewriteaof bgsave blmove blpop brpop b
 
 /// Time that a run of Lua may take.
 ///
-/// The clock is read for the first time when somebody first asks, up to a
-/// thousand instructions into the run: most short runs never read it.
+/// The clock is read for the first time when somebody first asks: the watchdog's
+/// hook, a long row of commands, a function that walks much memory. Short runs
+/// never read it.
 #[derive(Debug)]
 pub(super) struct Budget {
     limit: Duration,

@@ -2,8 +2,8 @@
 //!
 //! One Lua state serves all libraries, one call at a time. It is made with mlua;
 //! loads and calls run on the raw handle (see `raw.rs`). The compiler of LuaJIT
-//! is not opened: everything is interpreted, so the hook that watches the time
-//! sees every instruction.
+//! is not opened: everything is interpreted, so a hook that the
+//! watchdog sets fires at the very next instruction.
 
 #![allow(unsafe_code, reason = "owns the Lua state and the context it points to")]
 
