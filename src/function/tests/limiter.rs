@@ -1,5 +1,5 @@
-//! The libraries that ship, as timelines. `limiter.lua` and `mylimiter.lua` were
-//! also run on redis-server 7.0.15, where they answer the same.
+//! The libraries that ship, as timelines. Both files also load into redis-server
+//! 7.0.15, where a short sequence was compared by hand.
 
 use std::collections::VecDeque;
 use std::time::Duration;

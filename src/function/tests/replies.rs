@@ -1,5 +1,5 @@
-//! Values between Lua and replies, and what `redis.*` answers. The expected
-//! texts were compared with redis-server 7.0.15.
+//! Values between Lua and replies, and what `redis.*` answers. Most of
+//! the error texts were compared with redis-server 7.0.15 by hand.
 
 use super::*;
 
