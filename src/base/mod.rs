@@ -8,5 +8,6 @@ pub mod clock;
 pub mod files;
 pub mod problems;
 pub mod tasks;
+pub mod throttle;
 pub mod units;
 pub mod yaml;

@@ -33,6 +33,7 @@ use arc_swap::ArcSwap;
 
 use crate::base::chain::Chain;
 use crate::base::clock::Stopwatch;
+use crate::base::throttle::Throttle;
 use crate::policy::{PolicySet, RequestFacts};
 use crate::store::Store;
 
@@ -63,6 +64,7 @@ pub struct Limiter {
     metrics: Metrics,
     /// Runs since the policy file was first refused, while it is.
     refused: Mutex<Option<Stopwatch>>,
+    failure_log: Throttle,
 }
 
 impl Limiter {
@@ -75,7 +77,14 @@ impl Limiter {
     ) -> Limiter {
         let live = ArcSwap::from_pointee(Live::new(1, policies, &metrics));
         metrics.swapped(1);
-        Limiter { store, live, failure_mode, metrics, refused: Mutex::default() }
+        Limiter {
+            store,
+            live,
+            failure_mode,
+            metrics,
+            refused: Mutex::default(),
+            failure_log: Throttle::default(),
+        }
     }
 
     /// Decides one request. `scratch` belongs to the caller's connection or
@@ -132,8 +141,10 @@ impl Limiter {
 
     fn fail(&self, error: &ask::Error) -> Decision {
         self.metrics.store_failed();
-        let error = Chain(error);
-        tracing::error!(%error, failure_mode = ?self.failure_mode, "cannot decide");
+        if let Some(suppressed) = self.failure_log.pass() {
+            let error = Chain(error);
+            tracing::error!(%error, suppressed, failure_mode = ?self.failure_mode, "cannot decide");
+        }
         match self.failure_mode {
             FailureMode::Open => Decision::UNLIMITED,
             FailureMode::Closed => Decision {

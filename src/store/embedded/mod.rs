@@ -157,11 +157,6 @@ impl Embedded {
         self.shared.log.as_ref()
     }
 
-    /// Keys in the keyspace, expired ones included.
-    pub fn key_count(&self) -> usize {
-        self.shared.lock().keyspace.len()
-    }
-
     /// Ends the store's thread, then flushes and syncs the log.
     ///
     /// # Errors
