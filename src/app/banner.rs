@@ -28,7 +28,8 @@ pub fn serving(
     policies(&mut text, &config.policies, live.policies());
     let mut data = tidy(&config.log.dir).display().to_string();
     if let Some(recovery) = recovery {
-        let _ = write!(data, ", {} keys loaded in {:.1?}", recovery.keys, recovery.duration);
+        let keys = if recovery.keys == 1 { "key" } else { "keys" };
+        let _ = write!(data, ", {} {keys} loaded in {:.1?}", recovery.keys, recovery.duration);
     }
     line(&mut text, "data", &data);
     let path = live.policies().policies().first().map_or("/".to_owned(), Policy::example_path);
