@@ -111,6 +111,35 @@ impl Stopwatch {
     }
 }
 
+/// Measures how long this thread has worked: time in which the machine gave its
+/// core to others does not count.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkStopwatch(Duration);
+
+impl WorkStopwatch {
+    /// Starts measuring the work of this thread.
+    pub fn start() -> WorkStopwatch {
+        WorkStopwatch(thread_work())
+    }
+
+    /// Work of this thread since [`WorkStopwatch::start`], which must have been
+    /// on the same thread.
+    pub fn elapsed(&self) -> Duration {
+        thread_work().saturating_sub(self.0)
+    }
+}
+
+/// Time that this thread has had a core.
+#[expect(unsafe_code, reason = "the standard library does not read this clock")]
+fn thread_work() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel fills the value that the pointer names.
+    let status = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    debug_assert_eq!(status, 0, "Linux has this clock");
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +150,14 @@ mod tests {
         assert_eq!(clock.now().micros(), 5_000);
         clock.advance(Duration::from_micros(1_500));
         assert_eq!((clock.now().micros(), clock.now().millis()), (6_500, 6));
+    }
+
+    #[test]
+    fn a_thread_that_sleeps_does_not_work() {
+        let (work, wall) = (WorkStopwatch::start(), Stopwatch::start());
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(work.elapsed() < wall.elapsed() / 2, "{:?}", work.elapsed());
+        while work.elapsed() < Duration::from_millis(5) {}
     }
 
     #[test]

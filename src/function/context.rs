@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::random::Random;
 use super::raw::{Anchor, State};
-use crate::base::clock::Stopwatch;
+use crate::base::clock::WorkStopwatch;
 use crate::keyspace::{self, Arg, Command, CommandError, Execution, Flags, Keyspace};
 use crate::resp::{Protocol, Reply};
 
@@ -271,7 +271,7 @@ const NOT_FOR_SCRIPTS: &str = "acl auth bgrewriteaof bgsave blmove blpop brpop b
 #[derive(Debug)]
 pub(super) struct Budget {
     limit: Duration,
-    watch: Option<Stopwatch>,
+    watch: Option<WorkStopwatch>,
     spent: bool,
 }
 
@@ -282,7 +282,7 @@ impl Budget {
 
     /// Looks at the clock. Once spent, a budget stays spent.
     pub(super) fn is_spent(&mut self) -> bool {
-        let watch = self.watch.get_or_insert_with(Stopwatch::start);
+        let watch = self.watch.get_or_insert_with(WorkStopwatch::start);
         self.spent = self.spent || watch.elapsed() > self.limit;
         self.spent
     }

@@ -23,7 +23,8 @@ use super::raw::{Anchor, Ended, State};
 use super::watchdog::Watchdog;
 use crate::keyspace::{Execution, Keyspace};
 
-/// What Lua may use. Time is measured by the wall.
+/// What Lua may use. Time is work of the thread that calls: a call is not ended
+/// because the machine gave its core to somebody else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Time for one call. The watchdog looks twice in this time, and a call is
