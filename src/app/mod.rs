@@ -97,7 +97,12 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     let admin_tasks = Tasks::default();
     let policies_page = doors.open_admin(&registry, &readiness, &admin_tasks)?;
 
-    let opened = load(&written, &registry, &serving).await?;
+    let (nudge, nudges) = mpsc::channel(1);
+    let opened = tokio::select! {
+        opened = load(&written, &registry, &serving) => opened?,
+        // Nothing has been promised yet, so nothing is lost by leaving.
+        () = signals.wait(&nudge) => return Ok(()),
+    };
     let log = opened.store.log().cloned();
     if let Some(log) = &log {
         log.register_metrics(&registry)?;
@@ -114,7 +119,6 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     readiness.probe("policies", policies_probe(Arc::clone(&limiter)));
 
     let tasks = Tasks::default();
-    let (nudge, nudges) = mpsc::channel(1);
     let reloading = Arc::clone(&limiter);
     tasks.spawn("policy-reload", |shutdown| async move {
         keep_current(&reloading, written.policy_file, nudges, shutdown).await;

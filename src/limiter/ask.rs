@@ -74,20 +74,27 @@ impl Scratch {
         &self.outcomes
     }
 
-    /// Asks every planned limit.
+    /// Asks every limit that is enforced; true when the request may pass.
     ///
     /// # Errors
     /// The store did not answer, or not by the contract.
-    pub async fn ask(&mut self, live: &Live, store: &Store) -> Result<(), Error> {
+    pub async fn ask_enforced(&mut self, live: &Live, store: &Store) -> Result<bool, Error> {
         self.outcomes.clear();
         self.outcomes.resize(self.plan.entries().len(), None);
         if live.denies_for_want_of_a_key(&self.plan) {
-            return Ok(());
+            return Ok(false);
         }
         let enforced = self.group(live, |policy| live.mode(policy) == Mode::Enforce);
-        if !self.ask_group(live, store, enforced).await? {
-            return Ok(());
-        }
+        self.ask_group(live, store, enforced).await
+    }
+
+    /// Asks the shadowed policies about a request that may pass, each by itself:
+    /// one that fails does not keep the others from being asked.
+    ///
+    /// # Errors
+    /// As above, of the last that failed. Nobody's verdict depends on it.
+    pub async fn ask_shadowed(&mut self, live: &Live, store: &Store) -> Result<(), Error> {
+        let mut asked = Ok(());
         let mut last_shadowed = None;
         for index in 0..self.plan.entries().len() {
             let policy = self.plan.entries()[index].policy;
@@ -96,9 +103,9 @@ impl Scratch {
             }
             last_shadowed = Some(policy);
             let shadowed = self.group(live, |other| other == policy);
-            self.ask_group(live, store, shadowed).await?;
+            asked = self.ask_group(live, store, shadowed).await.map(|_admitted| ()).and(asked);
         }
-        Ok(())
+        asked
     }
 
     fn group(&self, live: &Live, belongs: impl Fn(u32) -> bool) -> Group {

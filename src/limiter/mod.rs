@@ -96,9 +96,13 @@ impl Limiter {
             return Decision::UNLIMITED;
         }
         let stopwatch = Stopwatch::start();
-        let asked = scratch.ask(&live, &self.store).await;
-        let decision = match asked {
-            Ok(()) => live.decide(scratch),
+        let decision = match scratch.ask_enforced(&live, &self.store).await {
+            Ok(may_pass) => {
+                if may_pass && let Err(error) = scratch.ask_shadowed(&live, &self.store).await {
+                    self.tell(&error);
+                }
+                live.decide(scratch)
+            }
             Err(error) => self.fail(&error),
         };
         self.metrics.decided(stopwatch.elapsed());
@@ -139,12 +143,18 @@ impl Limiter {
         &self.store
     }
 
-    fn fail(&self, error: &ask::Error) -> Decision {
+    /// Counts a failure of the store, and logs it now and then.
+    fn tell(&self, error: &ask::Error) {
         self.metrics.store_failed();
         if let Some(suppressed) = self.failure_log.pass() {
             let error = Chain(error);
             tracing::error!(%error, suppressed, failure_mode = ?self.failure_mode, "cannot decide");
         }
+    }
+
+    /// The decision when enforced limits could not be asked.
+    fn fail(&self, error: &ask::Error) -> Decision {
+        self.tell(error);
         match self.failure_mode {
             FailureMode::Open => Decision::UNLIMITED,
             FailureMode::Closed => Decision {

@@ -207,6 +207,26 @@ policies:
 }
 
 #[test]
+fn a_shadowed_policy_that_fails_changes_nothing() {
+    let policies = "
+policies:
+  - { name: live, limits: [{ quota: 1, window: 10s }] }
+  - { name: broken, mode: shadow, limits: [{ quota: 1, window: 1s, algorithm: test.fail }] }
+  - { name: trial, mode: shadow, limits: [{ quota: 5, window: 10s }] }
+";
+    for failure_mode in [FailureMode::Open, FailureMode::Closed] {
+        let mut world = World::new(policies, failure_mode);
+        world.run(
+            r#"
+            0s GET /  admit, "live";r=0;t=10
+            1s GET /  429 retry in 9s, "live";r=0;t=9
+            "#,
+        );
+        assert_eq!(world.limiter.metrics.decisions_of("trial", "shadow", "admit"), 1);
+    }
+}
+
+#[test]
 fn a_function_of_the_users_stands_or_falls_with_the_rest() {
     check(
         "
