@@ -1,4 +1,5 @@
-//! What a call changed, as commands that change it again.
+//! What leaves a call beside its reply: what it changed, as commands that change
+//! it again, and what it tells listeners.
 //!
 //! Effects are encoded as they arise, so handing them to the log is one copy.
 //! The wrapping of a record with two or more effects stands ready on both sides:
@@ -11,6 +12,7 @@
 //! The opening is written once. The closing is moved behind each effect.
 
 use super::arg::Arg;
+use super::notices::{EventClass, Notice, Notices};
 use crate::resp::encode::Writer;
 use crate::resp::number::{NumberText, whole};
 
@@ -26,6 +28,7 @@ pub struct Effects {
     /// Where the next effect begins; `EXEC` stands there meanwhile.
     end: usize,
     count: u32,
+    notices: Notices,
 }
 
 /// A place among the effects, to go back to when a transaction is undone.
@@ -34,6 +37,7 @@ pub struct EffectsMark {
     /// Where the next effect would begin.
     end: usize,
     count: u32,
+    notice_count: usize,
 }
 
 impl Default for Effects {
@@ -45,12 +49,17 @@ impl Default for Effects {
 impl Effects {
     /// No effects.
     pub fn new() -> Effects {
-        Effects { bytes: [MULTI, EXEC].concat(), end: MULTI.len(), count: 0 }
+        Effects {
+            bytes: [MULTI, EXEC].concat(),
+            end: MULTI.len(),
+            count: 0,
+            notices: Notices::default(),
+        }
     }
 
     /// Forgets the effects, keeps the memory.
     pub fn clear(&mut self) {
-        self.truncate(EffectsMark { end: MULTI.len(), count: 0 });
+        self.truncate(EffectsMark { end: MULTI.len(), count: 0, notice_count: 0 });
     }
 
     /// True when nothing changed.
@@ -65,14 +74,29 @@ impl Effects {
 
     /// The present end, for [`Effects::truncate`].
     pub fn mark(&self) -> EffectsMark {
-        EffectsMark { end: self.end, count: self.count }
+        EffectsMark { end: self.end, count: self.count, notice_count: self.notices.len() }
     }
 
     /// Forgets what was pushed since `mark`.
     pub fn truncate(&mut self, mark: EffectsMark) {
         debug_assert!(mark.end <= self.end && mark.count <= self.count);
         (self.end, self.count) = (mark.end, mark.count);
+        self.notices.truncate(mark.notice_count);
         self.close();
+    }
+
+    /// From here on events of these classes are noted.
+    pub fn want_notices(&mut self, classes: EventClass) {
+        self.notices.want(classes);
+    }
+
+    /// What happened to which key, in order.
+    pub fn notices(&self) -> impl Iterator<Item = Notice<'_>> {
+        self.notices.iter()
+    }
+
+    pub(super) fn notify(&mut self, class: EventClass, event: &'static str, key: &[u8]) {
+        self.notices.push(class, event, key);
     }
 
     /// The record for the log: nothing, the one effect as it is, or all of them

@@ -60,6 +60,9 @@ pub enum CommandError {
         "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX"
     )]
     LimitByIndex,
+    /// The keyspace was asked for a command that others run.
+    #[error("ERR '{0}' cannot be run here")]
+    Elsewhere(&'static str),
     /// `SELECT` of a database other than 0.
     #[error("ERR DB index is out of range")]
     DatabaseOutOfRange,

@@ -10,7 +10,7 @@
 //! | `index` | from key to slot |
 //! | `sorted_set` | members by score, small and big |
 //! | `command`, `commands` | the table of commands, and their handlers |
-//! | `arg`, `effects`, `error`, `value` | what goes in and comes out |
+//! | `arg`, `effects`, `notices`, `error`, `value` | what goes in and comes out |
 //!
 //! # Invariants
 //!
@@ -31,15 +31,17 @@ mod commands;
 mod effects;
 mod error;
 mod index;
+mod notices;
 mod slots;
 mod sorted_set;
 mod space;
 mod value;
 
 pub use arg::Arg;
-pub use command::{Command, Flags, KeyPositions, command, commands};
+pub use command::{Command, Docs, Flags, Handler, KeyPositions, Run, Table, command, commands};
 pub use effects::{Effects, EffectsMark};
 pub use error::CommandError;
+pub use notices::{EventClass, Notice};
 pub use slots::{SnapshotRunning, SnapshotSink, Walk};
 pub use sorted_set::{Entries, FrozenSortedSet, Inserted, SortedSet};
 pub use space::{DuplicateKey, Execution, Keyspace, Mode, Swept};

@@ -6,9 +6,10 @@
 //! nothing is an effect.
 
 use super::arg::Arg;
-use super::command::Command;
+use super::command::{Command, Run};
 use super::effects::Effects;
 use super::error::CommandError;
+use super::notices::EventClass;
 use super::slots::{SlotId, Slots, SnapshotRunning, SnapshotSink, Vacant, Walk};
 use super::value::Value;
 use crate::base::clock::Timestamp;
@@ -66,6 +67,13 @@ impl Execution<'_> {
         }
     }
 
+    /// Tells listeners what happened to a key.
+    pub(super) fn notify(&mut self, class: EventClass, event: &'static str, key: &[u8]) {
+        if self.mode == Mode::Live {
+            self.effects.notify(class, event, key);
+        }
+    }
+
     /// True if a key with this deadline is gone. At the deadline itself it is
     /// still there, as in Redis.
     pub(super) fn has_expired(&self, deadline: Option<u64>) -> bool {
@@ -85,7 +93,8 @@ impl Keyspace {
         Keyspace { slots: Slots::new(), sweep_cursor: 0 }
     }
 
-    /// Runs one command. `args[0]` is its name. Adds one reply to `run.reply`.
+    /// Runs one command of [`Run::Keyspace`]. `args[0]` is its name. Adds one
+    /// reply to `run.reply`.
     ///
     /// # Errors
     /// A [`CommandError`]; then nothing was changed, replied or recorded, except
@@ -99,8 +108,11 @@ impl Keyspace {
         if !command.accepts(args.len()) {
             return Err(CommandError::Arity(command.name));
         }
+        let Run::Keyspace(handler) = command.run else {
+            return Err(CommandError::Elsewhere(command.name));
+        };
         let mark = run.reply.mark();
-        let result = (command.run)(self, args, run);
+        let result = handler(self, args, run);
         if result.is_err() {
             run.reply.truncate(mark);
         }
@@ -223,7 +235,9 @@ impl Keyspace {
     }
 
     fn expire(&mut self, id: SlotId, run: &mut Execution<'_>) {
-        run.record(&[Arg::Bytes(b"DEL"), Arg::Bytes(self.slots.key(id))]);
+        let key = self.slots.key(id);
+        run.record(&[Arg::Bytes(b"DEL"), Arg::Bytes(key)]);
+        run.notify(EventClass::EXPIRED, "expired", key);
         self.slots.free(id);
     }
 }

@@ -2,16 +2,145 @@
 
 use super::{Done, TimeBase, TimeUnit, unix_millis};
 use crate::keyspace::arg::Arg;
+use crate::keyspace::command::short::{ALL_KEYS, ONE_KEY, READ_FAST, TWO_KEYS, WRITE, WRITE_FAST};
+use crate::keyspace::command::{Table, docs, entry};
 use crate::keyspace::error::CommandError;
 use crate::keyspace::space::{Execution, Keyspace, Mode};
 use crate::resp::number::NumberText;
 
+/// The commands of this file.
+pub(in crate::keyspace) static TABLE: Table = Table {
+    group: "generic",
+    commands: &[
+        entry(
+            "del",
+            -2,
+            WRITE,
+            ALL_KEYS,
+            del,
+            docs(
+                "1.0.0",
+                "O(N) in the keys; freeing a value is O(M) in its elements",
+                "Removes keys.",
+            ),
+        ),
+        entry(
+            "exists",
+            -2,
+            READ_FAST,
+            ALL_KEYS,
+            exists,
+            docs("1.0.0", "O(N) in the keys", "Counts how many of the named keys exist."),
+        ),
+        entry(
+            "expire",
+            -3,
+            WRITE_FAST,
+            ONE_KEY,
+            expire,
+            docs("1.0.0", "O(1)", "Sets when a key expires, in seconds from now."),
+        ),
+        entry(
+            "expireat",
+            -3,
+            WRITE_FAST,
+            ONE_KEY,
+            expireat,
+            docs("1.2.0", "O(1)", "Sets when a key expires, in unix seconds."),
+        ),
+        entry(
+            "expiretime",
+            2,
+            READ_FAST,
+            ONE_KEY,
+            expiretime,
+            docs("7.0.0", "O(1)", "Tells when a key expires, in unix seconds."),
+        ),
+        entry(
+            "persist",
+            2,
+            WRITE_FAST,
+            ONE_KEY,
+            persist,
+            docs("2.2.0", "O(1)", "Lets a key live for ever."),
+        ),
+        entry(
+            "pexpire",
+            -3,
+            WRITE_FAST,
+            ONE_KEY,
+            pexpire,
+            docs("2.6.0", "O(1)", "Sets when a key expires, in milliseconds from now."),
+        ),
+        entry(
+            "pexpireat",
+            -3,
+            WRITE_FAST,
+            ONE_KEY,
+            pexpireat,
+            docs("2.6.0", "O(1)", "Sets when a key expires, in unix milliseconds."),
+        ),
+        entry(
+            "pexpiretime",
+            2,
+            READ_FAST,
+            ONE_KEY,
+            pexpiretime,
+            docs("7.0.0", "O(1)", "Tells when a key expires, in unix milliseconds."),
+        ),
+        entry(
+            "pttl",
+            2,
+            READ_FAST,
+            ONE_KEY,
+            pttl,
+            docs("2.6.0", "O(1)", "Tells how many milliseconds a key has to live."),
+        ),
+        entry(
+            "rename",
+            3,
+            WRITE,
+            TWO_KEYS,
+            rename,
+            docs("1.0.0", "O(1)", "Gives a key another name, whatever was there before."),
+        ),
+        entry(
+            "renamenx",
+            3,
+            WRITE_FAST,
+            TWO_KEYS,
+            renamenx,
+            docs("1.0.0", "O(1)", "Gives a key another name that must be free."),
+        ),
+        entry(
+            "ttl",
+            2,
+            READ_FAST,
+            ONE_KEY,
+            ttl,
+            docs("1.0.0", "O(1)", "Tells how many seconds a key has to live."),
+        ),
+        entry(
+            "type",
+            2,
+            READ_FAST,
+            ONE_KEY,
+            type_of,
+            docs("1.0.0", "O(1)", "Tells what kind of value a key holds."),
+        ),
+        entry(
+            "unlink",
+            -2,
+            WRITE_FAST,
+            ALL_KEYS,
+            del,
+            docs("4.0.0", "O(N) in the keys; values are freed beside requests", "Removes keys."),
+        ),
+    ],
+};
+
 /// `DEL key …`, `UNLINK key …`
-pub(in crate::keyspace) fn del(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn del(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let mut removed = 0;
     for key in &args[1..] {
         if let Ok(id) = space.find(&key.text(), run) {
@@ -27,33 +156,21 @@ pub(in crate::keyspace) fn del(
 }
 
 /// `EXISTS key …`: a key named twice counts twice.
-pub(in crate::keyspace) fn exists(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn exists(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let count = args[1..].iter().filter(|key| space.find(&key.text(), run).is_ok()).count();
     run.reply.count(count);
     Ok(())
 }
 
 /// `TYPE key`
-pub(in crate::keyspace) fn type_of(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn type_of(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let name = space.value(&args[1].text(), run).map_or("none", |value| value.type_name());
     run.reply.status(name);
     Ok(())
 }
 
 /// `RENAME key newkey`: what was at the new name is gone; the deadline comes along.
-pub(in crate::keyspace) fn rename(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn rename(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let (from, to) = (args[1].text(), args[2].text());
     if space.find(&from, run).is_err() {
         return Err(CommandError::NoSuchKey);
@@ -70,11 +187,7 @@ pub(in crate::keyspace) fn rename(
 }
 
 /// `RENAMENX key newkey`: only if the new name is free.
-pub(in crate::keyspace) fn renamenx(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn renamenx(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let (from, to) = (args[1].text(), args[2].text());
     if space.find(&from, run).is_err() {
         return Err(CommandError::NoSuchKey);
@@ -96,38 +209,22 @@ fn move_key(space: &mut Keyspace, from: &[u8], to: &[u8], run: &mut Execution<'_
 }
 
 /// `EXPIRE key seconds [NX | XX | GT | LT]`
-pub(in crate::keyspace) fn expire(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn expire(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     expire_generic(space, args, run, "expire", TimeUnit::Seconds, TimeBase::Now)
 }
 
 /// `PEXPIRE key milliseconds [NX | XX | GT | LT]`
-pub(in crate::keyspace) fn pexpire(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn pexpire(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     expire_generic(space, args, run, "pexpire", TimeUnit::Millis, TimeBase::Now)
 }
 
 /// `EXPIREAT key unix-seconds [NX | XX | GT | LT]`
-pub(in crate::keyspace) fn expireat(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn expireat(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     expire_generic(space, args, run, "expireat", TimeUnit::Seconds, TimeBase::Epoch)
 }
 
 /// `PEXPIREAT key unix-milliseconds [NX | XX | GT | LT]`
-pub(in crate::keyspace) fn pexpireat(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn pexpireat(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     expire_generic(space, args, run, "pexpireat", TimeUnit::Millis, TimeBase::Epoch)
 }
 
@@ -221,11 +318,7 @@ fn record_deadline(run: &mut Execution<'_>, key: &[u8], deadline: i64, options: 
 }
 
 /// `PERSIST key`
-pub(in crate::keyspace) fn persist(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn persist(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let persisted = match space.find(&args[1].text(), run) {
         Ok(id) if space.slots.deadline(id).is_some() => {
             space.slots.set_deadline(id, None);
@@ -239,38 +332,22 @@ pub(in crate::keyspace) fn persist(
 }
 
 /// `TTL key`: seconds, rounded; -1 without a deadline, -2 without a key.
-pub(in crate::keyspace) fn ttl(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn ttl(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     reply_deadline(space, args, run, TimeUnit::Seconds, TimeBase::Now)
 }
 
 /// `PTTL key`
-pub(in crate::keyspace) fn pttl(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn pttl(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     reply_deadline(space, args, run, TimeUnit::Millis, TimeBase::Now)
 }
 
 /// `EXPIRETIME key`: unix seconds, rounded.
-pub(in crate::keyspace) fn expiretime(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn expiretime(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     reply_deadline(space, args, run, TimeUnit::Seconds, TimeBase::Epoch)
 }
 
 /// `PEXPIRETIME key`
-pub(in crate::keyspace) fn pexpiretime(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn pexpiretime(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     reply_deadline(space, args, run, TimeUnit::Millis, TimeBase::Epoch)
 }
 

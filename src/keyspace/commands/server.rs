@@ -2,15 +2,73 @@
 
 use super::Done;
 use crate::keyspace::arg::Arg;
+use crate::keyspace::command::short::{NO_KEY, READ_FAST, WRITE};
+use crate::keyspace::command::{Flags, Table, docs, entry};
 use crate::keyspace::error::CommandError;
 use crate::keyspace::space::{Execution, Keyspace};
 
+/// The commands of this file.
+pub(in crate::keyspace) static TABLE: Table = Table {
+    group: "server",
+    commands: &[
+        entry("dbsize", 1, READ_FAST, NO_KEY, dbsize, docs("1.0.0", "O(1)", "Counts the keys.")),
+        entry(
+            "echo",
+            2,
+            Flags::FAST,
+            NO_KEY,
+            echo,
+            docs("1.0.0", "O(1)", "Answers with its argument."),
+        ),
+        entry(
+            "flushall",
+            -1,
+            WRITE,
+            NO_KEY,
+            flush,
+            docs("1.0.0", "O(1) at once, O(N) in the keys beside requests", "Removes every key."),
+        ),
+        entry(
+            "flushdb",
+            -1,
+            WRITE,
+            NO_KEY,
+            flush,
+            docs(
+                "1.0.0",
+                "O(1) at once, O(N) in the keys beside requests",
+                "Removes every key of the database.",
+            ),
+        ),
+        entry(
+            "ping",
+            -1,
+            Flags::FAST,
+            NO_KEY,
+            ping,
+            docs("1.0.0", "O(1)", "Answers PONG, or with its argument."),
+        ),
+        entry(
+            "select",
+            2,
+            Flags::FAST,
+            NO_KEY,
+            select,
+            docs("1.0.0", "O(1)", "Chooses the database; there is number 0."),
+        ),
+        entry(
+            "time",
+            1,
+            Flags::FAST,
+            NO_KEY,
+            time,
+            docs("2.6.0", "O(1)", "Tells the time of the store."),
+        ),
+    ],
+};
+
 /// `PING [message]`
-pub(in crate::keyspace) fn ping(
-    _: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn ping(_: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     match args {
         [_] => run.reply.status("PONG"),
         [_, message] => run.reply.bulk(&message.text()),
@@ -20,17 +78,13 @@ pub(in crate::keyspace) fn ping(
 }
 
 /// `ECHO message`
-pub(in crate::keyspace) fn echo(
-    _: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn echo(_: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     run.reply.bulk(&args[1].text());
     Ok(())
 }
 
 /// `TIME`: seconds, and microseconds of the second. It stands still in a call.
-pub(in crate::keyspace) fn time(_: &mut Keyspace, _: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
+fn time(_: &mut Keyspace, _: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let micros = run.now.micros() % 1_000_000;
     run.reply.array(2);
     run.reply.bulk_integer(run.now.seconds());
@@ -39,21 +93,13 @@ pub(in crate::keyspace) fn time(_: &mut Keyspace, _: &[Arg<'_>], run: &mut Execu
 }
 
 /// `DBSIZE`
-pub(in crate::keyspace) fn dbsize(
-    space: &mut Keyspace,
-    _: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn dbsize(space: &mut Keyspace, _: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     run.reply.count(space.len());
     Ok(())
 }
 
 /// `SELECT index`: there is one database, number 0.
-pub(in crate::keyspace) fn select(
-    _: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn select(_: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     if args[1].integer()? != 0 {
         return Err(CommandError::DatabaseOutOfRange);
     }
@@ -63,11 +109,7 @@ pub(in crate::keyspace) fn select(
 
 /// `FLUSHALL [ASYNC | SYNC]`, `FLUSHDB`: both return at once and free later.
 /// Recorded even when there was nothing, as in Redis.
-pub(in crate::keyspace) fn flush(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn flush(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     match args {
         [_] => {}
         [_, option] if option.is_word("async") || option.is_word("sync") => {}

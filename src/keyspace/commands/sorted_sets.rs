@@ -9,11 +9,160 @@ use smallvec::SmallVec;
 
 use super::Done;
 use crate::keyspace::arg::{Arg, ScoreBound};
+use crate::keyspace::command::short::{GROW_FAST, ONE_KEY, READ, READ_FAST, WRITE, WRITE_FAST};
+use crate::keyspace::command::{Table, docs, entry};
 use crate::keyspace::error::CommandError;
 use crate::keyspace::slots::{SlotId, SortedSetMut, Vacant};
 use crate::keyspace::sorted_set::SortedSet;
 use crate::keyspace::space::{Execution, Keyspace};
 use crate::keyspace::value::Value;
+
+/// The commands of this file.
+pub(in crate::keyspace) static TABLE: Table = Table {
+    group: "sorted-set",
+    commands: &[
+        entry(
+            "zadd",
+            -4,
+            GROW_FAST,
+            ONE_KEY,
+            zadd,
+            docs(
+                "1.2.0",
+                "O(log N) a member",
+                "Adds members to a sorted set, or changes their scores.",
+            ),
+        ),
+        entry(
+            "zcard",
+            2,
+            READ_FAST,
+            ONE_KEY,
+            zcard,
+            docs("1.2.0", "O(1)", "Counts the members of a sorted set."),
+        ),
+        entry(
+            "zcount",
+            4,
+            READ_FAST,
+            ONE_KEY,
+            zcount,
+            docs("2.0.0", "O(log N)", "Counts the members within a range of scores."),
+        ),
+        entry(
+            "zincrby",
+            4,
+            GROW_FAST,
+            ONE_KEY,
+            zincrby,
+            docs("1.2.0", "O(log N)", "Adds to the score of a member."),
+        ),
+        entry(
+            "zrange",
+            -4,
+            READ,
+            ONE_KEY,
+            zrange,
+            docs(
+                "1.2.0",
+                "O(log N + M) for M members answered",
+                "Answers with the members of a range.",
+            ),
+        ),
+        entry(
+            "zrangebyscore",
+            -4,
+            READ,
+            ONE_KEY,
+            zrangebyscore,
+            docs(
+                "1.0.5",
+                "O(log N + M) for M members answered",
+                "Answers with the members within a range of scores.",
+            ),
+        ),
+        entry(
+            "zrank",
+            3,
+            READ_FAST,
+            ONE_KEY,
+            zrank,
+            docs("2.0.0", "O(log N)", "Tells how many members stand before one."),
+        ),
+        entry(
+            "zrem",
+            -3,
+            WRITE_FAST,
+            ONE_KEY,
+            zrem,
+            docs("1.2.0", "O(log N) a member", "Removes members of a sorted set."),
+        ),
+        entry(
+            "zremrangebyrank",
+            4,
+            WRITE,
+            ONE_KEY,
+            zremrangebyrank,
+            docs(
+                "2.0.0",
+                "O(log N + M) for M members removed",
+                "Removes the members within a range of ranks.",
+            ),
+        ),
+        entry(
+            "zremrangebyscore",
+            4,
+            WRITE,
+            ONE_KEY,
+            zremrangebyscore,
+            docs(
+                "1.2.0",
+                "O(log N + M) for M members removed",
+                "Removes the members within a range of scores.",
+            ),
+        ),
+        entry(
+            "zrevrange",
+            -4,
+            READ,
+            ONE_KEY,
+            zrevrange,
+            docs(
+                "1.2.0",
+                "O(log N + M) for M members answered",
+                "Answers with the members of a range, highest first.",
+            ),
+        ),
+        entry(
+            "zrevrangebyscore",
+            -4,
+            READ,
+            ONE_KEY,
+            zrevrangebyscore,
+            docs(
+                "2.2.0",
+                "O(log N + M) for M members answered",
+                "Answers with the members within a range of scores, highest first.",
+            ),
+        ),
+        entry(
+            "zrevrank",
+            3,
+            READ_FAST,
+            ONE_KEY,
+            zrevrank,
+            docs("2.0.0", "O(log N)", "Tells how many members stand behind one."),
+        ),
+        entry(
+            "zscore",
+            3,
+            READ_FAST,
+            ONE_KEY,
+            zscore,
+            docs("1.2.0", "O(1)", "Tells the score of a member."),
+        ),
+    ],
+};
 
 /// The sorted set of a key, to be read; `None` without the key.
 fn read<'a>(
@@ -42,22 +191,14 @@ fn locate(
 }
 
 /// `ZCARD key`
-pub(in crate::keyspace) fn zcard(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn zcard(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let count = read(space, args[1], run)?.map_or(0, SortedSet::len);
     run.reply.count(count);
     Ok(())
 }
 
 /// `ZSCORE key member`
-pub(in crate::keyspace) fn zscore(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn zscore(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     match read(space, args[1], run)?.and_then(|set| set.score(&args[2].text())) {
         Some(score) => run.reply.double(score),
         None => run.reply.null(),
@@ -66,11 +207,7 @@ pub(in crate::keyspace) fn zscore(
 }
 
 /// `ZRANK key member`
-pub(in crate::keyspace) fn zrank(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn zrank(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     match read(space, args[1], run)?.and_then(|set| set.rank(&args[2].text())) {
         Some(rank) => run.reply.count(rank),
         None => run.reply.null(),
@@ -79,11 +216,7 @@ pub(in crate::keyspace) fn zrank(
 }
 
 /// `ZREVRANK key member`
-pub(in crate::keyspace) fn zrevrank(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn zrevrank(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let set = read(space, args[1], run)?;
     match set.and_then(|set| Some(set.len() - 1 - set.rank(&args[2].text())?)) {
         Some(rank) => run.reply.count(rank),
@@ -93,11 +226,7 @@ pub(in crate::keyspace) fn zrevrank(
 }
 
 /// `ZCOUNT key min max`
-pub(in crate::keyspace) fn zcount(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn zcount(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let (min, max) = (ScoreBound::parse(args[2])?, ScoreBound::parse(args[3])?);
     let count = read(space, args[1], run)?.map_or(0, |set| ranks_of_scores(set, min, max).len());
     run.reply.count(count);
@@ -211,11 +340,7 @@ impl AddOptions {
 }
 
 /// `ZADD key [NX | XX] [GT | LT] [CH] [INCR] score member …`
-pub(in crate::keyspace) fn zadd(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn zadd(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let (options, option_count) = AddOptions::parse(&args[2..])?;
     let elements = &args[2 + option_count..];
     if elements.is_empty() || !elements.len().is_multiple_of(2) {
@@ -226,11 +351,7 @@ pub(in crate::keyspace) fn zadd(
 }
 
 /// `ZINCRBY key increment member`
-pub(in crate::keyspace) fn zincrby(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn zincrby(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let options = AddOptions { increment: true, ..AddOptions::default() };
     add(space, args, &args[2..], options, run)
 }
@@ -302,11 +423,7 @@ fn apply(
 }
 
 /// `ZREM key member …`
-pub(in crate::keyspace) fn zrem(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn zrem(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let mut removed = 0;
     if let Ok(id) = locate(space, &args[1].text(), run)?
         && let Some(mut set) = space.slots.sorted_set(id)
@@ -324,21 +441,13 @@ pub(in crate::keyspace) fn zrem(
 }
 
 /// `ZREMRANGEBYSCORE key min max`
-pub(in crate::keyspace) fn zremrangebyscore(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn zremrangebyscore(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let (min, max) = (ScoreBound::parse(args[2])?, ScoreBound::parse(args[3])?);
     remove_range(space, args, run, |set| ranks_of_scores(set, min, max))
 }
 
 /// `ZREMRANGEBYRANK key start stop`
-pub(in crate::keyspace) fn zremrangebyrank(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn zremrangebyrank(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let (start, stop) = (args[2].integer()?, args[3].integer()?);
     remove_range(space, args, run, |set| ranks_of_indexes(set.len(), start, stop))
 }
@@ -411,40 +520,24 @@ impl RangeOptions {
 }
 
 /// `ZRANGE key start stop [BYSCORE] [REV] [LIMIT offset count] [WITHSCORES]`
-pub(in crate::keyspace) fn zrange(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn zrange(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     range(space, args, run, RangeOptions::BY_INDEX.parse(&args[4..], true)?)
 }
 
 /// `ZREVRANGE key start stop [WITHSCORES]`
-pub(in crate::keyspace) fn zrevrange(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn zrevrange(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let options = RangeOptions { reverse: true, ..RangeOptions::BY_INDEX };
     range(space, args, run, options.parse(&args[4..], false)?)
 }
 
 /// `ZRANGEBYSCORE key min max [WITHSCORES] [LIMIT offset count]`
-pub(in crate::keyspace) fn zrangebyscore(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn zrangebyscore(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let options = RangeOptions { by_score: true, ..RangeOptions::BY_INDEX };
     range(space, args, run, options.parse(&args[4..], false)?)
 }
 
 /// `ZREVRANGEBYSCORE key max min [WITHSCORES] [LIMIT offset count]`
-pub(in crate::keyspace) fn zrevrangebyscore(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn zrevrangebyscore(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let options = RangeOptions { by_score: true, reverse: true, ..RangeOptions::BY_INDEX };
     range(space, args, run, options.parse(&args[4..], false)?)
 }

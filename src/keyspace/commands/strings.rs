@@ -2,17 +2,106 @@
 
 use super::{Done, TimeBase, TimeUnit, unix_millis};
 use crate::keyspace::arg::{Arg, parse_integer};
+use crate::keyspace::command::short::{GROW, GROW_FAST, ONE_KEY, READ_FAST};
+use crate::keyspace::command::{Table, docs, entry};
 use crate::keyspace::error::CommandError;
 use crate::keyspace::space::{Execution, Keyspace};
 use crate::keyspace::value::Value;
 use crate::resp::number::NumberText;
 
+/// The commands of this file.
+pub(in crate::keyspace) static TABLE: Table = Table {
+    group: "string",
+    commands: &[
+        entry(
+            "decr",
+            2,
+            GROW_FAST,
+            ONE_KEY,
+            decr,
+            docs(
+                "1.0.0",
+                "O(1)",
+                "Takes one from an integer; a key that is not there counts as 0.",
+            ),
+        ),
+        entry(
+            "decrby",
+            3,
+            GROW_FAST,
+            ONE_KEY,
+            decrby,
+            docs(
+                "1.0.0",
+                "O(1)",
+                "Takes a number from an integer; a key that is not there counts as 0.",
+            ),
+        ),
+        entry(
+            "get",
+            2,
+            READ_FAST,
+            ONE_KEY,
+            get,
+            docs("1.0.0", "O(1)", "Answers with the string of a key."),
+        ),
+        entry(
+            "incr",
+            2,
+            GROW_FAST,
+            ONE_KEY,
+            incr,
+            docs("1.0.0", "O(1)", "Adds one to an integer; a key that is not there counts as 0."),
+        ),
+        entry(
+            "incrby",
+            3,
+            GROW_FAST,
+            ONE_KEY,
+            incrby,
+            docs(
+                "1.0.0",
+                "O(1)",
+                "Adds a number to an integer; a key that is not there counts as 0.",
+            ),
+        ),
+        entry(
+            "psetex",
+            4,
+            GROW,
+            ONE_KEY,
+            psetex,
+            docs("2.6.0", "O(1)", "Sets a string that expires after some milliseconds."),
+        ),
+        entry(
+            "set",
+            -3,
+            GROW,
+            ONE_KEY,
+            set,
+            docs("1.0.0", "O(1)", "Sets a string, whatever was there before."),
+        ),
+        entry(
+            "setex",
+            4,
+            GROW,
+            ONE_KEY,
+            setex,
+            docs("2.0.0", "O(1)", "Sets a string that expires after some seconds."),
+        ),
+        entry(
+            "setnx",
+            3,
+            GROW_FAST,
+            ONE_KEY,
+            setnx,
+            docs("1.0.0", "O(1)", "Sets a string if the key is free."),
+        ),
+    ],
+};
+
 /// `GET key`
-pub(in crate::keyspace) fn get(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn get(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     match space.value(&args[1].text(), run) {
         None => run.reply.null(),
         Some(Value::String(bytes)) => run.reply.bulk(bytes),
@@ -74,11 +163,7 @@ fn expire_option(word: Arg<'_>) -> Option<(TimeUnit, TimeBase)> {
 }
 
 /// `SET key value [NX | XX] [GET] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL]`
-pub(in crate::keyspace) fn set(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn set(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let options = SetOptions::parse(&args[3..])?;
     let deadline = match options.expire {
         Some((amount, unit, base)) => Some(deadline("set", amount, unit, base, run)?),
@@ -123,20 +208,12 @@ pub(in crate::keyspace) fn set(
 }
 
 /// `SETEX key seconds value`
-pub(in crate::keyspace) fn setex(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn setex(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     set_expiring(space, args, run, "setex", TimeUnit::Seconds)
 }
 
 /// `PSETEX key milliseconds value`
-pub(in crate::keyspace) fn psetex(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn psetex(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     set_expiring(space, args, run, "psetex", TimeUnit::Millis)
 }
 
@@ -158,11 +235,7 @@ fn set_expiring(
 }
 
 /// `SETNX key value`
-pub(in crate::keyspace) fn setnx(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn setnx(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let key = args[1].text();
     let at = space.find(&key, run);
     if at.is_err() {
@@ -202,38 +275,22 @@ fn record_set(run: &mut Execution<'_>, key: &[u8], value: &[u8], deadline: u64) 
 }
 
 /// `INCR key`
-pub(in crate::keyspace) fn incr(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn incr(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     increment(space, args, run, 1)
 }
 
 /// `DECR key`
-pub(in crate::keyspace) fn decr(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn decr(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     increment(space, args, run, -1)
 }
 
 /// `INCRBY key amount`
-pub(in crate::keyspace) fn incrby(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn incrby(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     increment(space, args, run, args[2].integer()?)
 }
 
 /// `DECRBY key amount`
-pub(in crate::keyspace) fn decrby(
-    space: &mut Keyspace,
-    args: &[Arg<'_>],
-    run: &mut Execution<'_>,
-) -> Done {
+fn decrby(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let amount = args[2].integer()?.checked_neg().ok_or(CommandError::DecrementOverflow)?;
     increment(space, args, run, amount)
 }
