@@ -10,6 +10,7 @@
 //! | `index` | from key to slot |
 //! | `sorted_set` | members by score, small and big |
 //! | `command`, `commands` | the table of commands, and their handlers |
+//! | `rdb` | values as bytes: what base files hold and `DUMP` gives |
 //! | `arg`, `effects`, `notices`, `error`, `value` | what goes in and comes out |
 //!
 //! # Invariants
@@ -32,6 +33,7 @@ mod effects;
 mod error;
 mod index;
 mod notices;
+pub mod rdb;
 mod slots;
 mod sorted_set;
 mod space;
