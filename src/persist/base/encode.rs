@@ -64,7 +64,7 @@ pub fn entry(out: &mut Vec<u8>, key: &[u8], value: &Value, expires_at_ms: Option
     match value {
         Value::String(text) => {
             key_head(out, kind::STRING, key, expires_at_ms);
-            string(out, text);
+            string(out, &text.text());
         }
         Value::SortedSet(set) => {
             let short = |(member, _): (&[u8], f64)| member.len() <= LISTPACK_MEMBER_LEN_MAX;
