@@ -75,4 +75,22 @@ pub enum CommandError {
     /// `SELECT` of a database other than 0.
     #[error("ERR DB index is out of range")]
     DatabaseOutOfRange,
+    /// `RESTORE` of a key that is there.
+    #[error("BUSYKEY Target key name already exists.")]
+    BusyKey,
+    /// `RESTORE` with a time to live below 0.
+    #[error("ERR Invalid TTL value, must be >= 0")]
+    InvalidTtl,
+    /// `RESTORE … IDLETIME` below 0.
+    #[error("ERR Invalid IDLETIME value, must be >= 0")]
+    InvalidIdleTime,
+    /// `RESTORE … FREQ` that is no byte.
+    #[error("ERR Invalid FREQ value, must be >= 0 and <= 255")]
+    InvalidFrequency,
+    /// `RESTORE` of a payload of a later version, or whose bytes changed.
+    #[error("ERR DUMP payload version or checksum are wrong")]
+    PayloadChecksum,
+    /// `RESTORE` of a payload that holds no value.
+    #[error("ERR Bad data format")]
+    PayloadFormat,
 }

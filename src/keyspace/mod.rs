@@ -11,6 +11,7 @@
 //! | `sorted_set` | members by score, small and big |
 //! | `string` | text, integers, and strings that grow |
 //! | `command`, `commands` | the table of commands, and their handlers |
+//! | `rdb` | values as bytes: what base files hold and `DUMP` gives |
 //! | `arg`, `effects`, `notices`, `error`, `value` | what goes in and comes out |
 //!
 //! # Invariants
@@ -34,6 +35,7 @@ mod error;
 mod index;
 mod long_double;
 mod notices;
+pub mod rdb;
 mod slots;
 mod sorted_set;
 mod space;
