@@ -46,6 +46,7 @@ use super::record;
 use super::recovery;
 use super::writer::{Cut, Shared, lock};
 use crate::base::clock::Stopwatch;
+use crate::keyspace::rdb::encode::scored;
 use crate::keyspace::{FrozenSortedSet, Keyspace, SnapshotSink, Value};
 
 /// Bytes of entries that are handed over at once.
@@ -477,7 +478,7 @@ impl RewriteWriter {
                 Piece::SortedSet { key, set, expires_at_ms } => {
                     encode::sorted_set_head(&mut base.buffer, &key, set.len(), expires_at_ms);
                     for (member, score) in set.iter().rev() {
-                        encode::sorted_set_member(&mut base.buffer, member, score);
+                        scored(&mut base.buffer, member, score);
                         base.flush_if_full()?;
                     }
                 }

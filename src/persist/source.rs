@@ -7,8 +7,8 @@
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use super::base::crc64::crc64;
 use super::error::{Error, Op};
+use crate::keyspace::rdb::crc64;
 
 /// How much is read at once.
 const CHUNK_LEN: usize = 256 << 10;
@@ -116,7 +116,7 @@ impl<R: Read> Source<R> {
     }
 
     /// Reads exactly `N` bytes; `None` if the file ends before.
-    pub fn array<const N: usize>(&mut self) -> Result<Option<[u8; N]>, Error> {
+    pub fn take<const N: usize>(&mut self) -> Result<Option<[u8; N]>, Error> {
         if !self.want(N)? {
             return Ok(None);
         }

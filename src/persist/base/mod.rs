@@ -9,20 +9,13 @@
 //! FF  u64                                the end, CRC64 of all before it
 //! ```
 //!
-//! Lengths are written in the shortest of five forms, strings that are small
-//! integers as such. All of it is little-endian, except a length of 4 or 8
-//! bytes.
-//!
-//! We write version 10, what Redis 7.0 reads. We read 9 to 11, in every
-//! encoding that Redis 7 writes a string or a sorted set in. What we cannot
-//! hold is refused by name, never skipped.
+//! Strings and values are those of [`keyspace::rdb`](crate::keyspace::rdb). We
+//! write version 10, what Redis 7.0 reads, and read 9 to 11. What we cannot hold
+//! is refused by name, never skipped.
 
-pub mod crc64;
 pub mod decode;
 pub mod encode;
 pub mod file;
-mod listpack;
-mod lzf;
 
 /// What a base file starts with. Five bytes, then four digits of a version.
 pub const MAGIC: &[u8; 5] = b"REDIS";
@@ -40,12 +33,4 @@ mod opcode {
     pub const DEADLINE_SECONDS: u8 = 0xFD;
     pub const DATABASE: u8 = 0xFE;
     pub const END: u8 = 0xFF;
-}
-
-/// Types of values that we hold.
-mod kind {
-    pub const STRING: u8 = 0;
-    pub const SORTED_SET_TEXT: u8 = 3;
-    pub const SORTED_SET: u8 = 5;
-    pub const SORTED_SET_LISTPACK: u8 = 17;
 }
