@@ -1,6 +1,6 @@
 //! Reading lengths, strings and values, from a file or from a payload.
 
-use super::listpack::{self, Element};
+use super::packed::{self, Element, Form, Malformed};
 use super::{kind, lzf};
 use crate::keyspace::{SortedSet, Value};
 
@@ -121,7 +121,7 @@ pub fn value<I: Input>(kind: u8, input: &mut I) -> Result<Value, I::Error> {
         kind::STRING => Ok(Value::String(string(input)?.into())),
         kind::SORTED_SET => sorted_set(input, |input| Ok(f64::from_le_bytes(input.array()?))),
         kind::SORTED_SET_TEXT => sorted_set(input, text_score),
-        kind::SORTED_SET_LISTPACK => packed_sorted_set(input),
+        kind::SORTED_SET_LISTPACK => packed_sorted_set(input, Form::Listpack),
         _ => Err(input.malformed("the kind of a value")),
     }
 }
@@ -154,26 +154,19 @@ fn text_score<I: Input>(input: &mut I) -> Result<f64, I::Error> {
     }
 }
 
-fn packed_sorted_set<I: Input>(input: &mut I) -> Result<Value, I::Error> {
+fn packed_sorted_set<I: Input>(input: &mut I, form: Form) -> Result<Value, I::Error> {
     let blob = string(input)?;
+    let broken = |_: Malformed| input.malformed("a packed sorted set");
     let mut set = SortedSet::new();
-    let broken = |_: listpack::Malformed| input.malformed("a sorted set in a listpack");
-    let mut elements = listpack::elements(&blob).map_err(broken)?;
+    let mut elements = packed::elements(form, &blob).map_err(broken)?;
     while let Some(member) = elements.next() {
         let member = member.map_err(broken)?;
-        let Some(Ok(score)) = elements.next() else {
-            return Err(broken(listpack::Malformed));
+        let score = match elements.next() {
+            Some(Ok(Element::Integer(integer))) => integer as f64,
+            Some(Ok(Element::Text(text))) => parse_score(text).ok_or_else(|| broken(Malformed))?,
+            Some(Err(Malformed)) | None => return Err(broken(Malformed)),
         };
-        let score = match score {
-            Element::Integer(integer) => integer as f64,
-            Element::Text(text) => parse_score(text).ok_or_else(|| broken(listpack::Malformed))?,
-        };
-        match member {
-            Element::Text(text) => join(input, &mut set, text, score)?,
-            Element::Integer(integer) => {
-                join(input, &mut set, itoa::Buffer::new().format(integer).as_bytes(), score)?;
-            }
-        }
+        member.with_text(|member| join(input, &mut set, member, score))?;
     }
     not_empty(input, set)
 }

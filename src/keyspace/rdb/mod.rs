@@ -22,7 +22,10 @@ pub mod decode;
 pub mod encode;
 mod listpack;
 mod lzf;
+mod packed;
 pub mod payload;
+mod ziplist;
+mod zipmap;
 
 pub use crc64::crc64;
 
