@@ -100,7 +100,8 @@ impl Log {
         now: Timestamp,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(Log, Recovery), Error> {
-        let recovered = recovery::recover(&config, keyspace, now, progress)?;
+        let directory = disk::Directory::open(&config.dir)?;
+        let recovered = recovery::recover(&config, directory, keyspace, now, progress)?;
         let recovery::Recovered { directory, files, active, sealer, place, recovery } = recovered;
         let dir = config.dir.clone();
         let shared = Shared::new(config, Metrics::new()?, directory, files, active, place, now);

@@ -105,16 +105,16 @@ pub struct Recovered {
     pub recovery: Recovery,
 }
 
-/// Recovers the log of `config.dir` into `keyspace`, which is empty.
+/// Recovers the log of a folder into `keyspace`, which is empty.
 pub fn recover(
     config: &Config,
+    directory: Directory,
     keyspace: &mut Keyspace,
     now: Timestamp,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Recovered, Error> {
     debug_assert!(keyspace.is_empty(), "recovery starts from an empty keyspace");
     let stopwatch = Stopwatch::start();
-    let directory = Directory::open(&config.dir)?;
     let manifest = read_manifest(&config.dir, &directory)?;
     let mut bytes_total = 0;
     for entry in manifest.load_order() {

@@ -4,7 +4,6 @@
 //! waits until it may be believed: until its `EXEC`, and in a file of ours until
 //! its seal.
 
-use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 
@@ -14,7 +13,7 @@ use crate::keyspace::rdb::payload;
 use crate::keyspace::{Arg, CommandError, Effects, Execution, Keyspace, Mode, command};
 use crate::persist::base::MAGIC;
 use crate::persist::base::decode::{BaseReader, Part};
-use crate::persist::disk::Directory;
+use crate::persist::disk::{Directory, ReadFile};
 use crate::persist::error::Error;
 use crate::persist::manifest::{Entry, Manifest};
 use crate::persist::record::{Next, RecordReader};
@@ -173,7 +172,7 @@ impl<'a> Loading<'a> {
         Ok(torn)
     }
 
-    fn load_base(&mut self, source: Source<File>) -> Result<Source<File>, Error> {
+    fn load_base(&mut self, source: Source<ReadFile>) -> Result<Source<ReadFile>, Error> {
         let mut base = BaseReader::new(source)?;
         while let Some(part) = base.next()? {
             match part {
@@ -193,7 +192,7 @@ impl<'a> Loading<'a> {
         Ok(base.into_source())
     }
 
-    fn replay(&mut self, mut reader: RecordReader<File>) -> Result<Option<Torn>, Error> {
+    fn replay(&mut self, mut reader: RecordReader<ReadFile>) -> Result<Option<Torn>, Error> {
         let mut pending = Pending::default();
         let mut database = 0;
         // End of what may be believed, in a file of ours.
@@ -237,7 +236,7 @@ impl<'a> Loading<'a> {
     }
 
     /// A file belongs to the run of those before it.
-    fn check_run(&mut self, reader: &RecordReader<File>, next: Next) -> Result<(), Error> {
+    fn check_run(&mut self, reader: &RecordReader<ReadFile>, next: Next) -> Result<(), Error> {
         let unfit = |expected: String| Error::Unfit { path: reader.path().to_owned(), expected };
         match (reader.run(), self.run) {
             (Some(found), Some(run)) if found != run => {
@@ -257,7 +256,7 @@ impl<'a> Loading<'a> {
     /// A seal that fits its records, which do not begin where the log is.
     fn mismatch(
         &self,
-        reader: RecordReader<File>,
+        reader: RecordReader<ReadFile>,
         sealed_end: u64,
         start: u64,
         seal: Seal,
@@ -279,7 +278,7 @@ impl<'a> Loading<'a> {
     /// of [`recovery`](super).
     fn damage(
         &self,
-        reader: RecordReader<File>,
+        reader: RecordReader<ReadFile>,
         sealed_end: u64,
         offset: u64,
         expected: &'static str,
@@ -488,12 +487,12 @@ impl<'a> Loading<'a> {
 /// A file holds records that count.
 struct Promised;
 
-fn is_select(reader: &RecordReader<File>) -> bool {
+fn is_select(reader: &RecordReader<ReadFile>) -> bool {
     reader.args().next().is_some_and(|name| name.eq_ignore_ascii_case(b"SELECT"))
 }
 
 /// Takes the record that was found last; groups are unwrapped.
-fn read_into(pending: &mut Pending, reader: &RecordReader<File>) -> Result<(), Error> {
+fn read_into(pending: &mut Pending, reader: &RecordReader<ReadFile>) -> Result<(), Error> {
     let at = At { path: reader.path(), offset: reader.start() };
     let mut args = reader.args();
     let name = if args.len() == 1 { args.next().unwrap_or_default() } else { &[] };

@@ -1,4 +1,4 @@
-//! The disk: the one place that touches the log's files.
+//! The disk: how the log's files are made, replaced and grown.
 //!
 //! Every step whose order matters for a crash is a method here, so that what a
 //! power cut can leave behind is decided in one file:
@@ -9,66 +9,131 @@
 //! - a file whose write or sync failed is never written or synced again: after
 //!   a failed sync the kernel may have dropped the very pages it reports clean.
 //!
+//! [`Volume`] is what the operating system gives: [`real`], or in tests one that
+//! fails and loses power as it is told.
+//!
 //! # Not here
 //!
 //! What the bytes mean, and when any of this happens.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Write};
+mod real;
+
+use std::fmt::Debug;
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::error::{Error, Op};
+use real::Real;
 
 /// The folder inside the data directory that holds the log, as Redis names it.
-const FOLDER: &str = "appendonlydir";
-/// Locked while a process owns the log. Redis ignores it.
-const LOCK_FILE: &str = "weir.lock";
+pub const FOLDER: &str = "appendonlydir";
 /// What names of unfinished files start with.
 pub const TEMP_PREFIX: &str = "temp-";
 
-/// The folder of the log, locked. The lock dies with the process.
-#[derive(Debug)]
+/// What an operating system does for the log. Names are paths below the data
+/// directory. The tests have one that loses power.
+pub trait Volume: Debug + Send + Sync {
+    /// Where `name` is, for messages.
+    fn path_of(&self, name: &str) -> PathBuf;
+    /// Opens a file.
+    fn open(&self, name: &str, how: How) -> io::Result<Box<dyn Handle>>;
+    /// Gives a file another name, in the place of one that has it.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Takes a name away.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// The names in a folder.
+    fn names(&self, folder: &str) -> io::Result<Vec<String>>;
+    /// Makes the names in a folder durable.
+    fn sync_folder(&self, folder: &str) -> io::Result<()>;
+}
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// To be read.
+    Read,
+    /// To be appended to.
+    Append,
+    /// New, to be appended to.
+    Create,
+    /// To be cut.
+    Cut,
+}
+
+/// An open file.
+pub trait Handle: Debug + Send + Sync {
+    /// Its length.
+    fn len(&self) -> io::Result<u64>;
+    /// Reads on; 0 at the end.
+    fn read(&self, out: &mut [u8]) -> io::Result<usize>;
+    /// Appends the beginning of `bytes`; how much of it.
+    fn write(&self, bytes: &[u8]) -> io::Result<usize>;
+    /// Sets its length.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Forces its content to the disk.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A folder of a volume: the log's, or the data directory itself.
+#[derive(Clone, Debug)]
 pub struct Directory {
-    path: PathBuf,
-    handle: File,
-    _lock: File,
+    volume: Arc<dyn Volume>,
+    /// Below the data directory; empty for that itself.
+    folder: &'static str,
 }
 
 impl Directory {
-    /// Opens the log's folder in `dir`, both made if missing, and locks it.
+    /// Opens the log's folder in `dir`, both made if missing, and locks it. The
+    /// lock dies with the process.
     ///
     /// # Errors
     /// The operating system refuses, or another process has it.
     pub fn open(dir: &Path) -> Result<Directory, Error> {
-        let path = dir.join(FOLDER);
-        let dir_is_new = !dir.exists();
-        std::fs::create_dir_all(&path).map_err(Error::io(Op::Create, &path))?;
-        sync_folder(dir)?;
-        if dir_is_new {
-            sync_folder(dir.parent().unwrap_or(dir))?;
-        }
-        let lock = lock(dir, &path.join(LOCK_FILE))?;
-        let handle = File::open(&path).map_err(Error::io(Op::Open, &path))?;
-        Ok(Directory { path, handle, _lock: lock })
+        Ok(Directory::on(Arc::new(Real::open(dir)?)))
+    }
+
+    /// Opens the log's folder in `dir` only to look at it. Makes nothing and
+    /// locks nothing.
+    pub fn open_to_look(dir: &Path) -> Directory {
+        Directory::on(Arc::new(Real::open_to_look(dir)))
+    }
+
+    /// The log's folder of a volume.
+    pub fn on(volume: Arc<dyn Volume>) -> Directory {
+        Directory { volume, folder: FOLDER }
+    }
+
+    /// The data directory, in which the log's folder is.
+    pub fn parent(&self) -> Directory {
+        Directory { volume: self.volume.clone(), folder: "" }
+    }
+
+    /// The name of `name` on the volume.
+    fn inner(&self, name: &str) -> String {
+        if self.folder.is_empty() { name.to_owned() } else { format!("{}/{name}", self.folder) }
     }
 
     /// Where the file `name` is.
     pub fn path_of(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+        self.volume.path_of(&self.inner(name))
+    }
+
+    fn open_file(&self, name: &str, how: How) -> io::Result<Box<dyn Handle>> {
+        self.volume.open(&self.inner(name), how)
     }
 
     /// The content of a small file, at most `len_max` bytes of it; `None` if
     /// there is no such file.
     pub fn read_small(&self, name: &str, len_max: u64) -> Result<Option<Vec<u8>>, Error> {
-        let path = self.path_of(name);
-        let mut content = Vec::new();
-        match File::open(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            opened => opened
-                .and_then(|file| file.take(len_max).read_to_end(&mut content))
-                .map_err(Error::io(Op::Read, &path))?,
+        let file = match self.open_to_read(name) {
+            Err(Error::Missing { .. }) => return Ok(None),
+            opened => opened?.0,
         };
+        let mut content = Vec::new();
+        let read = file.take(len_max).read_to_end(&mut content);
+        read.map_err(Error::io(Op::Read, &self.path_of(name)))?;
         Ok(Some(content))
     }
 
@@ -76,24 +141,23 @@ impl Directory {
     ///
     /// # Errors
     /// [`Error::Missing`] if it is not there.
-    pub fn open_to_read(&self, name: &str) -> Result<(File, u64), Error> {
+    pub fn open_to_read(&self, name: &str) -> Result<(ReadFile, u64), Error> {
         let path = self.path_of(name);
-        let file = match File::open(&path) {
+        let file = match self.open_file(name, How::Read) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Err(Error::Missing { path });
             }
             opened => opened.map_err(Error::io(Op::Open, &path))?,
         };
-        let len = file.metadata().map_err(Error::io(Op::Read, &path))?.len();
-        Ok((file, len))
+        let len = file.len().map_err(Error::io(Op::Read, &path))?;
+        Ok((ReadFile(file), len))
     }
 
     /// Opens an incr file for appending at its end.
     pub fn open_to_append(&self, name: &str) -> Result<AppendFile, Error> {
         let path = self.path_of(name);
-        let file =
-            OpenOptions::new().append(true).open(&path).map_err(Error::io(Op::Open, &path))?;
-        let len = file.metadata().map_err(Error::io(Op::Read, &path))?.len();
+        let file = self.open_file(name, How::Append).map_err(Error::io(Op::Open, &path))?;
+        let len = file.len().map_err(Error::io(Op::Read, &path))?;
         Ok(AppendFile::new(file, path, len))
     }
 
@@ -112,8 +176,8 @@ impl Directory {
     pub fn create(&self, name: &str) -> Result<AppendFile, Error> {
         self.remove(name)?;
         let path = self.path_of(name);
-        let file = OpenOptions::new().create_new(true).append(true).open(&path);
-        Ok(AppendFile::new(file.map_err(Error::io(Op::Create, &path))?, path, 0))
+        let file = self.open_file(name, How::Create).map_err(Error::io(Op::Create, &path))?;
+        Ok(AppendFile::new(file, path, 0))
     }
 
     /// Puts a small file in the place of `name`, whole and durable, or not at all.
@@ -127,91 +191,59 @@ impl Directory {
 
     /// Gives a synced file its final name, durably.
     pub fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
-        let (from, to) = (self.path_of(from), self.path_of(to));
-        std::fs::rename(&from, &to).map_err(Error::io(Op::Rename, &from))?;
+        let renamed = self.volume.rename(&self.inner(from), &self.inner(to));
+        renamed.map_err(Error::io(Op::Rename, &self.path_of(from)))?;
         self.sync()
     }
 
     /// Deletes a file; one that is gone already is fine.
     pub fn remove(&self, name: &str) -> Result<(), Error> {
-        let path = self.path_of(name);
-        match std::fs::remove_file(&path) {
+        match self.volume.remove(&self.inner(name)) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            removed => removed.map_err(Error::io(Op::Remove, &path)),
+            removed => removed.map_err(Error::io(Op::Remove, &self.path_of(name))),
         }
     }
 
     /// Cuts the tail off a file, durably.
     pub fn cut(&self, name: &str, len: u64) -> Result<(), Error> {
         let path = self.path_of(name);
-        let file =
-            OpenOptions::new().write(true).open(&path).map_err(Error::io(Op::Open, &path))?;
+        let file = self.open_file(name, How::Cut).map_err(Error::io(Op::Open, &path))?;
         file.set_len(len).map_err(Error::io(Op::Cut, &path))?;
-        file.sync_all().map_err(Error::io(Op::Sync, &path))
+        file.sync().map_err(Error::io(Op::Sync, &path))
     }
 
     /// The names in the folder, those that are UTF-8.
     pub fn names(&self) -> Result<Vec<String>, Error> {
-        let listed = std::fs::read_dir(&self.path).and_then(|entries| {
-            entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<Vec<_>, _>>()
-        });
-        let names = listed.map_err(Error::io(Op::List, &self.path))?;
-        Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
+        self.volume.names(self.folder).map_err(Error::io(Op::List, &self.path_of("")))
     }
 
     /// Makes the names of the folder durable.
     fn sync(&self) -> Result<(), Error> {
-        self.handle.sync_all().map_err(Error::io(Op::Sync, &self.path))
+        self.volume.sync_folder(self.folder).map_err(Error::io(Op::Sync, &self.path_of("")))
     }
 }
 
-/// Makes the names in `folder` durable.
-fn sync_folder(folder: &Path) -> Result<(), Error> {
-    // An empty path is the working directory, which cannot be opened by it.
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    File::open(folder).and_then(|handle| handle.sync_all()).map_err(Error::io(Op::Sync, folder))
-}
+/// A file that is read from front to back.
+#[derive(Debug)]
+pub struct ReadFile(Box<dyn Handle>);
 
-/// Takes the lock and says in it who has it. The kernel lets go of it when the
-/// process ends, however it ends, so a stale lock cannot exist.
-fn lock(dir: &Path, path: &Path) -> Result<File, Error> {
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .map_err(Error::io(Op::Lock, path))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut owner = String::new();
-            // Who it is helps, but not knowing is no reason to say less.
-            let _ = file.take(32).read_to_string(&mut owner);
-            return Err(Error::InUse { dir: dir.to_owned(), pid: owner.trim().parse().ok() });
-        }
-        Err(TryLockError::Error(source)) => {
-            return Err(Error::Io { op: Op::Lock, path: path.to_owned(), source });
-        }
+impl Read for ReadFile {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.0.read(out)
     }
-    let owner = format!("{}\n", std::process::id());
-    file.set_len(0)
-        .and_then(|()| file.write_all(owner.as_bytes()))
-        .map_err(Error::io(Op::Lock, path))?;
-    Ok(file)
 }
 
 /// A file that only grows, written by one thread and synced by any.
 #[derive(Debug)]
 pub struct AppendFile {
-    file: File,
+    file: Box<dyn Handle>,
     path: PathBuf,
     len: AtomicU64,
     failed: AtomicBool,
 }
 
 impl AppendFile {
-    fn new(file: File, path: PathBuf, len: u64) -> AppendFile {
+    fn new(file: Box<dyn Handle>, path: PathBuf, len: u64) -> AppendFile {
         AppendFile { file, path, len: AtomicU64::new(len), failed: AtomicBool::new(false) }
     }
 
@@ -219,7 +251,7 @@ impl AppendFile {
     /// disk took is cut back, so that the file ends where a record ends.
     pub fn append(&self, bytes: &[u8]) -> Result<(), Error> {
         self.refuse_if_failed(Op::Write)?;
-        let written = (&self.file).write_all(bytes);
+        let written = self.write_all(bytes);
         if written.is_ok() {
             self.len.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         } else {
@@ -230,10 +262,22 @@ impl AppendFile {
         written.map_err(Error::io(Op::Write, &self.path))
     }
 
+    fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.file.write(bytes) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Forces what was appended to the disk.
     pub fn sync(&self) -> Result<(), Error> {
         self.refuse_if_failed(Op::Sync)?;
-        let synced = self.file.sync_data();
+        let synced = self.file.sync();
         self.failed.fetch_or(synced.is_err(), Ordering::Relaxed);
         synced.map_err(Error::io(Op::Sync, &self.path))
     }
@@ -257,21 +301,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_owner_is_told_who_the_first_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = Directory::open(dir.path()).unwrap();
-        let refused = Directory::open(dir.path()).unwrap_err().to_string();
-        let expected = format!(
-            "{} is in use by another process (pid {})",
-            dir.path().display(),
-            std::process::id()
-        );
-        assert_eq!(refused, expected);
-        drop(first);
-        Directory::open(dir.path()).unwrap();
-    }
-
-    #[test]
     fn a_replaced_file_is_whole_and_leaves_nothing_behind() {
         let dir = tempfile::tempdir().unwrap();
         let directory = Directory::open(dir.path()).unwrap();
@@ -282,15 +311,17 @@ mod tests {
         }
         let mut names = directory.names().unwrap();
         names.sort();
-        assert_eq!(names, ["manifest", LOCK_FILE]);
+        assert_eq!(names, ["manifest", "weir.lock"]);
     }
 
     #[test]
     fn a_file_that_failed_once_is_not_written_or_synced_again() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("read-only");
+        let directory = Directory::open(dir.path()).unwrap();
+        let path = directory.path_of("read-only");
         std::fs::write(&path, "as it was").unwrap();
-        let file = AppendFile::new(File::open(&path).unwrap(), path.clone(), 9);
+        let read_only = directory.open_file("read-only", How::Read).unwrap();
+        let file = AppendFile::new(read_only, path.clone(), 9);
         assert!(file.append(b"more").is_err());
         assert!(file.sync().unwrap_err().to_string().starts_with("cannot sync"));
         assert_eq!(std::fs::read(&path).unwrap(), b"as it was");
