@@ -109,9 +109,9 @@ pub fn is_wanted(shared: &Shared) -> bool {
     let files = lock(&shared.files);
     let (size, size_before) = (files.len(), files.size_after_rewrite.max(1));
     drop(files);
-    let config = &shared.config;
-    let percentage = u64::from(config.auto_aof_rewrite_percentage);
-    let grown = size > config.auto_aof_rewrite_min_size
+    let settings = shared.settings();
+    let percentage = u64::from(settings.auto_aof_rewrite_percentage);
+    let grown = size > settings.auto_aof_rewrite_min_size
         && (size.saturating_mul(100) / size_before).saturating_sub(100) >= percentage;
     poisoned || (percentage != 0 && grown)
 }

@@ -17,6 +17,8 @@
 //! What the bytes mean, and when any of this happens.
 
 mod real;
+#[cfg(test)]
+pub mod simulated;
 
 use std::fmt::Debug;
 use std::io::{self, ErrorKind, Read};
@@ -31,6 +33,9 @@ use real::Real;
 pub const FOLDER: &str = "appendonlydir";
 /// What names of unfinished files start with.
 pub const TEMP_PREFIX: &str = "temp-";
+
+/// How much is written over itself at once.
+const REFRESH_CHUNK_LEN: usize = 256 << 10;
 
 /// What an operating system does for the log. Names are paths below the data
 /// directory. The tests have one that loses power.
@@ -58,8 +63,8 @@ pub enum How {
     Append,
     /// New, to be appended to.
     Create,
-    /// To be cut.
-    Cut,
+    /// To be cut, or written over.
+    Change,
 }
 
 /// An open file.
@@ -70,6 +75,8 @@ pub trait Handle: Debug + Send + Sync {
     fn read(&self, out: &mut [u8]) -> io::Result<usize>;
     /// Appends the beginning of `bytes`; how much of it.
     fn write(&self, bytes: &[u8]) -> io::Result<usize>;
+    /// Writes the beginning of `bytes` over what stands at `offset`.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
     /// Sets its length.
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Forces its content to the disk.
@@ -94,20 +101,9 @@ impl Directory {
         Ok(Directory::on(Arc::new(Real::open(dir)?)))
     }
 
-    /// Opens the log's folder in `dir` only to look at it. Makes nothing and
-    /// locks nothing.
-    pub fn open_to_look(dir: &Path) -> Directory {
-        Directory::on(Arc::new(Real::open_to_look(dir)))
-    }
-
     /// The log's folder of a volume.
     pub fn on(volume: Arc<dyn Volume>) -> Directory {
         Directory { volume, folder: FOLDER }
-    }
-
-    /// The data directory, in which the log's folder is.
-    pub fn parent(&self) -> Directory {
-        Directory { volume: self.volume.clone(), folder: "" }
     }
 
     /// The name of `name` on the volume.
@@ -207,9 +203,34 @@ impl Directory {
     /// Cuts the tail off a file, durably.
     pub fn cut(&self, name: &str, len: u64) -> Result<(), Error> {
         let path = self.path_of(name);
-        let file = self.open_file(name, How::Cut).map_err(Error::io(Op::Open, &path))?;
+        let file = self.open_file(name, How::Change).map_err(Error::io(Op::Open, &path))?;
         file.set_len(len).map_err(Error::io(Op::Cut, &path))?;
         file.sync().map_err(Error::io(Op::Sync, &path))
+    }
+
+    /// Writes what a file holds from `offset` on once more over itself, durably.
+    ///
+    /// Its last owner may have failed to sync it: the kernel then shows bytes that
+    /// it holds to be on disk and that are not, and a sync alone would do nothing.
+    pub fn refresh(&self, name: &str, mut offset: u64) -> Result<(), Error> {
+        let path = self.path_of(name);
+        let file = self.open_file(name, How::Change).map_err(Error::io(Op::Open, &path))?;
+        let mut rest = self.open_to_read(name)?.0;
+        let skipped = io::copy(&mut (&mut rest).take(offset), &mut io::sink());
+        skipped.map_err(Error::io(Op::Read, &path))?;
+        let mut chunk = vec![0; REFRESH_CHUNK_LEN];
+        loop {
+            let len = rest.read(&mut chunk).map_err(Error::io(Op::Read, &path))?;
+            if len == 0 {
+                return file.sync().map_err(Error::io(Op::Sync, &path));
+            }
+            let mut left = &chunk[..len];
+            while !left.is_empty() {
+                let count = file.write_at(left, offset).map_err(Error::io(Op::Write, &path))?;
+                left = &left[count..];
+                offset += count as u64;
+            }
+        }
     }
 
     /// The names in the folder, those that are UTF-8.
@@ -218,7 +239,7 @@ impl Directory {
     }
 
     /// Makes the names of the folder durable.
-    fn sync(&self) -> Result<(), Error> {
+    pub fn sync(&self) -> Result<(), Error> {
         self.volume.sync_folder(self.folder).map_err(Error::io(Op::Sync, &self.path_of("")))
     }
 }

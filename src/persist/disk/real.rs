@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::{FOLDER, Handle, How, Volume};
@@ -32,11 +33,6 @@ impl Real {
         let lock = lock(dir, &folder.join(LOCK_FILE))?;
         Ok(Real { dir: dir.to_owned(), _lock: Some(lock) })
     }
-
-    /// A data directory that somebody else may own.
-    pub fn open_to_look(dir: &Path) -> Real {
-        Real { dir: dir.to_owned(), _lock: None }
-    }
 }
 
 impl Volume for Real {
@@ -50,7 +46,7 @@ impl Volume for Real {
             How::Read => options.read(true),
             How::Append => options.append(true),
             How::Create => options.append(true).create_new(true),
-            How::Cut => options.write(true),
+            How::Change => options.write(true),
         };
         Ok(Box::new(options.open(self.path_of(name))?))
     }
@@ -86,6 +82,10 @@ impl Handle for File {
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         Write::write(&mut &*self, bytes)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        FileExt::write_at(self, bytes, offset)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

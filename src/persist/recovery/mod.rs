@@ -30,17 +30,16 @@ mod files;
 mod replay;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::Config;
-use super::disk::{AppendFile, Directory};
+use super::disk::Directory;
 use super::error::Error;
 use super::manifest::{self, Entry, Manifest};
-use super::seal::{Place, Run, Sealer};
-use super::writer::Files;
+use super::seal::{Place, Run};
 use crate::base::clock::{Stopwatch, Timestamp};
 use crate::keyspace::Keyspace;
+pub use files::Opened;
 use replay::Loading;
 
 /// Longest manifest that is read: ten thousand files and more.
@@ -93,14 +92,12 @@ pub struct Progress {
 pub struct Recovered {
     /// The folder, locked.
     pub directory: Directory,
-    /// The files that make up the log.
-    pub files: Files,
-    /// The last of them, open for appending.
-    pub active: Arc<AppendFile>,
-    /// Seals what is appended to it.
-    pub sealer: Sealer,
+    /// The files that make up the log, open.
+    pub opened: Opened,
     /// Where the log is.
     pub place: Place,
+    /// What the last seal says is on disk.
+    pub claimed: u64,
     /// What was found and done.
     pub recovery: Recovery,
 }
@@ -125,11 +122,9 @@ pub fn recover(
     let loaded = loading.finish();
     let run = loaded.run.unwrap_or_else(Run::new);
     let place = Place { run, position: loaded.position };
-    let opened = files::open(&directory, manifest, place, loaded.ends_sealed, now)?;
-    let mut recovery = loaded.recovery;
-    recovery.duration = stopwatch.elapsed();
-    let files::Opened { files, active, sealer } = opened;
-    Ok(Recovered { directory, files, active, sealer, place, recovery })
+    let opened = files::open(&directory, manifest, place, &loaded, now)?;
+    let recovery = Recovery { duration: stopwatch.elapsed(), ..loaded.recovery };
+    Ok(Recovered { directory, opened, place, claimed: loaded.claimed, recovery })
 }
 
 /// The manifest, or that of a log which does not exist yet.

@@ -4,6 +4,7 @@
 //! waits until it may be believed: until its `EXEC`, and in a file of ours until
 //! its seal.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
 
@@ -39,6 +40,10 @@ pub struct Loading<'a> {
     run: Option<Run>,
     /// Where the log is, once a file has said so.
     position: Option<u64>,
+    claimed: u64,
+    /// Ends of seals in the file that is read, from the one on to which the log
+    /// is known to be on disk: position and offset.
+    unclaimed: VecDeque<(u64, u64)>,
     /// Whether a base file of ours is still to be followed by its incr file.
     base_awaits_incr: bool,
     ends_sealed: bool,
@@ -53,6 +58,10 @@ pub struct Loaded {
     pub run: Option<Run>,
     /// Where they end.
     pub position: u64,
+    /// What the last seal says is on disk.
+    pub claimed: u64,
+    /// From where on the last file may not be on disk.
+    pub unclaimed_offset: u64,
     /// Whether the last file is ours to its end.
     pub ends_sealed: bool,
 }
@@ -131,6 +140,8 @@ impl<'a> Loading<'a> {
             reply: Reply::default(),
             run: None,
             position: None,
+            claimed: 0,
+            unclaimed: VecDeque::new(),
             base_awaits_incr: false,
             ends_sealed: false,
         }
@@ -155,6 +166,11 @@ impl<'a> Loading<'a> {
             recovery: self.recovery,
             run: self.run,
             position: self.position.unwrap_or(0),
+            claimed: self.claimed,
+            unclaimed_offset: match self.unclaimed.front() {
+                Some((position, offset)) if *position <= self.claimed => *offset,
+                _ => 0,
+            },
             ends_sealed: self.ends_sealed,
         }
     }
@@ -193,6 +209,7 @@ impl<'a> Loading<'a> {
     }
 
     fn replay(&mut self, mut reader: RecordReader<ReadFile>) -> Result<Option<Torn>, Error> {
+        self.unclaimed.clear();
         let mut pending = Pending::default();
         let mut database = 0;
         // End of what may be believed, in a file of ours.
@@ -203,7 +220,10 @@ impl<'a> Loading<'a> {
             self.ends_sealed = reader.is_sealed() || reader.end() == 0;
             match next {
                 Next::Record => {}
-                Next::End if pending.is_empty() => return Ok(None),
+                Next::End if pending.is_empty() => {
+                    self.base_awaits_incr &= !reader.is_sealed();
+                    return Ok(None);
+                }
                 // A group that was not finished is torn, however cleanly.
                 Next::End | Next::Torn => {
                     let unsealed = pending.group.unwrap_or(reader.start());
@@ -217,6 +237,7 @@ impl<'a> Loading<'a> {
                     self.apply_pending(&mut pending, &mut database, reader.path())?;
                     (self.position, self.base_awaits_incr) = (Some(seal.position), false);
                     sealed_end = reader.end();
+                    self.note_claim(seal, sealed_end);
                     continue;
                 }
                 Next::Damaged { offset, expected } => {
@@ -232,6 +253,14 @@ impl<'a> Loading<'a> {
             if pending.group.is_none() && !reader.is_sealed() {
                 self.apply_pending(&mut pending, &mut database, reader.path())?;
             }
+        }
+    }
+
+    fn note_claim(&mut self, seal: Seal, end: u64) {
+        self.claimed = seal.synced;
+        self.unclaimed.push_back((seal.position, end));
+        while self.unclaimed.get(1).is_some_and(|(position, _)| *position <= self.claimed) {
+            self.unclaimed.pop_front();
         }
     }
 

@@ -5,6 +5,7 @@
 mod base;
 mod fixtures;
 mod rewriting;
+mod simulation;
 mod tails;
 mod writing;
 
@@ -22,9 +23,14 @@ pub const NOW: Timestamp = Timestamp::from_millis(1_795_400_000_000);
 pub fn config(dir: &Path, appendfsync: Fsync) -> Config {
     Config {
         dir: dir.to_owned(),
-        appendfsync,
-        auto_aof_rewrite_percentage: 100,
-        auto_aof_rewrite_min_size: 1 << 10,
+        settings: Settings {
+            appendfsync,
+            auto_aof_rewrite_percentage: 100,
+            auto_aof_rewrite_min_size: 1 << 10,
+            aof_timestamp_enabled: false,
+            save: Vec::new(),
+            on_log_error: OnLogError::Continue,
+        },
         aof_load_truncated: true,
         close_timeout: Duration::from_secs(5),
     }
@@ -67,7 +73,7 @@ impl Opened {
             };
             self.keyspace.execute(command, &args, &mut run).expect(line);
         }
-        self.log.append(self.effects.record())
+        self.log.append(&self.effects)
     }
 
     /// Waits until the operating system has all records: what comes next is

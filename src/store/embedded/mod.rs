@@ -231,7 +231,7 @@ impl Owned {
     /// Hands the effects of what just ran to the log.
     fn record(&self, log: Option<&Log>) -> Option<Lsn> {
         match log {
-            Some(log) if !self.effects.is_empty() => Some(log.append(self.effects.record())),
+            Some(log) if !self.effects.is_empty() => Some(log.append(&self.effects)),
             _ => None,
         }
     }
