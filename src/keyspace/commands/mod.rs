@@ -5,6 +5,8 @@
 //! an effect: the command as sent, unless Redis writes another to its log.
 
 pub(super) mod keys;
+pub(super) mod payloads;
+pub(super) mod scripting;
 pub(super) mod server;
 pub(super) mod sorted_sets;
 pub(super) mod strings;
