@@ -22,7 +22,7 @@ use crate::resp::{Protocol, Reply};
 
 /// C stack that one call may use: callbacks from `string.gsub`, `table.sort` and
 /// coroutines take up to 9 KiB each. Threads have 2 MiB.
-const C_STACK_BYTES_MAX: usize = 256 * 1024;
+const C_STACK_BYTES_MAX: usize = 512 * 1024;
 
 /// Longest text that a native function builds.
 const TEXT_BYTES_MAX: usize = 64 << 20;

@@ -58,5 +58,5 @@ mod watchdog;
 
 pub use engine::{Engine, Limits};
 pub use error::{CallError, Callee, CompileError, Error, LoadError, Overrun};
-pub use library::{Flags, Function, Library};
+pub use library::{Flags, Function, Library, Rule};
 pub use script::Sha;

@@ -170,7 +170,8 @@ unsafe extern "C-unwind" fn pack(lua: *mut lua_State) -> c_int {
                 let text = state.text_argument(argument);
                 let len = if field.size == 0 { text.len() } else { field.size };
                 let Some(text) = text.get(..len) else {
-                    state.raise_argument(argument, c"string too short");
+                    // The library has counted the argument before it complains.
+                    state.raise_argument(argument + 1, c"string too short");
                 };
                 context.add_text(state, text);
                 if field.option == b's' {

@@ -6,6 +6,8 @@
 //!
 //! A pattern ends at its first zero byte, as in C.
 
+use std::ffi::c_int;
+
 use super::raw::State;
 
 /// Parentheses in a pattern.
@@ -350,10 +352,10 @@ fn in_class(byte: u8, class: u8) -> bool {
     is_in != class.is_ascii_uppercase()
 }
 
-/// Raises what stopped a match.
-pub(super) fn raise(state: State, fault: Fault) -> ! {
+/// Raises what stopped a match, with the position `level` calls up.
+pub(super) fn raise(state: State, level: c_int, fault: Fault) -> ! {
     match fault {
-        Fault::Pattern(text) => state.raise_text(text.as_bytes()),
+        Fault::Pattern(text) => state.raise_text_at(level, text.as_bytes()),
         Fault::Stopped => super::api::end(state),
     }
 }

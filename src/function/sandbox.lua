@@ -171,8 +171,7 @@ local function check_text(value, index, name)
   elseif kind == "number" then
     return tostring(value)
   end
-  local got = value == nil and "no value" or kind
-  error("bad argument #" .. index .. " to '" .. name .. "' (string expected, got " .. got .. ")", 3)
+  error("bad argument #" .. index .. " to '" .. name .. "' (string expected, got " .. kind .. ")", 3)
 end
 
 function strings.gmatch(subject, pattern)
@@ -205,7 +204,7 @@ local function replaced(replacement, whole, key, ...)
   if not value then
     return whole
   elseif type(value) ~= "string" and type(value) ~= "number" then
-    error("invalid replacement value (a " .. type(value) .. ")", 3)
+    error("invalid replacement value (a " .. type(value) .. ")", 4)
   end
   return value
 end
@@ -268,8 +267,7 @@ end
 
 function tables.sort(target, comes_before)
   if type(target) ~= "table" then
-    local got = target == nil and "no value" or type(target)
-    error("bad argument #1 to 'sort' (table expected, got " .. got .. ")", 2)
+    error("bad argument #1 to 'sort' (table expected, got " .. type(target) .. ")", 2)
   elseif comes_before ~= nil and type(comes_before) ~= "function" then
     error("bad argument #2 to 'sort' (function expected, got " .. type(comes_before) .. ")", 2)
   end
@@ -394,7 +392,9 @@ function redis_running.error_reply(...)
   if raw_sub(text, 1, 1) == "-" then
     text = raw_sub(text, 2)
   end
-  return { err = text ~= "" and text or "ERR " }
+  text = replace(text, "[\r\n]+$", "", 1)
+  -- One word alone is a text without a code.
+  return { err = native.string.find(text, " ", 1, true) and text or "ERR " .. text }
 end
 
 function redis_running.status_reply(...)
@@ -426,7 +426,7 @@ end
 
 function redis_running.set_repl(...)
   if select("#", ...) ~= 1 then
-    raise("redis.set_repl() requires one argument.")
+    raise("redis.set_repl() requires two arguments.")
   end
   local flags = tonumber((...)) or 0
   if flags < 0 or flags > 3 or flags ~= floor(flags) then
@@ -440,7 +440,7 @@ redis_running.REPL_SLAVE, redis_running.REPL_REPLICA, redis_running.REPL_ALL = 2
 
 function redis_running.acl_check_cmd(...)
   if select("#", ...) == 0 then
-    raise("Please specify at least one argument for this redis.acl_check_cmd() call")
+    raise("Please specify at least one argument for this redis lib call")
   end
   local name = ...
   if not native.knows_command(tostring(name)) then

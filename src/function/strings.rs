@@ -13,7 +13,7 @@ use mlua::ffi::lua_State;
 
 use super::context::Context;
 use super::number::Printed;
-use super::pattern::{self, Capture, CaptureLen, Fault, Matcher};
+use super::pattern::{self, Capture, CaptureLen, Matcher};
 use super::raw::{Native, State};
 
 /// The functions by the names that `sandbox.lua` knows.
@@ -25,6 +25,11 @@ const FUNCTIONS: [(&CStr, Native); 6] = [
     (c"format", format),
     (c"starts_match", starts_match),
 ];
+
+/// Who is told where an error is: the caller of a function that scripts call, and
+/// the caller of that caller for one that `sandbox.lua` calls in their place.
+const DIRECT: c_int = 1;
+const THROUGH_SANDBOX: c_int = 2;
 
 /// What makes a text a pattern.
 const SPECIALS: &[u8] = b"^$*+?.([%-";
@@ -61,7 +66,7 @@ unsafe extern "C-unwind" fn find(lua: *mut lua_State) -> c_int {
         Some(found) => {
             state.push_number((found.start + 1) as f64);
             state.push_number(found.end as f64);
-            2 + found.push_captures(state, subject)
+            2 + found.push_captures(state, DIRECT, subject)
         }
     }
 }
@@ -75,7 +80,7 @@ unsafe extern "C-unwind" fn match_first(lua: *mut lua_State) -> c_int {
     let start = start_of(state, 3, subject.len());
     match search(state, context, subject, pattern, start) {
         None => nothing(state),
-        Some(found) => found.push_match(state, subject),
+        Some(found) => found.push_match(state, DIRECT, subject),
     }
 }
 
@@ -88,12 +93,12 @@ unsafe extern "C-unwind" fn match_from(lua: *mut lua_State) -> c_int {
     let subject = state.bytes(1);
     let pattern = state.bytes(2);
     let start = (state.number(3) as usize).saturating_sub(1);
-    match search_from(state, context, subject, pattern, start, false) {
+    match search_from(state, context, THROUGH_SANDBOX, subject, pattern, start, false) {
         None => nothing(state),
         Some(found) => {
             state.push_number((found.start + 1) as f64);
             state.push_number(found.end as f64);
-            2 + found.push_match(state, subject)
+            2 + found.push_match(state, THROUGH_SANDBOX, subject)
         }
     }
 }
@@ -104,12 +109,12 @@ unsafe extern "C-unwind" fn starts_match(lua: *mut lua_State) -> c_int {
     // SAFETY: pushed with the context; entered once.
     let (state, context) = unsafe { State::entered(lua) };
     let subject = state.bytes(1);
-    match search_from(state, context, subject, state.bytes(2), 0, true) {
+    match search_from(state, context, THROUGH_SANDBOX, subject, state.bytes(2), 0, true) {
         None => nothing(state),
         Some(found) => {
             state.push_number((found.start + 1) as f64);
             state.push_number(found.end as f64);
-            2 + found.push_match(state, subject)
+            2 + found.push_match(state, THROUGH_SANDBOX, subject)
         }
     }
 }
@@ -129,7 +134,7 @@ unsafe extern "C-unwind" fn replace(lua: *mut lua_State) -> c_int {
         let mut matcher = Matcher::new(subject, pattern, &mut may_go_on);
         let found = match matcher.match_at(at) {
             Ok(found) => found.map(|end| Found::of(&matcher, at, end)),
-            Err(fault) => pattern::raise(state, fault),
+            Err(fault) => pattern::raise(state, THROUGH_SANDBOX, fault),
         };
         if let Some(found) = found {
             count += 1.0;
@@ -192,12 +197,13 @@ fn search(
     start: usize,
 ) -> Option<Found> {
     let (pattern, is_anchored) = anchor_of(pattern);
-    search_from(state, context, subject, pattern, start, is_anchored)
+    search_from(state, context, DIRECT, subject, pattern, start, is_anchored)
 }
 
 fn search_from(
     state: State,
     context: &mut Context,
+    level: c_int,
     subject: &[u8],
     pattern: &[u8],
     start: usize,
@@ -210,7 +216,7 @@ fn search_from(
         match matcher.match_at(at) {
             Ok(Some(end)) => return Some(Found::of(&matcher, at, end)),
             Ok(None) => {}
-            Err(fault) => pattern::raise(state, fault),
+            Err(fault) => pattern::raise(state, level, fault),
         }
     }
     None
@@ -225,27 +231,27 @@ impl Found {
     }
 
     /// Pushes what the parentheses hold.
-    fn push_captures(&self, state: State, subject: &[u8]) -> c_int {
+    fn push_captures(&self, state: State, level: c_int, subject: &[u8]) -> c_int {
         if !state.reserve(self.capture_count as c_int) {
-            state.raise_text(b"stack overflow (too many captures)");
+            state.raise_text_at(level, b"stack overflow (too many captures)");
         }
         for capture in &self.captures[..self.capture_count] {
             match capture.len {
                 CaptureLen::Bytes(len) => state.push_bytes(&subject[capture.start..][..len]),
                 CaptureLen::Position => state.push_number((capture.start + 1) as f64),
-                CaptureLen::Open => state.raise_text(b"unfinished capture"),
+                CaptureLen::Open => state.raise_text_at(level, b"unfinished capture"),
             }
         }
         self.capture_count as c_int
     }
 
     /// Pushes what the parentheses hold, or the match if there are none.
-    fn push_match(&self, state: State, subject: &[u8]) -> c_int {
+    fn push_match(&self, state: State, level: c_int, subject: &[u8]) -> c_int {
         if self.capture_count == 0 {
             state.push_bytes(&subject[self.start..self.end]);
             return 1;
         }
-        self.push_captures(state, subject)
+        self.push_captures(state, level, subject)
     }
 
     /// Adds the replacement, in which `%1` stands for what a capture holds.
@@ -264,7 +270,7 @@ impl Found {
                 Some(digit @ b'1'..=b'9') => {
                     let index = usize::from(digit - b'1');
                     if index >= self.capture_count.max(1) {
-                        state.raise_text(b"invalid capture index");
+                        state.raise_text_at(THROUGH_SANDBOX, b"invalid capture index");
                     }
                     self.add_capture(state, context, subject, index);
                 }
@@ -285,7 +291,7 @@ impl Found {
                 let text = Printed::general((capture.start + 1) as f64, 14);
                 context.add_text(state, &text);
             }
-            CaptureLen::Open => pattern::raise(state, Fault::Pattern("unfinished capture")),
+            CaptureLen::Open => state.raise_text_at(THROUGH_SANDBOX, b"unfinished capture"),
         }
     }
 }
@@ -306,6 +312,9 @@ unsafe extern "C-unwind" fn format(lua: *mut lua_State) -> c_int {
             continue;
         }
         argument += 1;
+        if state.is_none(argument) {
+            state.raise_argument(argument, c"no value");
+        }
         let spec = Spec::parse(state, &mut rest);
         spec.add(state, context, argument);
     }
