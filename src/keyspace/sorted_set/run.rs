@@ -28,6 +28,8 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
+use crate::keyspace::sizes::block_bytes;
+
 /// Bytes of an entry besides its member: a score and a mark.
 const ENTRY_BYTES: usize = 12;
 
@@ -59,9 +61,8 @@ impl<const TAGGED: bool> Run<TAGGED> {
     }
 
     /// Bytes that the run has on the heap.
-    #[cfg(test)]
     pub(super) fn heap_bytes(&self) -> usize {
-        self.block.len()
+        block_bytes(self.block.len())
     }
 
     pub(super) fn score(&self, at: usize) -> f64 {
