@@ -172,6 +172,13 @@ impl MemoryLimits {
         (self.maxmemory > 0).then_some(ceiling)
     }
 
+    /// True if no two keys may share a value, since eviction goes by its use.
+    pub(super) fn counts_uses_of_each(&self) -> bool {
+        let is_lru =
+            matches!(self.policy, EvictionPolicy::AllKeysLru | EvictionPolicy::VolatileLru);
+        self.maxmemory > 0 && (is_lru || self.policy.is_lfu())
+    }
+
     fn counting(&self) -> Counting {
         if self.policy.is_lfu() {
             Counting::Frequency {
@@ -217,10 +224,7 @@ impl Pool {
         {
             slots.sample_soonest(sample_len, &mut self.found);
         }
-        if matches!(
-            limits.policy,
-            EvictionPolicy::AllKeysRandom | EvictionPolicy::VolatileRandom
-        ) {
+        if matches!(limits.policy, EvictionPolicy::AllKeysRandom | EvictionPolicy::VolatileRandom) {
             return self.found.first().copied();
         }
         for id in self.found.drain(..) {

@@ -24,6 +24,8 @@ pub struct Keyspace {
     pub(super) limits: MemoryLimits,
     pub(super) pool: Pool,
     pub(super) evicted_count: u64,
+    /// Whether [`Keyspace::sweep`] does anything; a test may want it still.
+    pub(super) sweeps_by_itself: bool,
     watches: Watches,
 }
 
@@ -99,6 +101,7 @@ impl Keyspace {
             limits: MemoryLimits::NONE,
             pool: Pool::default(),
             evicted_count: 0,
+            sweeps_by_itself: true,
             watches: Watches::default(),
         }
     }
@@ -115,9 +118,7 @@ impl Keyspace {
         args: &[Arg<'_>],
         run: &mut Execution<'_>,
     ) -> Result<(), CommandError> {
-        if !command.accepts(args.len()) {
-            return Err(CommandError::Arity(command.name));
-        }
+        let command = command.resolve(args)?;
         let Run::Keyspace(handler) = command.run else {
             return Err(CommandError::Elsewhere(command.name));
         };
@@ -203,6 +204,9 @@ impl Keyspace {
     /// Looks at up to `step_count` keys whose deadline may have passed and removes
     /// those that have expired, with a `DEL` each as an effect.
     pub fn sweep(&mut self, step_count: usize, run: &mut Execution<'_>) -> Swept {
+        if !self.sweeps_by_itself {
+            return Swept { expired: 0, finished: true };
+        }
         self.watched(run, |space, run| {
             let mut expired = 0;
             for _ in 0..step_count {
@@ -315,20 +319,47 @@ impl Keyspace {
         Ok(id)
     }
 
-    /// The value of a key, which is used by this.
+    /// The slot of a key that is only read: listeners may want to know of a miss.
+    pub(super) fn look_up(&mut self, key: &[u8], run: &mut Execution<'_>) -> Option<SlotId> {
+        let found = self.find(key, run).ok();
+        if found.is_none() {
+            run.notify(EventClass::MISSED, "keymiss", key);
+        }
+        found
+    }
+
+    /// The value of a key that is only read, which uses it.
     pub(super) fn value(&mut self, key: &[u8], run: &mut Execution<'_>) -> Option<&Value> {
-        let id = self.find(key, run).ok()?;
+        let id = self.look_up(key, run)?;
         self.slots.value(id)
     }
 
-    /// Sets a key to a value, whatever it was before.
-    pub(super) fn put(&mut self, at: Result<SlotId, Vacant>, key: &[u8], value: Value) -> SlotId {
+    /// Gives a key that is not there a value.
+    pub(super) fn create(
+        &mut self,
+        vacant: Vacant,
+        key: &[u8],
+        value: Value,
+        run: &mut Execution<'_>,
+    ) -> SlotId {
+        run.notify(EventClass::NEW, "new", key);
+        self.slots.insert(vacant, key, value, None)
+    }
+
+    /// Sets a key to a value, whatever it was before; a deadline stays.
+    pub(super) fn put(
+        &mut self,
+        at: Result<SlotId, Vacant>,
+        key: &[u8],
+        value: Value,
+        run: &mut Execution<'_>,
+    ) -> SlotId {
         match at {
             Ok(id) => {
                 self.slots.replace(id, value);
                 id
             }
-            Err(vacant) => self.slots.insert(vacant, key, value, None),
+            Err(vacant) => self.create(vacant, key, value, run),
         }
     }
 

@@ -1,13 +1,13 @@
 //! What a key can hold.
 
-use super::sizes::block_bytes;
 use super::sorted_set::SortedSet;
+use super::string::StringValue;
 
 /// The value of a key. Closed: a new kind should break every match on it.
 #[derive(Clone, Debug)]
 pub enum Value {
-    /// Bytes.
-    String(Box<[u8]>),
+    /// Bytes, or an integer.
+    String(StringValue),
     /// Members ordered by score.
     SortedSet(SortedSet),
 }
@@ -24,8 +24,17 @@ impl Value {
     /// Bytes on the heap. Constant time, whatever the size.
     pub fn heap_bytes(&self) -> usize {
         match self {
-            Value::String(bytes) => block_bytes(bytes.len()),
+            Value::String(string) => string.heap_bytes(),
             Value::SortedSet(set) => set.heap_bytes(),
+        }
+    }
+
+    /// The word that `OBJECT ENCODING` answers.
+    pub fn encoding(&self) -> &'static str {
+        match self {
+            Value::String(string) => string.encoding(),
+            Value::SortedSet(set) if set.is_big() => "skiplist",
+            Value::SortedSet(_) => "listpack",
         }
     }
 }

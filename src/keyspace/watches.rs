@@ -85,7 +85,11 @@ impl Watches {
     }
 
     /// Every key was cleared away; `was_there` says which watched ones existed.
-    pub(super) fn flushed(&mut self, in_transaction: bool, mut was_there: impl FnMut(&[u8]) -> bool) {
+    pub(super) fn flushed(
+        &mut self,
+        in_transaction: bool,
+        mut was_there: impl FnMut(&[u8]) -> bool,
+    ) {
         for (id, watcher) in &mut self.watchers {
             for watch in &mut watcher.watches {
                 if std::mem::take(&mut watch.had_expired) || !was_there(&watch.key) {

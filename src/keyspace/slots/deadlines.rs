@@ -233,3 +233,106 @@ impl Slab {
         self.deadlines.mark(list);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::keyspace::slots::Slots;
+    use crate::keyspace::value::Value;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        /// Sets the deadline of a key to so long from now.
+        Set {
+            key: u8,
+            after_ms: u64,
+        },
+        Persist {
+            key: u8,
+        },
+        Free {
+            key: u8,
+        },
+        Wait {
+            ms: u64,
+        },
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let after = prop_oneof![0u64..200, 0u64..20_000, 0u64..1 << 34, 0u64..1 << 50];
+        prop_oneof![
+            4 => (0u8..20, after).prop_map(|(key, after_ms)| Step::Set { key, after_ms }),
+            1 => (0u8..20).prop_map(|key| Step::Persist { key }),
+            1 => (0u8..20).prop_map(|key| Step::Free { key }),
+            3 => prop_oneof![0u64..300, 0u64..30_000, 0u64..1 << 35].prop_map(|ms| Step::Wait { ms }),
+        ]
+    }
+
+    fn set(slots: &mut Slots, key: u8, deadline: Option<u64>) {
+        match slots.find(&[key]) {
+            Ok(id) => slots.set_deadline(id, deadline),
+            Err(vacant) => {
+                slots.insert(vacant, &[key], Value::String((&b"v"[..]).into()), deadline);
+            }
+        }
+    }
+
+    /// Removes what has expired, as a sweep does; the keys, in order.
+    fn sweep(slots: &mut Slots, now: u64) -> Vec<u8> {
+        let mut expired = Vec::new();
+        while let Some(id) = slots.pop_due(now) {
+            if slots.deadline(id).is_some_and(|deadline| deadline < now) {
+                expired.push(slots.key(id)[0]);
+                slots.free(id);
+            } else {
+                slots.file(id);
+            }
+        }
+        expired.sort_unstable();
+        expired
+    }
+
+    proptest! {
+        #[test]
+        fn a_sweep_finds_what_expired_before_the_last_tick_and_nothing_else(
+            start in prop_oneof![Just(0u64), 1_700_000_000_000..1_700_000_100_000u64],
+            steps in vec(step(), 0..80),
+        ) {
+            let mut slots = Slots::new();
+            let mut deadlines = BTreeMap::new();
+            let mut now = start;
+            for step in steps {
+                match step {
+                    Step::Set { key, after_ms } => {
+                        set(&mut slots, key, Some(now + after_ms));
+                        deadlines.insert(key, now + after_ms);
+                    }
+                    Step::Persist { key } => {
+                        set(&mut slots, key, None);
+                        deadlines.remove(&key);
+                    }
+                    Step::Free { key } => {
+                        if let Ok(id) = slots.find(&[key]) {
+                            slots.free(id);
+                        }
+                        deadlines.remove(&key);
+                    }
+                    Step::Wait { ms } => {
+                        now += ms;
+                        let found = sweep(&mut slots, now);
+                        prop_assert!(found.iter().all(|key| deadlines[key] < now), "too early");
+                        deadlines.retain(|key, _| !found.contains(key));
+                        let tick = now >> TICK_BITS << TICK_BITS;
+                        prop_assert!(deadlines.values().all(|it| *it >= tick), "too late");
+                    }
+                }
+                prop_assert_eq!(slots.expiring(), deadlines.len());
+            }
+        }
+    }
+}

@@ -48,8 +48,8 @@ pub(super) use self::evictable::Candidates;
 use self::journal::{Journal, Undo};
 use self::slab::{Slab, Slot};
 use self::snapshot::Snapshot;
-pub(super) use self::usage::{Counting, Usage};
 pub use self::snapshot::{SnapshotRunning, SnapshotSink, Walk};
+pub(super) use self::usage::{Counting, Usage};
 use super::sorted_set::SortedSet;
 use super::value::Value;
 use crate::base::clock::Timestamp;
@@ -178,6 +178,11 @@ impl Slots {
     /// Bytes of a key with its value, and of its slot.
     pub(super) fn bytes_of(&self, id: SlotId) -> usize {
         size_of::<Slot>() + self.slab.slot(id).heap_bytes()
+    }
+
+    /// Bytes of keys and values alone.
+    pub(super) fn content_bytes(&self) -> usize {
+        self.slab.content_bytes()
     }
 
     /// Bytes of everything that is kept, also of what was cleared away and is
@@ -322,6 +327,28 @@ impl Slots {
         self.touch(id);
         let was = self.slab.set_deadline(id, deadline.unwrap_or(NEVER));
         self.journal.note(Undo::Deadline { id, was });
+    }
+
+    /// Writes bytes over the string of a slot from `at` on; the string grows as
+    /// needed, and a gap is filled with zeros.
+    pub(super) fn overwrite(&mut self, id: SlotId, at: usize, text: &[u8]) {
+        self.touch(id);
+        let journal = &mut self.journal;
+        let Some(Value::String(string)) = &mut self.slab.slot_mut(id).value else {
+            debug_assert!(false, "only a string is written into");
+            return;
+        };
+        if journal.is_open() {
+            match string.overwritten(at, text.len()) {
+                Some(bytes) => {
+                    let was_len = string.len() as u32;
+                    let at = at as u32;
+                    journal.note_member(bytes, |len| Undo::Overwrote { id, at, len, was_len });
+                }
+                None => journal.note_replaced(id, Value::String(string.clone())),
+            }
+        }
+        string.overwrite(at, text);
     }
 
     /// The sorted set of a slot, to be changed. `None` if it holds another kind.

@@ -148,7 +148,7 @@ impl Slab {
     }
 
     /// Bytes of keys and values.
-    fn content_bytes(&self) -> usize {
+    pub(super) fn content_bytes(&self) -> usize {
         match self.account.open {
             Some((id, before)) => self.account.settled - before + self.slot(id).heap_bytes(),
             None => self.account.settled,

@@ -50,7 +50,12 @@ impl Usage {
     }
 
     /// Notes one more use. `chance` is uniform in all 32 bits.
-    pub(super) fn note(&mut self, now: Timestamp, counting: Counting, chance: impl FnOnce() -> u32) {
+    pub(super) fn note(
+        &mut self,
+        now: Timestamp,
+        counting: Counting,
+        chance: impl FnOnce() -> u32,
+    ) {
         let guarded = self.0 & GUARDED;
         self.0 = guarded
             | match counting {

@@ -273,9 +273,12 @@ impl<const TAGGED: bool> Run<TAGGED> {
         if slides {
             self.slide();
         } else {
-            let capacity = len + len / 8 + len.min(4) / 2;
-            let area = (bytes + bytes / 8).max(bytes.div_ceil(len) * capacity);
-            self.relocate(capacity, area);
+            // A block takes the whole of its class, so the run uses the whole.
+            let spare = len / 8 + len.min(4) / 2;
+            let entry = ENTRY_BYTES + bytes.div_ceil(len);
+            let block = block_bytes((len + spare) * entry);
+            let capacity = block / entry;
+            self.relocate(capacity, block - capacity * ENTRY_BYTES);
         }
     }
 
