@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use hashbrown::HashMap;
 
 use super::arg::Arg;
-use super::commands::{inspection, keys, payloads, server, sorted_sets, strings};
+use super::commands::{inspection, keys, payloads, scripting, server, sorted_sets, strings};
 use super::error::CommandError;
 use super::space::{Execution, Keyspace};
 
@@ -74,6 +74,7 @@ static TABLES: &[&Table] = &[
     &inspection::SERVER_TABLE,
     &keys::TABLE,
     &payloads::TABLE,
+    &scripting::TABLE,
     &server::TABLE,
     &sorted_sets::TABLE,
     &strings::TABLE,
