@@ -9,6 +9,7 @@
 //! | `slots` | where values live; the one way to change them; snapshot and undo |
 //! | `index` | from key to slot |
 //! | `sorted_set` | members by score, small and big |
+//! | `glob` | patterns of names |
 //! | `string` | text, integers, and strings that grow |
 //! | `digest` | what two servers with the same data answer |
 //! | `eviction` | which keys go when memory is short |
@@ -38,6 +39,7 @@ mod digest;
 mod effects;
 mod error;
 mod eviction;
+pub mod glob;
 mod index;
 mod long_double;
 mod notices;

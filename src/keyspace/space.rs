@@ -5,6 +5,8 @@
 //! a replay must not depend on when it happens. In a replay nothing expires and
 //! nothing is an effect.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
+
 use super::arg::Arg;
 use super::command::{Command, Run};
 use super::effects::Effects;
@@ -27,6 +29,8 @@ pub struct Keyspace {
     /// Whether [`Keyspace::sweep`] does anything; a test may want it still.
     pub(super) sweeps_by_itself: bool,
     watches: Watches,
+    /// Draws keys and members; not for secrets.
+    pub(super) random: fastrand::Rng,
 }
 
 /// What surrounds one command: the moment, and where its results go.
@@ -96,8 +100,11 @@ impl Default for Keyspace {
 impl Keyspace {
     /// A keyspace without keys.
     pub fn new() -> Keyspace {
+        // The standard library's keys are the one source of chance without a clock.
+        let seed = RandomState::new().build_hasher().finish();
         Keyspace {
             slots: Slots::new(),
+            random: fastrand::Rng::with_seed(seed),
             limits: MemoryLimits::NONE,
             pool: Pool::default(),
             evicted_count: 0,
@@ -213,8 +220,7 @@ impl Keyspace {
                 let Some(id) = space.slots.pop_due(run.now.millis()) else {
                     return Swept { expired, finished: true };
                 };
-                if run.has_expired(space.slots.deadline(id)) {
-                    space.expire(id, run);
+                if space.expire_if_due(id, run) {
                     expired += 1;
                 } else {
                     space.slots.file(id);
@@ -312,11 +318,7 @@ impl Keyspace {
     pub(super) fn peek(&mut self, key: &[u8], run: &mut Execution<'_>) -> Result<SlotId, Vacant> {
         self.slots.set_present(run.now);
         let id = self.slots.find(key)?;
-        if run.has_expired(self.slots.deadline(id)) {
-            self.expire(id, run);
-            return self.slots.find(key);
-        }
-        Ok(id)
+        if self.expire_if_due(id, run) { self.slots.find(key) } else { Ok(id) }
     }
 
     /// The slot of a key that is only read: listeners may want to know of a miss.
@@ -368,6 +370,20 @@ impl Keyspace {
         let slots = &self.slots;
         self.watches.flushed(slots.in_transaction(), |key| slots.lookup(key).is_some());
         self.slots.clear();
+    }
+
+    /// Removes a key whose deadline has passed; true if it is gone.
+    pub(super) fn expire_if_due(&mut self, id: SlotId, run: &mut Execution<'_>) -> bool {
+        let is_due = run.has_expired(self.slots.deadline(id));
+        if is_due {
+            self.expire(id, run);
+        }
+        is_due
+    }
+
+    /// Any live slot, each as likely as any other unless most slots are free.
+    pub(super) fn random_slot(&mut self) -> Option<SlotId> {
+        self.slots.random(&mut self.random)
     }
 
     fn expire(&mut self, id: SlotId, run: &mut Execution<'_>) {

@@ -7,6 +7,7 @@
 pub(super) mod inspection;
 pub(super) mod keys;
 pub(super) mod payloads;
+mod scan;
 pub(super) mod scripting;
 pub(super) mod server;
 pub(super) mod sorted_sets;

@@ -57,6 +57,9 @@ use crate::base::clock::Timestamp;
 /// The end of a list of slots.
 const NO_SLOT: u32 = u32::MAX;
 
+/// Slots that are tried before a random key is taken from the index.
+const RANDOM_TRIES: usize = 64;
+
 /// No deadline. A deadline is never this late: commands refuse to overflow.
 const NEVER: u64 = u64::MAX;
 
@@ -143,6 +146,27 @@ impl Slots {
         let hash = hash_of(&self.hasher, key);
         let is_it = |slot: u32| *self.slab.slot(SlotId(slot)).key == *key;
         self.slab.index.find(hash, is_it).map(SlotId)
+    }
+
+    /// The live slot of this number.
+    pub(super) fn live_at(&self, slot: usize) -> Option<SlotId> {
+        let slot = u32::try_from(slot).ok()?;
+        self.slab.get(slot)?.value.as_ref().map(|_| SlotId(slot))
+    }
+
+    /// Any live slot. Each is as likely as any other unless so many slots are free
+    /// that the tries miss; then the index gives one, a little less fairly.
+    pub(super) fn random(&self, random: &mut fastrand::Rng) -> Option<SlotId> {
+        if self.len() == 0 {
+            return None;
+        }
+        let tried = (0..RANDOM_TRIES).find_map(|_| self.live_at(random.usize(..self.used())));
+        tried.or_else(|| self.slab.index.any(random).map(SlotId))
+    }
+
+    /// Slots ever used.
+    pub(super) fn used(&self) -> usize {
+        self.slab.used as usize
     }
 
     /// True between [`Slots::begin`] and its end.
