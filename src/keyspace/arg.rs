@@ -65,6 +65,11 @@ impl<'a> Arg<'a> {
         }
     }
 
+    /// The integer that this is, if it is one; see [`Arg::integer`].
+    pub fn as_integer(self) -> Option<i64> {
+        self.integer().ok()
+    }
+
     /// A 64-bit integer in canonical decimal, as Redis demands one: no blanks,
     /// no plus, no leading zero.
     pub(super) fn integer(self) -> Result<i64, CommandError> {

@@ -61,7 +61,7 @@ pub struct DuplicateKey;
 
 impl Execution<'_> {
     /// Records an effect.
-    pub(super) fn record(&mut self, args: &[Arg<'_>]) {
+    pub fn record(&mut self, args: &[Arg<'_>]) {
         if self.mode == Mode::Live {
             self.effects.push(args);
         }
