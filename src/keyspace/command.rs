@@ -11,7 +11,8 @@ use hashbrown::HashMap;
 
 use super::arg::Arg;
 use super::commands::{
-    administration, connection, keys, pubsub, server, sorted_sets, strings, transactions,
+    administration, connection, keys, payloads, pubsub, scripting, server, sorted_sets, strings,
+    transactions,
 };
 use super::error::CommandError;
 use super::space::{Execution, Keyspace};
@@ -75,7 +76,9 @@ static TABLES: &[&Table] = &[
     &administration::TABLE,
     &connection::TABLE,
     &keys::TABLE,
+    &payloads::TABLE,
     &pubsub::TABLE,
+    &scripting::TABLE,
     &server::TABLE,
     &sorted_sets::TABLE,
     &strings::TABLE,

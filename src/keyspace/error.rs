@@ -34,6 +34,15 @@ pub enum CommandError {
     /// `DECRBY` with the one amount that has no negative.
     #[error("ERR decrement would overflow")]
     DecrementOverflow,
+    /// `INCRBYFLOAT` that ends at infinity, or at no number.
+    #[error("ERR increment would produce NaN or Infinity")]
+    IncrementNotFinite,
+    /// `SETRANGE` before the first byte.
+    #[error("ERR offset is out of range")]
+    OffsetOutOfRange,
+    /// A string would become longer than a string may be.
+    #[error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")]
+    StringTooLong,
     /// `inf` plus `-inf`.
     #[error("ERR resulting score is not a number (NaN)")]
     ScoreNotNumber,
@@ -66,4 +75,22 @@ pub enum CommandError {
     /// `SELECT` of a database other than 0.
     #[error("ERR DB index is out of range")]
     DatabaseOutOfRange,
+    /// `RESTORE` of a key that is there.
+    #[error("BUSYKEY Target key name already exists.")]
+    BusyKey,
+    /// `RESTORE` with a time to live below 0.
+    #[error("ERR Invalid TTL value, must be >= 0")]
+    InvalidTtl,
+    /// `RESTORE … IDLETIME` below 0.
+    #[error("ERR Invalid IDLETIME value, must be >= 0")]
+    InvalidIdleTime,
+    /// `RESTORE … FREQ` that is no byte.
+    #[error("ERR Invalid FREQ value, must be >= 0 and <= 255")]
+    InvalidFrequency,
+    /// `RESTORE` of a payload of a later version, or whose bytes changed.
+    #[error("ERR DUMP payload version or checksum are wrong")]
+    PayloadChecksum,
+    /// `RESTORE` of a payload that holds no value.
+    #[error("ERR Bad data format")]
+    PayloadFormat,
 }

@@ -9,7 +9,9 @@
 //! | `slots` | where values live; the one way to change them; snapshot and undo |
 //! | `index` | from key to slot |
 //! | `sorted_set` | members by score, small and big |
+//! | `string` | text, integers, and strings that grow |
 //! | `command`, `commands` | the table of commands, and their handlers |
+//! | `rdb` | values as bytes: what base files hold and `DUMP` gives |
 //! | `arg`, `effects`, `notices`, `error`, `value` | what goes in and comes out |
 //!
 //! # Invariants
@@ -31,13 +33,16 @@ mod commands;
 mod effects;
 mod error;
 mod index;
+mod long_double;
 mod notices;
+pub mod rdb;
 mod slots;
 mod sorted_set;
 mod space;
+mod string;
 mod value;
 
-pub use arg::Arg;
+pub use arg::{Arg, Text};
 pub use command::{Command, Docs, Flags, Handler, KeyPositions, Run, Table, command, commands};
 pub use effects::{Effects, EffectsMark};
 pub use error::CommandError;
@@ -45,4 +50,5 @@ pub use notices::{EventClass, Notice};
 pub use slots::{SnapshotRunning, SnapshotSink, Walk};
 pub use sorted_set::{Entries, FrozenSortedSet, Inserted, SortedSet};
 pub use space::{DuplicateKey, Execution, Keyspace, Mode, Swept};
+pub use string::{STRING_LEN_MAX, StringValue};
 pub use value::Value;

@@ -7,7 +7,9 @@
 pub(super) mod administration;
 pub(super) mod connection;
 pub(super) mod keys;
+pub(super) mod payloads;
 pub(super) mod pubsub;
+pub(super) mod scripting;
 pub(super) mod server;
 pub(super) mod sorted_sets;
 pub(super) mod strings;

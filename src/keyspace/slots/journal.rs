@@ -31,6 +31,9 @@ pub(super) enum Undo {
     Left { id: SlotId, len: u32, score: f64 },
     /// A member had another score.
     Rescored { id: SlotId, len: u32, was: f64 },
+    /// A string was written into from `at` on, over the `len` bytes that end the
+    /// stack of members; it had `was_len` bytes.
+    Overwrote { id: SlotId, at: u32, len: u32, was_len: u32 },
     /// Every key was cleared away: the slab is on the stack of slabs.
     Cleared,
 }
@@ -167,6 +170,12 @@ impl Slots {
                     && let Some(current) = set.score(&member)
                 {
                     set.rescore(&member, current, was);
+                }
+            }
+            Undo::Overwrote { id, at, len, was_len } => {
+                let bytes = self.journal.pop_member(len);
+                if let Some(Value::String(string)) = &mut self.touch(id).value {
+                    string.restore(at as usize, &bytes, was_len as usize);
                 }
             }
             Undo::Cleared => {

@@ -277,6 +277,28 @@ impl Slots {
         self.journal.note(Undo::Deadline { id, was });
     }
 
+    /// Writes bytes over the string of a slot from `at` on; the string grows as
+    /// needed, and a gap is filled with zeros.
+    pub(super) fn overwrite(&mut self, id: SlotId, at: usize, text: &[u8]) {
+        self.touch(id);
+        let journal = &mut self.journal;
+        let Some(Value::String(string)) = &mut self.slab.slot_mut(id).value else {
+            debug_assert!(false, "only a string is written into");
+            return;
+        };
+        if journal.is_open() {
+            match string.overwritten(at, text.len()) {
+                Some(bytes) => {
+                    let was_len = string.len() as u32;
+                    let at = at as u32;
+                    journal.note_member(bytes, |len| Undo::Overwrote { id, at, len, was_len });
+                }
+                None => journal.note_replaced(id, Value::String(string.clone())),
+            }
+        }
+        string.overwrite(at, text);
+    }
+
     /// The sorted set of a slot, to be changed. `None` if it holds another kind.
     pub(super) fn sorted_set(&mut self, id: SlotId) -> Option<SortedSetMut<'_>> {
         self.touch(id);

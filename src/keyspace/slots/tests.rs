@@ -23,7 +23,7 @@ type State = BTreeMap<Vec<u8>, Entry>;
 
 fn describe(value: &Value, deadline: Option<u64>) -> Entry {
     let text = match value {
-        Value::String(bytes) => format!("{:?}", bytes.escape_ascii().to_string()),
+        Value::String(string) => format!("{:?}", string.text().escape_ascii().to_string()),
         Value::SortedSet(set) => format!("{:?}", set.iter().collect::<Vec<_>>()),
     };
     (text, deadline)

@@ -18,6 +18,8 @@ pub type Handler = fn(&mut Turn<'_, '_>, &[&[u8]]);
 pub struct Entry {
     /// Its line in the table.
     pub command: &'static Command,
+    /// What the store is given to run; the engine finds subcommands by itself.
+    pub runs: &'static Command,
     /// `get`, `client|id`.
     pub full_name: String,
     /// Runs it, if the door does.
@@ -73,21 +75,22 @@ impl Directory {
 
 static DIRECTORY: LazyLock<Directory> = LazyLock::new(|| {
     let handlers: HashMap<&str, Handler> = commands::handlers().collect();
-    let entry = |command: &'static Command, full_name: String| {
+    let entry = |command: &'static Command, container: &'static Command, full_name: String| {
         let handler = match command.run {
             Run::Door => handlers.get(full_name.as_str()).copied(),
             Run::Keyspace(_) | Run::Engine => None,
         };
-        Entry { command, full_name, handler, subcommands: Vec::new() }
+        let runs = if matches!(command.run, Run::Engine) { container } else { command };
+        Entry { command, runs, full_name, handler, subcommands: Vec::new() }
     };
     let entries: Vec<Entry> = keyspace::commands()
         .map(|(command, _)| {
             let subcommands = command.subcommands.iter().map(|it| {
                 let full_name = format!("{}|{}", command.name, it.name);
-                entry(it, full_name)
+                entry(it, command, full_name)
             });
             let subcommands = subcommands.collect();
-            Entry { subcommands, ..entry(command, command.name.to_owned()) }
+            Entry { subcommands, ..entry(command, command, command.name.to_owned()) }
         })
         .collect();
     let names = entries.iter().enumerate();

@@ -103,7 +103,7 @@ impl Turn<'_, '_> {
             Some(handler) => handler(self, args),
             None => {
                 let args: SmallVec<[Arg<'_>; 8]> = args.iter().map(|it| Arg::Bytes(it)).collect();
-                self.held.run(entry.command, &args, self.reply);
+                self.held.run(entry.runs, &args, self.reply);
             }
         }
     }

@@ -83,13 +83,15 @@ impl Held<'_> {
         }
         let mut run =
             Execution { now: self.now, mode: Mode::Live, effects: &mut owned.effects, reply };
-        let ran = match command.run {
-            Run::Keyspace(_) | Run::Door | Run::Engine => {
-                owned.keyspace.execute(command, args, &mut run)
+        match command.run {
+            Run::Engine => {
+                owned.functions.run_command(command, args, &mut owned.keyspace, &mut run);
             }
-        };
-        if let Err(error) = ran {
-            reply.error(&error.to_string());
+            Run::Keyspace(_) | Run::Door => {
+                if let Err(error) = owned.keyspace.execute(command, args, &mut run) {
+                    reply.error(&error.to_string());
+                }
+            }
         }
         if !self.in_transaction {
             self.record();
