@@ -9,6 +9,7 @@ pub(super) mod connection;
 pub(super) mod keys;
 pub(super) mod payloads;
 pub(super) mod pubsub;
+mod scan;
 pub(super) mod scripting;
 pub(super) mod server;
 pub(super) mod sorted_sets;
