@@ -6,6 +6,7 @@
 
 pub(super) mod administration;
 pub(super) mod connection;
+pub(super) mod inspection;
 pub(super) mod keys;
 pub(super) mod payloads;
 pub(super) mod pubsub;
