@@ -10,10 +10,7 @@ use std::sync::LazyLock;
 use hashbrown::HashMap;
 
 use super::arg::Arg;
-use super::commands::{
-    administration, connection, keys, payloads, scripting, server, sorted_sets, strings,
-    transactions,
-};
+use super::commands as kinds;
 use super::error::CommandError;
 use super::space::{Execution, Keyspace};
 
@@ -73,18 +70,18 @@ pub struct Table {
 
 /// The tables, one for each kind.
 static TABLES: &[&Table] = &[
-    &administration::TABLE,
-    &connection::TABLE,
-    &inspection::SERVER_TABLE,
-    &inspection::TABLE,
-    &keys::TABLE,
-    &payloads::TABLE,
-    &pubsub::TABLE,
-    &scripting::TABLE,
-    &server::TABLE,
-    &sorted_sets::TABLE,
-    &strings::TABLE,
-    &transactions::TABLE,
+    &kinds::administration::TABLE,
+    &kinds::connection::TABLE,
+    &kinds::inspection::SERVER_TABLE,
+    &kinds::inspection::TABLE,
+    &kinds::keys::TABLE,
+    &kinds::payloads::TABLE,
+    &kinds::pubsub::TABLE,
+    &kinds::scripting::TABLE,
+    &kinds::server::TABLE,
+    &kinds::sorted_sets::TABLE,
+    &kinds::strings::TABLE,
+    &kinds::transactions::TABLE,
 ];
 
 /// A set of properties of a command, named as `COMMAND INFO` names them.
