@@ -72,12 +72,19 @@ impl<'a> Arg<'a> {
 
     /// A 64-bit integer in canonical decimal, as Redis demands one: no blanks,
     /// no plus, no leading zero.
-    pub(super) fn integer(self) -> Result<i64, CommandError> {
+    pub fn integer(self) -> Result<i64, CommandError> {
         match self {
             Arg::Bytes(bytes) => parse_integer(bytes),
             Arg::Number(value) => whole(value),
         }
         .ok_or(CommandError::NotInteger)
+    }
+
+    /// An integer between these two, both included.
+    pub(super) fn integer_within(self, least: i64, most: i64) -> Result<i64, CommandError> {
+        let value = self.integer()?;
+        let is_within = least <= value && value <= most;
+        if is_within { Ok(value) } else { Err(CommandError::NotWithin(least, most)) }
     }
 
     /// A double, as `strtod` reads one; no blanks, no nan, no overflow.
