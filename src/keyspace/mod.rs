@@ -9,6 +9,7 @@
 //! | `slots` | where values live; the one way to change them; snapshot and undo |
 //! | `index` | from key to slot |
 //! | `sorted_set` | members by score, small and big |
+//! | `hash`, `set`, `list` | the other collections; `pack`, `table` are what they are made of |
 //! | `command`, `commands` | the table of commands, and their handlers |
 //! | `rdb` | values as bytes: what base files hold and `DUMP` gives |
 //! | `arg`, `effects`, `notices`, `error`, `value` | what goes in and comes out |
@@ -31,19 +32,28 @@ mod command;
 mod commands;
 mod effects;
 mod error;
+mod hash;
 mod index;
+mod list;
 mod notices;
+mod pack;
+mod random;
 pub mod rdb;
+mod set;
 mod slots;
 mod sorted_set;
 mod space;
+mod table;
 mod value;
 
 pub use arg::Arg;
 pub use command::{Command, Docs, Flags, Handler, KeyPositions, Run, Table, command, commands};
 pub use effects::{Effects, EffectsMark};
 pub use error::CommandError;
+pub use hash::{Fields, Hash};
+pub use list::{Elements, List};
 pub use notices::{EventClass, Notice};
+pub use set::{Member, Members, Set};
 pub use slots::{SnapshotRunning, SnapshotSink, Walk};
 pub use sorted_set::{Entries, FrozenSortedSet, Inserted, SortedSet};
 pub use space::{DuplicateKey, Execution, Keyspace, Mode, Swept};

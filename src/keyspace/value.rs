@@ -1,5 +1,9 @@
 //! What a key can hold.
 
+use super::arg::parse_integer;
+use super::hash::Hash;
+use super::list::List;
+use super::set::Set;
 use super::sorted_set::SortedSet;
 
 /// The value of a key. Closed: a new kind should break every match on it.
@@ -9,6 +13,12 @@ pub enum Value {
     String(Box<[u8]>),
     /// Members ordered by score.
     SortedSet(SortedSet),
+    /// Fields with values.
+    Hash(Hash),
+    /// Members without order.
+    Set(Set),
+    /// Elements in order.
+    List(List),
 }
 
 impl Value {
@@ -17,6 +27,27 @@ impl Value {
         match self {
             Value::String(_) => "string",
             Value::SortedSet(_) => "zset",
+            Value::Hash(_) => "hash",
+            Value::Set(_) => "set",
+            Value::List(_) => "list",
+        }
+    }
+
+    /// The word that `OBJECT ENCODING` answers: what Redis would hold this in.
+    pub fn encoding(&self) -> &'static str {
+        match self {
+            Value::String(text) if parse_integer(text).is_some() => "int",
+            Value::String(text) if text.len() <= EMBEDDED_LEN_MAX => "embstr",
+            Value::String(_) => "raw",
+            Value::SortedSet(set) if set.is_big() => "skiplist",
+            Value::Hash(hash) if hash.is_big() => "hashtable",
+            Value::SortedSet(_) | Value::Hash(_) => "listpack",
+            Value::Set(set) if set.integers().is_some() => "intset",
+            Value::Set(_) => "hashtable",
+            Value::List(_) => "quicklist",
         }
     }
 }
+
+/// Bytes of a text that Redis keeps beside its header.
+const EMBEDDED_LEN_MAX: usize = 44;

@@ -3,12 +3,13 @@
 //! Each change notes its inverse, so a transaction costs what it changes and not
 //! what it looks at: adding a hit to a set of a thousand notes one member, not a
 //! thousand. Undoing goes from the last note to the first. Small notes stand in
-//! one list; what they own (members, keys, values) lies on stacks beside it, so a
-//! warm journal allocates nothing.
+//! one list; what they own (texts, keys, values) lies on stacks beside it, so a warm
+//! journal allocates nothing.
 //!
 //! Undoing changes slots, so it touches them: a running snapshot sees a rollback
 //! as it sees any change.
 
+use super::collections::Change;
 use super::{NEVER, Slab, SlotId, Slots, hash_of};
 use crate::keyspace::value::Value;
 
@@ -25,12 +26,8 @@ pub(super) enum Undo {
     Replaced(SlotId),
     /// The deadline was another.
     Deadline { id: SlotId, was: u64 },
-    /// A member joined a sorted set: take it out. Its `len` bytes end the stack.
-    Joined { id: SlotId, len: u32 },
-    /// A member left a sorted set: add it.
-    Left { id: SlotId, len: u32, score: f64 },
-    /// A member had another score.
-    Rescored { id: SlotId, len: u32, was: f64 },
+    /// A collection was another.
+    Within { id: SlotId, change: Change },
     /// Every key was cleared away: the slab is on the stack of slabs.
     Cleared,
 }
@@ -40,7 +37,8 @@ pub(super) enum Undo {
 pub(super) struct Journal {
     is_open: bool,
     notes: Vec<Undo>,
-    members: Vec<u8>,
+    /// What changes within collections own: members, fields, elements.
+    texts: Vec<u8>,
     keys: Vec<Box<[u8]>>,
     values: Vec<Value>,
     slabs: Vec<Slab>,
@@ -58,9 +56,26 @@ impl Journal {
         }
     }
 
-    pub(super) fn note_member(&mut self, member: &[u8], undo: impl FnOnce(u32) -> Undo) {
-        self.members.extend_from_slice(member);
-        self.note(undo(member.len() as u32));
+    /// Notes a change within a collection that owns nothing.
+    pub(super) fn note_within(&mut self, id: SlotId, change: Change) {
+        self.note(Undo::Within { id, change });
+    }
+
+    /// Notes a change within a collection that owns a text.
+    pub(super) fn note_text(
+        &mut self,
+        id: SlotId,
+        text: &[u8],
+        change: impl FnOnce(u32) -> Change,
+    ) {
+        let len = self.push_text(text);
+        self.note_within(id, change(len));
+    }
+
+    /// Puts a text on its stack, for the change noted next. Its length.
+    pub(super) fn push_text(&mut self, text: &[u8]) -> u32 {
+        self.texts.extend_from_slice(text);
+        text.len() as u32
     }
 
     pub(super) fn note_freed(&mut self, key: Box<[u8]>, value: Option<Value>, expires_at_ms: u64) {
@@ -87,9 +102,9 @@ impl Journal {
         self.note(Undo::Cleared);
     }
 
-    /// Takes the member of the last note off its stack.
-    fn pop_member(&mut self, len: u32) -> Vec<u8> {
-        self.members.split_off(self.members.len() - len as usize)
+    /// Takes the last text off its stack.
+    pub(super) fn pop_text(&mut self, len: u32) -> Vec<u8> {
+        self.texts.split_off(self.texts.len() - len as usize)
     }
 }
 
@@ -105,7 +120,7 @@ impl Slots {
         let journal = &mut self.journal;
         journal.is_open = false;
         journal.notes.clear();
-        journal.members.clear();
+        journal.texts.clear();
         journal.keys.clear();
         journal.values.clear();
         // In order: a running snapshot walks the slab that was cleared first.
@@ -120,7 +135,7 @@ impl Slots {
         while let Some(undo) = self.journal.notes.pop() {
             self.undo(undo);
         }
-        debug_assert!(self.journal.members.is_empty() && self.journal.keys.is_empty());
+        debug_assert!(self.journal.texts.is_empty() && self.journal.keys.is_empty());
         debug_assert!(self.journal.values.is_empty() && self.journal.slabs.is_empty());
     }
 
@@ -149,26 +164,7 @@ impl Slots {
             Undo::Deadline { id, was } => {
                 self.set_deadline(id, (was != NEVER).then_some(was));
             }
-            Undo::Joined { id, len } => {
-                let member = self.journal.pop_member(len);
-                if let Some(mut set) = self.sorted_set(id) {
-                    set.remove(&member);
-                }
-            }
-            Undo::Left { id, len, score } => {
-                let member = self.journal.pop_member(len);
-                if let Some(mut set) = self.sorted_set(id) {
-                    set.add(&member, score);
-                }
-            }
-            Undo::Rescored { id, len, was } => {
-                let member = self.journal.pop_member(len);
-                if let Some(mut set) = self.sorted_set(id)
-                    && let Some(current) = set.score(&member)
-                {
-                    set.rescore(&member, current, was);
-                }
-            }
+            Undo::Within { id, change } => self.undo_within(id, change),
             Undo::Cleared => {
                 if let Some(slab) = self.journal.slabs.pop() {
                     let cleared = std::mem::replace(&mut self.slab, slab);

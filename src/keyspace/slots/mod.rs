@@ -14,7 +14,8 @@
 //! What hangs there:
 //! - the running snapshot (`snapshot`): the slot as it was at the cut is handed
 //!   to the sink before it changes;
-//! - the open transaction (`journal`): how to undo the change is noted down.
+//! - the open transaction (`journal`): how to undo the change is noted down; of a
+//!   change within a collection by `collections`, element by element.
 //!
 //! # Invariants
 //!
@@ -23,6 +24,7 @@
 //!    step, backward, therefore revives each key in the slot it had.
 //! 3. A slot that is born takes the present epoch: no snapshot that runs emits it.
 
+mod collections;
 mod journal;
 mod snapshot;
 #[cfg(test)]
@@ -31,11 +33,11 @@ mod tests;
 use std::hash::{BuildHasher, RandomState};
 use std::mem;
 
+pub(super) use self::collections::{CollectionMut, SortedSetMut};
 use self::journal::{Journal, Undo};
 use self::snapshot::Snapshot;
 pub use self::snapshot::{SnapshotRunning, SnapshotSink, Walk};
 use super::index::Index;
-use super::sorted_set::SortedSet;
 use super::value::Value;
 
 /// Slots of one segment.
@@ -277,17 +279,6 @@ impl Slots {
         self.journal.note(Undo::Deadline { id, was });
     }
 
-    /// The sorted set of a slot, to be changed. `None` if it holds another kind.
-    pub(super) fn sorted_set(&mut self, id: SlotId) -> Option<SortedSetMut<'_>> {
-        self.touch(id);
-        match &mut self.slab.slot_mut(id).value {
-            Some(Value::SortedSet(set)) => {
-                Some(SortedSetMut { id, set, journal: &mut self.journal })
-            }
-            _ => None,
-        }
-    }
-
     /// Removes every key at once, in constant time. The slots are freed later,
     /// by [`Slots::bury`], after the snapshot and the transaction need them no
     /// more.
@@ -350,59 +341,4 @@ impl Slots {
 
 fn hash_of(hasher: &RandomState, key: &[u8]) -> u32 {
     hasher.hash_one(key) as u32
-}
-
-/// A sorted set in its slot, to be changed so that the change can be undone.
-#[derive(Debug)]
-pub(super) struct SortedSetMut<'a> {
-    id: SlotId,
-    set: &'a mut SortedSet,
-    journal: &'a mut Journal,
-}
-
-impl SortedSetMut<'_> {
-    /// Adds a member that is not there.
-    pub(super) fn add(&mut self, member: &[u8], score: f64) {
-        self.set.add(member, score);
-        if self.journal.is_open() {
-            self.journal.note_member(member, |len| Undo::Joined { id: self.id, len });
-        }
-    }
-
-    /// Changes the score of a member that is there with the score `current`.
-    pub(super) fn rescore(&mut self, member: &[u8], current: f64, score: f64) {
-        self.set.rescore(member, score);
-        if self.journal.is_open() {
-            let id = self.id;
-            self.journal.note_member(member, |len| Undo::Rescored { id, len, was: current });
-        }
-    }
-
-    /// Takes a member out; true if it was there.
-    pub(super) fn remove(&mut self, member: &[u8]) -> bool {
-        let Some(score) = self.set.remove(member) else { return false };
-        if self.journal.is_open() {
-            self.journal.note_member(member, |len| Undo::Left { id: self.id, len, score });
-        }
-        true
-    }
-
-    /// Takes out the members of these ranks.
-    pub(super) fn remove_range(&mut self, ranks: std::ops::Range<usize>) {
-        let (id, journal) = (self.id, &mut *self.journal);
-        let is_open = journal.is_open();
-        self.set.remove_range(ranks, |member, score| {
-            if is_open {
-                journal.note_member(member, |len| Undo::Left { id, len, score });
-            }
-        });
-    }
-
-    pub(super) fn score(&self, member: &[u8]) -> Option<f64> {
-        self.set.score(member)
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.set.is_empty()
-    }
 }
