@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use hashbrown::HashMap;
 
 use super::arg::Arg;
-use super::commands::{keys, payloads, server, sorted_sets, strings};
+use super::commands::{keys, payloads, scripting, server, sorted_sets, strings};
 use super::error::CommandError;
 use super::space::{Execution, Keyspace};
 
@@ -69,8 +69,14 @@ pub struct Table {
 }
 
 /// The tables, one for each kind.
-static TABLES: &[&Table] =
-    &[&keys::TABLE, &payloads::TABLE, &server::TABLE, &sorted_sets::TABLE, &strings::TABLE];
+static TABLES: &[&Table] = &[
+    &keys::TABLE,
+    &payloads::TABLE,
+    &scripting::TABLE,
+    &server::TABLE,
+    &sorted_sets::TABLE,
+    &strings::TABLE,
+];
 
 /// A set of properties of a command, named as `COMMAND INFO` names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

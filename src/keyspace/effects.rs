@@ -85,6 +85,14 @@ impl Effects {
         self.close();
     }
 
+    /// Forgets the effects since `mark` and keeps the notices: what happened is
+    /// told, and not repeated by anyone.
+    pub fn forget_since(&mut self, mark: EffectsMark) {
+        debug_assert!(mark.end <= self.end && mark.count <= self.count);
+        (self.end, self.count) = (mark.end, mark.count);
+        self.close();
+    }
+
     /// From here on events of these classes are noted.
     pub fn want_notices(&mut self, classes: EventClass) {
         self.notices.want(classes);

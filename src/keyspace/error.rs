@@ -34,6 +34,15 @@ pub enum CommandError {
     /// `DECRBY` with the one amount that has no negative.
     #[error("ERR decrement would overflow")]
     DecrementOverflow,
+    /// `INCRBYFLOAT` that ends at infinity, or at no number.
+    #[error("ERR increment would produce NaN or Infinity")]
+    IncrementNotFinite,
+    /// `SETRANGE` before the first byte.
+    #[error("ERR offset is out of range")]
+    OffsetOutOfRange,
+    /// A string would become longer than a string may be.
+    #[error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")]
+    StringTooLong,
     /// `inf` plus `-inf`.
     #[error("ERR resulting score is not a number (NaN)")]
     ScoreNotNumber,

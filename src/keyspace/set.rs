@@ -12,10 +12,9 @@
 //! A clone costs little, see [`Table`]: it is how a snapshot keeps a set as it was
 //! at its cut.
 
-use std::ops::Deref;
 use std::slice;
 
-use super::arg::parse_integer;
+use super::arg::{Text, parse_integer};
 use super::pack::{Pack, Texts};
 use super::random::Random;
 use super::table::{Table, TableEntries};
@@ -41,26 +40,6 @@ enum Form {
     Integers(Vec<i64>),
     Small(Pack),
     Big(Box<Table<1>>),
-}
-
-/// A member as text.
-#[derive(Clone, Copy, Debug)]
-pub enum Member<'a> {
-    /// As it was added.
-    Text(&'a [u8]),
-    /// An integer in decimal.
-    Number(NumberText),
-}
-
-impl Deref for Member<'_> {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Member::Text(bytes) => bytes,
-            Member::Number(text) => text,
-        }
-    }
 }
 
 impl Default for Set {
@@ -131,10 +110,10 @@ impl Set {
         &'a self,
         cursor: u32,
         count: usize,
-        mut each: impl FnMut(Member<'a>),
+        mut each: impl FnMut(Text<'a>),
     ) -> u32 {
         match &self.form {
-            Form::Big(table) => table.scan(cursor, count, |[member]| each(Member::Text(member))),
+            Form::Big(table) => table.scan(cursor, count, |[member]| each(Text::Borrowed(member))),
             Form::Integers(_) | Form::Small(_) => {
                 self.iter().for_each(each);
                 0
@@ -143,13 +122,15 @@ impl Set {
     }
 
     /// A member, each as likely as any other. The set must not be empty.
-    pub(super) fn pick(&self, random: &mut Random) -> Member<'_> {
+    pub(super) fn pick(&self, random: &mut Random) -> Text<'_> {
         match &self.form {
             Form::Integers(integers) => number(integers[random.below(integers.len())]),
-            Form::Small(pack) => Member::Text(pack.read(pack.place_of(random.below(pack.len()))).0),
+            Form::Small(pack) => {
+                Text::Borrowed(pack.read(pack.place_of(random.below(pack.len()))).0)
+            }
             Form::Big(table) => {
                 let [member] = table.pick(random);
-                Member::Text(member)
+                Text::Borrowed(member)
             }
         }
     }
@@ -266,13 +247,13 @@ enum Source<'a> {
 }
 
 impl<'a> Iterator for Members<'a> {
-    type Item = Member<'a>;
+    type Item = Text<'a>;
 
-    fn next(&mut self) -> Option<Member<'a>> {
+    fn next(&mut self) -> Option<Text<'a>> {
         match &mut self.source {
             Source::Integers(integers) => integers.next().map(|it| number(*it)),
-            Source::Pack(texts) => texts.next().map(Member::Text),
-            Source::Table(entries) => entries.next().map(|[member]| Member::Text(member)),
+            Source::Pack(texts) => texts.next().map(Text::Borrowed),
+            Source::Table(entries) => entries.next().map(|[member]| Text::Borrowed(member)),
         }
     }
 
@@ -288,6 +269,6 @@ impl<'a> Iterator for Members<'a> {
 
 impl ExactSizeIterator for Members<'_> {}
 
-fn number<'a>(integer: i64) -> Member<'a> {
-    Member::Number(NumberText::integer(integer))
+fn number<'a>(integer: i64) -> Text<'a> {
+    Text::Number(NumberText::integer(integer))
 }

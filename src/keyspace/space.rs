@@ -61,7 +61,7 @@ pub struct DuplicateKey;
 
 impl Execution<'_> {
     /// Records an effect.
-    pub(super) fn record(&mut self, args: &[Arg<'_>]) {
+    pub fn record(&mut self, args: &[Arg<'_>]) {
         if self.mode == Mode::Live {
             self.effects.push(args);
         }
@@ -217,20 +217,47 @@ impl Keyspace {
         Ok(id)
     }
 
-    /// The value of a key.
+    /// The slot of a key that is only read: listeners may want to know of a miss.
+    pub(super) fn look_up(&mut self, key: &[u8], run: &mut Execution<'_>) -> Option<SlotId> {
+        let found = self.find(key, run).ok();
+        if found.is_none() {
+            run.notify(EventClass::MISSED, "keymiss", key);
+        }
+        found
+    }
+
+    /// The value of a key that is only read.
     pub(super) fn value(&mut self, key: &[u8], run: &mut Execution<'_>) -> Option<&Value> {
-        let id = self.find(key, run).ok()?;
+        let id = self.look_up(key, run)?;
         self.slots.value(id)
     }
 
-    /// Sets a key to a value, whatever it was before.
-    pub(super) fn put(&mut self, at: Result<SlotId, Vacant>, key: &[u8], value: Value) -> SlotId {
+    /// Gives a key that is not there a value.
+    pub(super) fn create(
+        &mut self,
+        vacant: Vacant,
+        key: &[u8],
+        value: Value,
+        run: &mut Execution<'_>,
+    ) -> SlotId {
+        run.notify(EventClass::NEW, "new", key);
+        self.slots.insert(vacant, key, value, None)
+    }
+
+    /// Sets a key to a value, whatever it was before; a deadline stays.
+    pub(super) fn put(
+        &mut self,
+        at: Result<SlotId, Vacant>,
+        key: &[u8],
+        value: Value,
+        run: &mut Execution<'_>,
+    ) -> SlotId {
         match at {
             Ok(id) => {
                 self.slots.replace(id, value);
                 id
             }
-            Err(vacant) => self.slots.insert(vacant, key, value, None),
+            Err(vacant) => self.create(vacant, key, value, run),
         }
     }
 

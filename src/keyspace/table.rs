@@ -313,3 +313,137 @@ impl<'a, const WIDTH: usize> Iterator for TableEntries<'a, WIDTH> {
 }
 
 impl<const WIDTH: usize> ExactSizeIterator for TableEntries<'_, WIDTH> {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    fn alike(table: &Table<2>, model: &Model) {
+        assert_eq!((table.len(), table.iter().len()), (model.len(), model.len()));
+        let found: Model = table.iter().map(|[a, b]| (a.to_vec(), b.to_vec())).collect();
+        assert_eq!(found, *model);
+    }
+
+    /// Fails where an invariant does not hold.
+    fn check(table: &Table<2>) {
+        let mut bytes = 0;
+        for at in 0..table.block_count {
+            let block = table.block(at);
+            assert!(block.len() / 2 <= table.longest);
+            let mut texts = block.iter();
+            while texts.len() > 0 {
+                let [field, _] = entry(&mut texts);
+                assert_eq!(table.block_of(table.hash(field)), at);
+            }
+            bytes += block.heap_bytes();
+        }
+        assert_eq!(bytes, table.bytes);
+        let blocks: usize = table.segments.iter().map(|it| it.len()).sum();
+        assert_eq!(blocks, table.block_count);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Set(u8, usize),
+        Remove(u8),
+        Freeze,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let len = prop_oneof![9 => 0usize..10, 1 => 200usize..2_000];
+        prop_oneof![
+            9 => (any::<u8>(), len).prop_map(|(field, len)| Step::Set(field, len)),
+            6 => any::<u8>().prop_map(Step::Remove),
+            1 => Just(Step::Freeze),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_table_is_the_map_of_its_entries(steps in vec(step(), 0..400)) {
+            let (mut table, mut model, mut frozen) = (Table::new(), Model::new(), Vec::new());
+            for (round, step) in steps.iter().enumerate() {
+                match *step {
+                    Step::Set(field, len) => {
+                        let (field, value) = (vec![field; 3], vec![round as u8; len]);
+                        let old = model.insert(field.clone(), value.clone());
+                        let mut was = None;
+                        if !table.replace([&field, &value], |it| was = Some(it.to_vec())) {
+                            table.add([&field, &value]);
+                        }
+                        prop_assert_eq!(was, old);
+                    }
+                    Step::Remove(field) => {
+                        let field = vec![field; 3];
+                        let old = model.remove(&field);
+                        let mut was = None;
+                        table.remove(&field, |[_, it]| was = Some(it.to_vec()));
+                        prop_assert_eq!(was, old);
+                    }
+                    Step::Freeze => frozen.push((table.clone(), model.clone())),
+                }
+                check(&table);
+            }
+            alike(&table, &model);
+            for (field, value) in &model {
+                prop_assert_eq!(table.get(field), Some([&field[..], &value[..]]));
+            }
+            for (table, model) in &frozen {
+                alike(table, model);
+            }
+        }
+
+        #[test]
+        fn a_walk_misses_nothing_that_stays_while_the_table_changes(
+            stays in 1usize..100,
+            changes in vec((any::<u16>(), any::<bool>()), 0..600),
+            count in 1usize..20,
+        ) {
+            let mut table = Table::<1>::new();
+            let stays: Vec<String> = (0..stays).map(|it| format!("stays {it}")).collect();
+            stays.iter().for_each(|it| table.add([it.as_bytes()]));
+            let mut changes = changes.chunks(7);
+            let (mut cursor, mut seen) = (0, BTreeSet::new());
+            loop {
+                cursor = table.scan(cursor, count, |[it]| { seen.insert(it.to_vec()); });
+                if cursor == 0 {
+                    break;
+                }
+                for (key, joins) in changes.next().into_iter().flatten() {
+                    let text = format!("{key}");
+                    if !joins {
+                        table.remove(text.as_bytes(), |_| {});
+                    } else if table.get(text.as_bytes()).is_none() {
+                        // Many at once, to make it split.
+                        (0..20).for_each(|it| table.add([format!("{key} {it}").as_bytes()]));
+                        table.add([text.as_bytes()]);
+                    }
+                }
+            }
+            for it in &stays {
+                prop_assert!(seen.contains(it.as_bytes()), "{it} was missed");
+            }
+        }
+    }
+
+    #[test]
+    fn every_entry_is_as_likely_as_every_other() {
+        let mut table = Table::<1>::new();
+        (0..100).for_each(|it| table.add([format!("{it}").as_bytes()]));
+        let (mut random, mut counts) = (Random::new(7), BTreeMap::new());
+        for _ in 0..100_000 {
+            let [text] = table.pick(&mut random);
+            *counts.entry(text).or_insert(0) += 1;
+        }
+        assert_eq!(counts.len(), 100);
+        // A thousand each, give or take five standard deviations.
+        assert!(counts.values().all(|it| (840..1_160).contains(it)), "{counts:?}");
+    }
+}

@@ -1,16 +1,16 @@
 //! What a key can hold.
 
-use super::arg::parse_integer;
 use super::hash::Hash;
 use super::list::List;
 use super::set::Set;
 use super::sorted_set::SortedSet;
+use super::string::StringValue;
 
 /// The value of a key. Closed: a new kind should break every match on it.
 #[derive(Clone, Debug)]
 pub enum Value {
-    /// Bytes.
-    String(Box<[u8]>),
+    /// Bytes, or an integer.
+    String(StringValue),
     /// Members ordered by score.
     SortedSet(SortedSet),
     /// Fields with values.
@@ -33,12 +33,10 @@ impl Value {
         }
     }
 
-    /// The word that `OBJECT ENCODING` answers: what Redis would hold this in.
+    /// The word that `OBJECT ENCODING` answers.
     pub fn encoding(&self) -> &'static str {
         match self {
-            Value::String(text) if parse_integer(text).is_some() => "int",
-            Value::String(text) if text.len() <= EMBEDDED_LEN_MAX => "embstr",
-            Value::String(_) => "raw",
+            Value::String(string) => string.encoding(),
             Value::SortedSet(set) if set.is_big() => "skiplist",
             Value::Hash(hash) if hash.is_big() => "hashtable",
             Value::SortedSet(_) | Value::Hash(_) => "listpack",
@@ -48,6 +46,3 @@ impl Value {
         }
     }
 }
-
-/// Bytes of a text that Redis keeps beside its header.
-const EMBEDDED_LEN_MAX: usize = 44;

@@ -120,7 +120,7 @@ fn restore(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> D
         }
         return Ok(());
     }
-    let id = space.put(at, &key, value);
+    let id = space.put(at, &key, value, run);
     space.slots.set_deadline(id, deadline);
     record_restored(run, args, options, deadline);
     run.notify(EventClass::GENERIC, "restore", &key);

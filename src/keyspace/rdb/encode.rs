@@ -43,7 +43,7 @@ impl<'a> Encoding<'a> {
     /// Appends the value, without its kind.
     pub fn write(self, out: &mut Vec<u8>) {
         match self.value {
-            Value::String(text) => string(out, text),
+            Value::String(text) => string(out, &text.text()),
             Value::SortedSet(set) if self.kind == kind::SORTED_SET_LISTPACK => {
                 packed_sorted_set(out, set);
             }

@@ -9,7 +9,7 @@
 //! Undoing changes slots, so it touches them: a running snapshot sees a rollback
 //! as it sees any change.
 
-use super::collections::Change;
+use super::within::Change;
 use super::{NEVER, Slab, SlotId, Slots, hash_of};
 use crate::keyspace::value::Value;
 
@@ -26,7 +26,7 @@ pub(super) enum Undo {
     Replaced(SlotId),
     /// The deadline was another.
     Deadline { id: SlotId, was: u64 },
-    /// A collection was another.
+    /// Something within the value was another.
     Within { id: SlotId, change: Change },
     /// Every key was cleared away: the slab is on the stack of slabs.
     Cleared,
@@ -37,7 +37,7 @@ pub(super) enum Undo {
 pub(super) struct Journal {
     is_open: bool,
     notes: Vec<Undo>,
-    /// What changes within collections own: members, fields, elements.
+    /// What changes within values own: members, fields, elements.
     texts: Vec<u8>,
     keys: Vec<Box<[u8]>>,
     values: Vec<Value>,
@@ -56,12 +56,12 @@ impl Journal {
         }
     }
 
-    /// Notes a change within a collection that owns nothing.
+    /// Notes a change within a value that owns nothing.
     pub(super) fn note_within(&mut self, id: SlotId, change: Change) {
         self.note(Undo::Within { id, change });
     }
 
-    /// Notes a change within a collection that owns a text.
+    /// Notes a change within a value that owns a text.
     pub(super) fn note_text(
         &mut self,
         id: SlotId,

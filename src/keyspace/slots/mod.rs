@@ -15,7 +15,7 @@
 //! - the running snapshot (`snapshot`): the slot as it was at the cut is handed
 //!   to the sink before it changes;
 //! - the open transaction (`journal`): how to undo the change is noted down; of a
-//!   change within a collection by `collections`, element by element.
+//!   change within a value by `within`, piece by piece.
 //!
 //! # Invariants
 //!
@@ -24,19 +24,19 @@
 //!    step, backward, therefore revives each key in the slot it had.
 //! 3. A slot that is born takes the present epoch: no snapshot that runs emits it.
 
-mod collections;
 mod journal;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod within;
 
 use std::hash::{BuildHasher, RandomState};
 use std::mem;
 
-pub(super) use self::collections::{CollectionMut, SortedSetMut};
 use self::journal::{Journal, Undo};
 use self::snapshot::Snapshot;
 pub use self::snapshot::{SnapshotRunning, SnapshotSink, Walk};
+pub(super) use self::within::SortedSetMut;
 use super::index::Index;
 use super::value::Value;
 

@@ -115,13 +115,32 @@ pub fn state(keyspace: &Keyspace) -> State {
 
 pub fn text_of(value: &Value) -> String {
     match value {
-        Value::String(bytes) => format!("\"{}\"", bytes.escape_ascii()),
+        Value::String(string) => format!("\"{}\"", string.text().escape_ascii()),
         Value::SortedSet(set) => {
             let members: Vec<String> = set
                 .iter()
                 .map(|(member, score)| format!("{}={score:?}", member.escape_ascii()))
                 .collect();
             format!("{{{}}}", members.join(" "))
+        }
+        Value::Hash(hash) => {
+            let mut fields: Vec<String> = hash
+                .iter()
+                .map(|(field, value)| format!("{}:{}", field.escape_ascii(), value.escape_ascii()))
+                .collect();
+            fields.sort();
+            format!("hash {}", fields.join(" "))
+        }
+        Value::Set(set) => {
+            let mut members: Vec<String> =
+                set.iter().map(|it| it.escape_ascii().to_string()).collect();
+            members.sort();
+            format!("set {}", members.join(" "))
+        }
+        Value::List(list) => {
+            let elements: Vec<String> =
+                list.iter().map(|it| it.escape_ascii().to_string()).collect();
+            format!("list {}", elements.join(" "))
         }
     }
 }

@@ -1,11 +1,12 @@
-//! A collection in its slot, to be changed element by element.
+//! A value in its slot, to be changed piece by piece.
 //!
-//! [`CollectionMut`] offers every change of a collection, and notes of each how it
-//! is undone while a transaction is open. What is noted is as large as the change,
-//! with one exception: a small collection that takes on another form is kept
-//! whole, so that a rollback gives it back as it was, order included.
+//! [`ValueMut`] offers every change within a value: of a collection element by
+//! element. While a transaction is open it notes of each how it is undone. What is
+//! noted is as large as the change, with one exception: a small collection that
+//! takes on another form is kept whole, so that a rollback gives it back as it
+//! was, order included.
 //!
-//! Reading needs no such care: a `CollectionMut` is its collection, read only.
+//! Reading needs no such care: a `ValueMut` is its value, read only.
 
 use std::ops::{Deref, Range};
 
@@ -15,28 +16,29 @@ use crate::keyspace::hash::Hash;
 use crate::keyspace::list::List;
 use crate::keyspace::set::Set;
 use crate::keyspace::sorted_set::SortedSet;
+use crate::keyspace::string::StringValue;
 use crate::keyspace::value::Value;
 
 /// See the module's header.
 #[derive(Debug)]
-pub(in crate::keyspace) struct CollectionMut<'a, T> {
+pub(in crate::keyspace) struct ValueMut<'a, T> {
     id: SlotId,
-    collection: &'a mut T,
+    value: &'a mut T,
     journal: &'a mut Journal,
 }
 
 /// A sorted set, to be changed.
-pub(in crate::keyspace) type SortedSetMut<'a> = CollectionMut<'a, SortedSet>;
+pub(in crate::keyspace) type SortedSetMut<'a> = ValueMut<'a, SortedSet>;
 
-impl<T> Deref for CollectionMut<'_, T> {
+impl<T> Deref for ValueMut<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.collection
+        self.value
     }
 }
 
-/// The inverse of one change within a collection. Its texts, of these lengths, end
+/// The inverse of one change within a value. Its texts, of these lengths, end
 /// the journal's stack of texts: of two, the field is the last.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Change {
@@ -62,59 +64,88 @@ pub(super) enum Change {
     ElementLeft { len: u32, index: usize },
     /// An element of a list was another.
     ElementReplaced { len: u32, index: usize },
+    /// A string was written into from `at` on, over the text; it had `was_len`
+    /// bytes.
+    Overwrote { at: u32, len: u32, was_len: u32 },
 }
 
-/// A kind of value that is changed element by element.
-pub(in crate::keyspace) trait Collection: Sized {
-    /// The collection in a value of this kind.
+/// A kind of value.
+pub(in crate::keyspace) trait Kind: Sized {
+    /// What a value of this kind holds.
     fn of(value: &mut Value) -> Option<&mut Self>;
 }
 
-impl Collection for SortedSet {
+impl Kind for SortedSet {
     fn of(value: &mut Value) -> Option<&mut SortedSet> {
         if let Value::SortedSet(set) = value { Some(set) } else { None }
     }
 }
 
-impl Collection for Hash {
+impl Kind for Hash {
     fn of(value: &mut Value) -> Option<&mut Hash> {
         if let Value::Hash(hash) = value { Some(hash) } else { None }
     }
 }
 
-impl Collection for Set {
+impl Kind for Set {
     fn of(value: &mut Value) -> Option<&mut Set> {
         if let Value::Set(set) = value { Some(set) } else { None }
     }
 }
 
-impl Collection for List {
+impl Kind for List {
     fn of(value: &mut Value) -> Option<&mut List> {
         if let Value::List(list) = value { Some(list) } else { None }
     }
 }
 
+impl Kind for StringValue {
+    fn of(value: &mut Value) -> Option<&mut StringValue> {
+        if let Value::String(string) = value { Some(string) } else { None }
+    }
+}
+
 impl Slots {
-    /// The collection of a slot, to be changed. `None` if it holds another kind.
-    pub(in crate::keyspace) fn collection<T: Collection>(
-        &mut self,
-        id: SlotId,
-    ) -> Option<CollectionMut<'_, T>> {
+    /// The value of a slot, to be changed. `None` if it holds another kind.
+    pub(in crate::keyspace) fn change<T: Kind>(&mut self, id: SlotId) -> Option<ValueMut<'_, T>> {
         self.touch(id);
-        let collection = T::of(self.slab.slot_mut(id).value.as_mut()?)?;
-        Some(CollectionMut { id, collection, journal: &mut self.journal })
+        let value = T::of(self.slab.slot_mut(id).value.as_mut()?)?;
+        Some(ValueMut { id, value, journal: &mut self.journal })
     }
 
     /// The sorted set of a slot, to be changed. `None` if it holds another kind.
     pub(in crate::keyspace) fn sorted_set(&mut self, id: SlotId) -> Option<SortedSetMut<'_>> {
-        self.collection(id)
+        self.change(id)
+    }
+
+    /// Writes bytes over the string of a slot from `at` on; the string grows as
+    /// needed, and a gap is filled with zeros.
+    pub(in crate::keyspace) fn overwrite(&mut self, id: SlotId, at: usize, text: &[u8]) {
+        self.touch(id);
+        let journal = &mut self.journal;
+        let Some(Value::String(string)) = &mut self.slab.slot_mut(id).value else {
+            debug_assert!(false, "only a string is written into");
+            return;
+        };
+        if journal.is_open() {
+            match string.overwritten(at, text.len()) {
+                Some(bytes) => {
+                    let was_len = string.len() as u32;
+                    let at = at as u32;
+                    let note = |len| Change::Overwrote { at, len, was_len };
+                    journal.note_text(id, bytes, note);
+                }
+                None => journal.note_replaced(id, Value::String(string.clone())),
+            }
+        }
+        string.overwrite(at, text);
     }
 }
 
-impl CollectionMut<'_, SortedSet> {
+impl ValueMut<'_, SortedSet> {
     /// Adds a member that is not there.
     pub(in crate::keyspace) fn add(&mut self, member: &[u8], score: f64) {
-        self.collection.add(member, score);
+        self.value.add(member, score);
         if self.journal.is_open() {
             self.journal.note_text(self.id, member, |len| Change::ScoreJoined { len });
         }
@@ -122,7 +153,7 @@ impl CollectionMut<'_, SortedSet> {
 
     /// Changes the score of a member that is there with the score `current`.
     pub(in crate::keyspace) fn rescore(&mut self, member: &[u8], current: f64, score: f64) {
-        self.collection.rescore(member, score);
+        self.value.rescore(member, score);
         if self.journal.is_open() {
             self.journal.note_text(self.id, member, |len| Change::Rescored { len, was: current });
         }
@@ -130,7 +161,7 @@ impl CollectionMut<'_, SortedSet> {
 
     /// Takes a member out; true if it was there.
     pub(in crate::keyspace) fn remove(&mut self, member: &[u8]) -> bool {
-        let Some(score) = self.collection.remove(member) else { return false };
+        let Some(score) = self.value.remove(member) else { return false };
         if self.journal.is_open() {
             self.journal.note_text(self.id, member, |len| Change::ScoreLeft { len, score });
         }
@@ -141,7 +172,7 @@ impl CollectionMut<'_, SortedSet> {
     pub(in crate::keyspace) fn remove_range(&mut self, ranks: Range<usize>) {
         let (id, journal) = (self.id, &mut *self.journal);
         let is_open = journal.is_open();
-        self.collection.remove_range(ranks, |member, score| {
+        self.value.remove_range(ranks, |member, score| {
             if is_open {
                 journal.note_text(id, member, |len| Change::ScoreLeft { len, score });
             }
@@ -149,18 +180,18 @@ impl CollectionMut<'_, SortedSet> {
     }
 }
 
-impl CollectionMut<'_, Hash> {
+impl ValueMut<'_, Hash> {
     /// Sets the value of a field; true if the field is new.
     pub(in crate::keyspace) fn set(&mut self, field: &[u8], value: &[u8]) -> bool {
         let (id, journal) = (self.id, &mut *self.journal);
         if !journal.is_open() {
-            return self.collection.insert(field, value);
+            return self.value.insert(field, value);
         }
-        if self.collection.outgrows(field, value) {
-            journal.note_replaced(id, Value::Hash(self.collection.clone()));
-            return self.collection.insert(field, value);
+        if self.value.outgrows(field, value) {
+            journal.note_replaced(id, Value::Hash(self.value.clone()));
+            return self.value.insert(field, value);
         }
-        let is_new = self.collection.set(field, value, |was| {
+        let is_new = self.value.set(field, value, |was| {
             let value_len = journal.push_text(was);
             journal.note_text(id, field, |len| Change::FieldSet { len, value_len });
         });
@@ -173,7 +204,7 @@ impl CollectionMut<'_, Hash> {
     /// Takes a field out; true if it was there.
     pub(in crate::keyspace) fn remove(&mut self, field: &[u8]) -> bool {
         let (id, journal) = (self.id, &mut *self.journal);
-        self.collection.remove(field, |was, place| {
+        self.value.remove(field, |was, place| {
             if journal.is_open() {
                 let value_len = journal.push_text(was);
                 journal.note_text(id, field, |len| Change::FieldLeft { len, value_len, place });
@@ -182,24 +213,24 @@ impl CollectionMut<'_, Hash> {
     }
 }
 
-impl CollectionMut<'_, Set> {
+impl ValueMut<'_, Set> {
     /// Adds a member; false if it is there already.
     pub(in crate::keyspace) fn add(&mut self, member: &[u8]) -> bool {
         let (id, journal) = (self.id, &mut *self.journal);
-        if journal.is_open() && !self.collection.contains(member) {
-            if self.collection.outgrows(member) {
-                journal.note_replaced(id, Value::Set(self.collection.clone()));
+        if journal.is_open() && !self.value.contains(member) {
+            if self.value.outgrows(member) {
+                journal.note_replaced(id, Value::Set(self.value.clone()));
             } else {
                 journal.note_text(id, member, |len| Change::MemberJoined { len });
             }
         }
-        self.collection.add(member)
+        self.value.add(member)
     }
 
     /// Takes a member out; true if it was there.
     pub(in crate::keyspace) fn remove(&mut self, member: &[u8]) -> bool {
         let (id, journal) = (self.id, &mut *self.journal);
-        self.collection.remove(member, |place| {
+        self.value.remove(member, |place| {
             if journal.is_open() {
                 journal.note_text(id, member, |len| Change::MemberLeft { len, place });
             }
@@ -207,17 +238,17 @@ impl CollectionMut<'_, Set> {
     }
 }
 
-impl CollectionMut<'_, List> {
+impl ValueMut<'_, List> {
     /// Puts an element before the one of this index, or at the end.
     pub(in crate::keyspace) fn insert(&mut self, index: usize, text: &[u8]) {
-        self.collection.insert(index, text);
+        self.value.insert(index, text);
         self.journal.note_within(self.id, Change::ElementJoined { index });
     }
 
     /// Puts another element into the place of one.
     pub(in crate::keyspace) fn replace(&mut self, index: usize, text: &[u8]) {
         let (id, journal) = (self.id, &mut *self.journal);
-        self.collection.replace(index, text, |was| {
+        self.value.replace(index, text, |was| {
             if journal.is_open() {
                 journal.note_text(id, was, |len| Change::ElementReplaced { len, index });
             }
@@ -228,7 +259,7 @@ impl CollectionMut<'_, List> {
     pub(in crate::keyspace) fn remove(&mut self, range: Range<usize>) {
         let (id, index, journal) = (self.id, range.start, &mut *self.journal);
         let is_open = journal.is_open();
-        self.collection.remove(range, |was| {
+        self.value.remove(range, |was| {
             if is_open {
                 journal.note_text(id, was, |len| Change::ElementLeft { len, index });
             }
@@ -237,7 +268,7 @@ impl CollectionMut<'_, List> {
 }
 
 impl Slots {
-    /// Undoes a change within a collection. No transaction is open meanwhile.
+    /// Undoes a change within a value. No transaction is open meanwhile.
     pub(super) fn undo_within(&mut self, id: SlotId, change: Change) {
         match change {
             Change::ScoreJoined { len } => {
@@ -285,14 +316,20 @@ impl Slots {
                 let text = self.journal.pop_text(len);
                 self.restore(id, |list: &mut List| list.replace(index, &text, |_| {}));
             }
+            Change::Overwrote { at, len, was_len } => {
+                let bytes = self.journal.pop_text(len);
+                self.restore(id, |string: &mut StringValue| {
+                    string.restore(at as usize, &bytes, was_len as usize);
+                });
+            }
         }
     }
 
-    fn restore<T: Collection, R>(&mut self, id: SlotId, change: impl FnOnce(&mut T) -> R) {
-        let collection = self.collection(id);
-        debug_assert!(collection.is_some(), "a slot holds what it held");
-        if let Some(collection) = collection {
-            change(collection.collection);
+    fn restore<T: Kind, R>(&mut self, id: SlotId, change: impl FnOnce(&mut T) -> R) {
+        let held = self.change(id);
+        debug_assert!(held.is_some(), "a slot holds what it held");
+        if let Some(held) = held {
+            change(held.value);
         }
     }
 }
