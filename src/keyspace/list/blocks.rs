@@ -11,7 +11,7 @@
 //!
 //! # Invariants
 //!
-//! 1. No block and no segment is empty.
+//! 1. No block and no segment is empty; with the last element the form ends.
 //! 2. A block of more than [`BLOCK_BYTES`] holds one element.
 
 use std::collections::VecDeque;

@@ -5,8 +5,8 @@
 //! | small | elements of 4 KiB together | one [`Pack`] |
 //! | big | any | `blocks` |
 //!
-//! Either end is cheap to push and to pop. A list that has become big stays so.
-//! Redis knows one form, `quicklist`.
+//! Either end is cheap to push and to pop. A list that has become big stays so
+//! until it is empty. Redis knows one form, `quicklist`.
 //!
 //! A clone costs little, see `blocks`: it is how a snapshot keeps a list as it was
 //! at its cut.
@@ -149,7 +149,12 @@ impl List {
                 pack.iter_from(places.start).take(range.len()).for_each(each);
                 pack.splice(places, range.len(), &[]);
             }
-            Form::Big(blocks) => blocks.remove(range, each),
+            Form::Big(blocks) => {
+                blocks.remove(range, each);
+                if blocks.len() == 0 {
+                    self.form = Form::Small(Pack::default());
+                }
+            }
         }
     }
 }
