@@ -42,8 +42,8 @@ use super::disk::{AppendFile, TEMP_PREFIX};
 use super::error::Error;
 use super::manifest::{self, Entry};
 use super::metrics::RewriteOutcome;
-use super::record;
 use super::recovery;
+use super::seal::Place;
 use super::writer::{Cut, Shared, lock};
 use crate::base::clock::Stopwatch;
 use crate::keyspace::rdb::encode::scored;
@@ -188,7 +188,7 @@ pub struct PendingRewrite {
 pub fn prepare(shared: &Arc<Shared>) -> Result<PendingRewrite, Error> {
     let permit = Permit::take(shared)?;
     let heals = shared.failure().is_some();
-    let file = Arc::new(shared.directory.create_incr(&permit.incr.name, record::FILE_HEAD)?);
+    let file = Arc::new(shared.directory.create_incr(&permit.incr.name, &shared.run.head())?);
     if !heals {
         let next = lock(&shared.files).manifest.with_incr(permit.incr.clone());
         shared.directory.replace(manifest::FILE_NAME, next.encode().as_bytes())?;
@@ -465,7 +465,9 @@ impl RewriteWriter {
     }
 
     fn write_parts(&self, mut base: BaseFile) -> Result<u64, Error> {
-        encode::head(&mut base.buffer, self.permit.shared.now());
+        let shared = &self.permit.shared;
+        let place = Place { run: shared.run, position: self.cut.position };
+        encode::head(&mut base.buffer, shared.now(), Some(place));
         for code in &self.libraries {
             encode::library(&mut base.buffer, code);
         }

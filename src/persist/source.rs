@@ -54,11 +54,16 @@ impl<R: Read> Source<R> {
         self.buffer_offset + self.start as u64
     }
 
-    /// Checksum of every byte read so far.
+    /// Checksum of every byte read since it was begun.
     pub fn checksum(&mut self) -> u64 {
         self.crc = crc64(self.crc, &self.buffer[self.summed..self.start]);
         self.summed = self.start;
         self.crc
+    }
+
+    /// Lets the checksum begin anew at the next unread byte.
+    pub fn restart_checksum(&mut self) {
+        (self.crc, self.summed) = (0, self.start);
     }
 
     /// The bytes that have arrived and were not consumed.

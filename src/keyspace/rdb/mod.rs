@@ -29,6 +29,9 @@ pub use crc64::crc64;
 /// The version of the form that we write: that of Redis 7.0.
 pub const VERSION: u16 = 10;
 
+/// The byte before the code of a library, in files and in payloads.
+pub const LIBRARY: u8 = 0xF5;
+
 /// Kinds of values: the byte that says how a value is written.
 mod kind {
     pub const STRING: u8 = 0;

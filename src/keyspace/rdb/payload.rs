@@ -5,8 +5,8 @@
 //! ```
 
 use super::decode::{self, Input};
-use super::encode::Encoding;
-use super::{VERSION, crc64};
+use super::encode::{self, Encoding};
+use super::{LIBRARY, VERSION, crc64};
 use crate::keyspace::Value;
 
 /// Why a payload was refused.
@@ -39,6 +39,36 @@ pub fn restore(payload: &[u8]) -> Result<Value, Refused> {
     let value = decode::value(kind, &mut rest).map_err(|Malformed| Refused::Format)?;
     // Redis does not look whether anything is left. It would be lost.
     if rest.0.is_empty() { Ok(value) } else { Err(Refused::Format) }
+}
+
+/// Libraries as the payload that `FUNCTION DUMP` gives: each is its whole code,
+/// the shebang line included.
+pub fn dump_libraries<'a>(codes: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for code in codes {
+        out.push(LIBRARY);
+        encode::string(&mut out, code.as_bytes());
+    }
+    seal(&mut out);
+    out
+}
+
+/// The code of each library in a payload of `FUNCTION DUMP`.
+///
+/// # Errors
+/// See [`Refused`].
+pub fn restore_libraries(payload: &[u8]) -> Result<Vec<String>, Refused> {
+    let mut rest = Bytes(open(payload).ok_or(Refused::VersionOrChecksum)?);
+    let mut codes = Vec::new();
+    while let [opcode, ..] = *rest.0 {
+        if opcode != LIBRARY {
+            return Err(Refused::Format);
+        }
+        rest.0 = &rest.0[1..];
+        let code = decode::string(&mut rest).map_err(|Malformed| Refused::Format)?;
+        codes.push(String::from_utf8(code).map_err(|_| Refused::Format)?);
+    }
+    Ok(codes)
 }
 
 /// Appends the trailer.

@@ -6,10 +6,11 @@
 
 use std::io::Read;
 
-use super::{MAGIC, opcode};
+use super::{MAGIC, NOTE_POSITION, NOTE_RUN, opcode};
 use crate::keyspace::Value;
 use crate::keyspace::rdb::decode::{self, Input};
 use crate::persist::error::Error;
+use crate::persist::seal::{Place, Run};
 use crate::persist::source::Source;
 
 /// Versions of the form that we read.
@@ -36,6 +37,8 @@ pub enum Part {
 pub struct BaseReader<R> {
     source: Source<R>,
     database: u64,
+    run: Option<Run>,
+    position: Option<u64>,
     expires_at_ms: Option<u64>,
     /// Offset of the part being read.
     start: u64,
@@ -54,7 +57,14 @@ impl<R: Read> BaseReader<R> {
         if magic != MAGIC || !version.is_some_and(|version| VERSIONS.contains(&version)) {
             return Err(start);
         }
-        Ok(BaseReader { source, database: 0, expires_at_ms: None, start: 0 })
+        Ok(BaseReader {
+            source,
+            database: 0,
+            run: None,
+            position: None,
+            expires_at_ms: None,
+            start: 0,
+        })
     }
 
     /// The next part that matters, or `None` at the end, when the checksum has
@@ -64,11 +74,8 @@ impl<R: Read> BaseReader<R> {
             self.start = self.source.offset();
             let [code] = self.source.array()?;
             match code {
-                opcode::AUX => {
-                    decode::string(&mut self.source)?;
-                    decode::string(&mut self.source)?;
-                }
-                opcode::FUNCTION => {
+                opcode::AUX => self.note()?,
+                opcode::LIBRARY => {
                     let code = String::from_utf8(decode::string(&mut self.source)?);
                     let code =
                         code.map_err(|_| self.source.damaged("the code of a library in UTF-8"))?;
@@ -104,6 +111,24 @@ impl<R: Read> BaseReader<R> {
                 kind => return self.entry(kind).map(Some),
             }
         }
+    }
+
+    /// Reads a note. Those that we do not know are for others.
+    fn note(&mut self) -> Result<(), Error> {
+        let (key, value) = (decode::string(&mut self.source)?, decode::string(&mut self.source)?);
+        if key == NOTE_RUN {
+            let run = Run::parse(&value).ok_or_else(|| self.damaged("the name of a run"))?;
+            self.run = Some(run);
+        } else if key == NOTE_POSITION {
+            let position = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok());
+            self.position = Some(position.ok_or_else(|| self.damaged("a position"))?);
+        }
+        Ok(())
+    }
+
+    /// The place of its cut in the log; of a file of Redis, nothing.
+    pub fn place(&self) -> Option<Place> {
+        Some(Place { run: self.run?, position: self.position? })
     }
 
     /// Where the file stands.

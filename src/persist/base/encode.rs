@@ -3,22 +3,28 @@
 //! [`rewrite`](super::super::rewrite) puts the parts together, [`file`](super::file)
 //! writes them.
 
-use super::{MAGIC, opcode};
+use super::{MAGIC, NOTE_POSITION, NOTE_RUN, opcode};
 use crate::base::clock::Timestamp;
 use crate::keyspace::Value;
 use crate::keyspace::rdb::VERSION;
 use crate::keyspace::rdb::encode::{Encoding, SORTED_SET_KIND, length, string};
+use crate::persist::seal::Place;
 
 /// The Redis whose form this is; tools show it.
 const REDIS_VERSION: &[u8] = b"7.0.15";
 /// The start of the file, with the notes that Redis writes and may look for.
-pub fn head(out: &mut Vec<u8>, now: Timestamp) {
+/// `place` is that of the cut, in the base file of a log.
+pub fn head(out: &mut Vec<u8>, now: Timestamp, place: Option<Place>) {
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(format!("{VERSION:04}").as_bytes());
     note(out, b"redis-ver", REDIS_VERSION);
     note(out, b"redis-bits", b"64");
     note(out, b"ctime", now.seconds().to_string().as_bytes());
-    note(out, b"aof-base", b"1");
+    note(out, b"aof-base", if place.is_some() { b"1" } else { b"0" });
+    if let Some(Place { run, position }) = place {
+        note(out, NOTE_RUN, run.name().as_bytes());
+        note(out, NOTE_POSITION, position.to_string().as_bytes());
+    }
     note(out, b"weir-ver", env!("CARGO_PKG_VERSION").as_bytes());
 }
 
@@ -30,7 +36,7 @@ fn note(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
 
 /// A library, whole: its code with the shebang line.
 pub fn library(out: &mut Vec<u8>, code: &str) {
-    out.push(opcode::FUNCTION);
+    out.push(opcode::LIBRARY);
     string(out, code.as_bytes());
 }
 

@@ -20,9 +20,15 @@ pub mod file;
 /// What a base file starts with. Five bytes, then four digits of a version.
 pub const MAGIC: &[u8; 5] = b"REDIS";
 
+/// Notes that tie the file to the incr file that begins at its cut: see
+/// [`seal`](super::seal).
+const NOTE_RUN: &[u8] = b"weir-run";
+const NOTE_POSITION: &[u8] = b"weir-position";
+
 /// Bytes that start a part of the file. All else is the type of a value.
 mod opcode {
-    pub const FUNCTION: u8 = 0xF5;
+    pub use crate::keyspace::rdb::LIBRARY;
+
     pub const FUNCTION_PRERELEASE: u8 = 0xF6;
     pub const MODULE_AUX: u8 = 0xF7;
     pub const IDLE: u8 = 0xF8;
