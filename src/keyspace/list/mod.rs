@@ -113,12 +113,7 @@ impl List {
 
     /// Puts an element before the one of this index, or at the end.
     pub(super) fn insert(&mut self, index: usize, text: &[u8]) {
-        if let Form::Small(pack) = &mut self.form
-            && !pack.is_empty()
-            && pack.end() + packed_len(text.len()) > BLOCK_BYTES
-        {
-            self.form = Form::Big(Box::new(Blocks::new(std::mem::take(pack))));
-        }
+        self.make_room(text);
         match &mut self.form {
             Form::Small(pack) => {
                 let place = pack.place_of(index);
@@ -130,6 +125,7 @@ impl List {
 
     /// Puts another element into the place of one, which is shown to `was`.
     pub(super) fn replace(&mut self, index: usize, text: &[u8], was: impl FnOnce(&[u8])) {
+        self.make_room(text);
         match &mut self.form {
             Form::Small(pack) => {
                 let place = pack.place_of(index);
@@ -138,6 +134,16 @@ impl List {
                 pack.splice(place..end, 1, &[text]);
             }
             Form::Big(blocks) => blocks.replace(index, text, was),
+        }
+    }
+
+    /// Takes on the big form if the small one has no room for this text too.
+    fn make_room(&mut self, text: &[u8]) {
+        if let Form::Small(pack) = &mut self.form
+            && !pack.is_empty()
+            && pack.end() + packed_len(text.len()) > BLOCK_BYTES
+        {
+            self.form = Form::Big(Box::new(Blocks::new(std::mem::take(pack))));
         }
     }
 
