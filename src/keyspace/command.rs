@@ -10,7 +10,9 @@ use std::sync::LazyLock;
 use hashbrown::HashMap;
 
 use super::arg::Arg;
-use super::commands::{keys, payloads, scripting, server, sorted_sets, strings};
+use super::commands::{
+    hashes, keys, lists, payloads, scripting, server, sets, sorted_sets, strings,
+};
 use super::error::CommandError;
 use super::space::{Execution, Keyspace};
 
@@ -70,10 +72,13 @@ pub struct Table {
 
 /// The tables, one for each kind.
 static TABLES: &[&Table] = &[
+    &hashes::TABLE,
     &keys::TABLE,
+    &lists::TABLE,
     &payloads::TABLE,
     &scripting::TABLE,
     &server::TABLE,
+    &sets::TABLE,
     &sorted_sets::TABLE,
     &strings::TABLE,
 ];

@@ -37,9 +37,48 @@ pub enum CommandError {
     /// `INCRBYFLOAT` that ends at infinity, or at no number.
     #[error("ERR increment would produce NaN or Infinity")]
     IncrementNotFinite,
+    /// `HINCRBY` of a field that holds something else.
+    #[error("ERR hash value is not an integer")]
+    HashValueNotInteger,
+    /// `HINCRBYFLOAT` of a field that holds something else.
+    #[error("ERR hash value is not a float")]
+    HashValueNotFloat,
+    /// `LSET` of an index that the list does not have.
+    #[error("ERR index out of range")]
+    IndexOutOfRange,
+    /// `LPOS … RANK 0`.
+    #[error(
+        "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... \
+         or use negative to start from the end of the list"
+    )]
+    RankZero,
+    /// An argument that must not be negative and is.
+    #[error("ERR {0} can't be negative")]
+    Negative(&'static str),
+    /// A count that must be at least 1 and is not.
+    #[error("ERR {0} should be greater than 0")]
+    NotAKeyCount(&'static str),
+    /// More keys are promised than there are arguments.
+    #[error("ERR Number of keys can't be greater than number of args")]
+    TooManyKeys,
     /// `SETRANGE` before the first byte.
     #[error("ERR offset is out of range")]
     OffsetOutOfRange,
+    /// A cursor that no scan has given.
+    #[error("ERR invalid cursor")]
+    InvalidCursor,
+    /// `COPY` of a key to itself.
+    #[error("ERR source and destination objects are the same")]
+    SameObject,
+    /// An integer, but not one that this argument may be.
+    #[error("ERR value is out of range, value must between {0} and {1}")]
+    NotWithin(i64, i64),
+    /// A count that is negative.
+    #[error("ERR value is out of range, must be positive")]
+    NotPositive,
+    /// A count whose double overflows.
+    #[error("ERR value is out of range")]
+    OutOfRange,
     /// A string would become longer than a string may be.
     #[error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")]
     StringTooLong,

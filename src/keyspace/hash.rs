@@ -12,7 +12,7 @@
 //! was at its cut.
 
 use super::pack::{Pack, Texts};
-use super::random::Random;
+use super::random::sample;
 use super::table::{Table, TableEntries};
 
 /// Fields of a small hash; one more makes it big.
@@ -108,15 +108,21 @@ impl Hash {
 
     /// A field with its value, each as likely as any other. The hash must not be
     /// empty.
-    pub(super) fn pick(&self, random: &mut Random) -> (&[u8], &[u8]) {
+    pub(super) fn pick(&self, random: &mut fastrand::Rng) -> (&[u8], &[u8]) {
         match &self.form {
             Form::Small(pack) => {
-                let place = pack.place_of(WIDTH * random.below(self.len()));
+                let place = pack.place_of(WIDTH * random.usize(..self.len()));
                 let (field, value) = pack.read(place);
                 (field, pack.read(value).0)
             }
             Form::Big(table) => table.pick(random).into(),
         }
+    }
+
+    /// This many different fields with their values, at random. There must be so
+    /// many.
+    pub(super) fn sample(&self, count: usize, random: &mut fastrand::Rng) -> Vec<(&[u8], &[u8])> {
+        sample(count, random, self.iter(), |random| self.pick(random), |(field, _)| *field)
     }
 
     /// Bytes on the heap.

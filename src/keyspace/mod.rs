@@ -10,6 +10,7 @@
 //! | `index` | from key to slot |
 //! | `sorted_set` | members by score, small and big |
 //! | `hash`, `set`, `list` | the other collections; `pack`, `table` are what they are made of |
+//! | `glob` | patterns of names |
 //! | `string` | text, integers, and strings that grow |
 //! | `command`, `commands` | the table of commands, and their handlers |
 //! | `rdb` | values as bytes: what base files hold and `DUMP` gives |
@@ -33,24 +34,20 @@ mod command;
 mod commands;
 mod effects;
 mod error;
-#[allow(dead_code, reason = "the commands on collections come next")]
+pub mod glob;
 mod hash;
 mod index;
 mod list;
 mod long_double;
 mod notices;
 mod pack;
-#[allow(dead_code, reason = "the commands on collections come next")]
 mod random;
 pub mod rdb;
-#[allow(dead_code, reason = "the commands on collections come next")]
 mod set;
-#[allow(dead_code, reason = "the commands on collections come next")]
 mod slots;
 mod sorted_set;
 mod space;
 mod string;
-#[allow(dead_code, reason = "the commands on collections come next")]
 mod table;
 mod value;
 

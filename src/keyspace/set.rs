@@ -16,7 +16,7 @@ use std::slice;
 
 use super::arg::{Text, parse_integer};
 use super::pack::{Pack, Texts};
-use super::random::Random;
+use super::random::sample;
 use super::table::{Table, TableEntries};
 use crate::resp::number::NumberText;
 
@@ -122,17 +122,22 @@ impl Set {
     }
 
     /// A member, each as likely as any other. The set must not be empty.
-    pub(super) fn pick(&self, random: &mut Random) -> Text<'_> {
+    pub(super) fn pick(&self, random: &mut fastrand::Rng) -> Text<'_> {
         match &self.form {
-            Form::Integers(integers) => number(integers[random.below(integers.len())]),
+            Form::Integers(integers) => number(integers[random.usize(..integers.len())]),
             Form::Small(pack) => {
-                Text::Borrowed(pack.read(pack.place_of(random.below(pack.len()))).0)
+                Text::Borrowed(pack.read(pack.place_of(random.usize(..pack.len()))).0)
             }
             Form::Big(table) => {
                 let [member] = table.pick(random);
                 Text::Borrowed(member)
             }
         }
+    }
+
+    /// This many different members, at random. There must be so many.
+    pub(super) fn sample(&self, count: usize, random: &mut fastrand::Rng) -> Vec<Text<'_>> {
+        sample(count, random, self.iter(), |random| self.pick(random), |it| it.to_vec())
     }
 
     /// Bytes on the heap.

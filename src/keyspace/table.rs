@@ -31,7 +31,6 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use super::pack::Pack;
-use crate::keyspace::random::Random;
 
 /// Mean entries of a block. Tests have small ones, to split and to join often.
 const BLOCK_LEN: usize = if cfg!(test) { 4 } else { 32 };
@@ -119,10 +118,10 @@ impl<const WIDTH: usize> Table<WIDTH> {
     }
 
     /// An entry, each as likely as any other. The table must not be empty.
-    pub(super) fn pick(&self, random: &mut Random) -> [&[u8]; WIDTH] {
+    pub(super) fn pick(&self, random: &mut fastrand::Rng) -> [&[u8]; WIDTH] {
         loop {
-            let block = self.block(random.below(self.block_count));
-            let at = random.below(self.longest);
+            let block = self.block(random.usize(..self.block_count));
+            let at = random.usize(..self.longest);
             if at < block.len() / WIDTH {
                 return entry(block.iter_from(block.place_of(at * WIDTH)));
             }
@@ -437,7 +436,7 @@ mod tests {
     fn every_entry_is_as_likely_as_every_other() {
         let mut table = Table::<1>::new();
         (0..100).for_each(|it| table.add([format!("{it}").as_bytes()]));
-        let (mut random, mut counts) = (Random::new(7), BTreeMap::new());
+        let (mut random, mut counts) = (fastrand::Rng::with_seed(7), BTreeMap::new());
         for _ in 0..100_000 {
             let [text] = table.pick(&mut random);
             *counts.entry(text).or_insert(0) += 1;

@@ -46,3 +46,34 @@ impl Value {
         }
     }
 }
+
+/// A kind of value.
+pub(super) trait Kind: Into<Value> {
+    /// What a value of this kind holds.
+    fn of(value: &Value) -> Option<&Self>;
+
+    /// The same, to be changed; for [`slots`](super::slots) only.
+    fn of_mut(value: &mut Value) -> Option<&mut Self>;
+}
+
+macro_rules! kinds {
+    ($($kind:ident($held:ty)),*) => {$(
+        impl From<$held> for Value {
+            fn from(held: $held) -> Value {
+                Value::$kind(held)
+            }
+        }
+
+        impl Kind for $held {
+            fn of(value: &Value) -> Option<&$held> {
+                if let Value::$kind(held) = value { Some(held) } else { None }
+            }
+
+            fn of_mut(value: &mut Value) -> Option<&mut $held> {
+                if let Value::$kind(held) = value { Some(held) } else { None }
+            }
+        }
+    )*};
+}
+
+kinds!(String(StringValue), SortedSet(SortedSet), Hash(Hash), Set(Set), List(List));

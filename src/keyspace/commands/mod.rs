@@ -4,10 +4,15 @@
 //! anything: an error leaves everything as it was. What it changed it records as
 //! an effect: the command as sent, unless Redis writes another to its log.
 
+mod collections;
+pub(super) mod hashes;
 pub(super) mod keys;
+pub(super) mod lists;
 pub(super) mod payloads;
+mod scan;
 pub(super) mod scripting;
 pub(super) mod server;
+pub(super) mod sets;
 pub(super) mod sorted_sets;
 pub(super) mod strings;
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::keyspace::list::List;
 use crate::keyspace::set::Set;
 use crate::keyspace::sorted_set::SortedSet;
 use crate::keyspace::string::StringValue;
-use crate::keyspace::value::Value;
+use crate::keyspace::value::{Kind, Value};
 
 /// See the module's header.
 #[derive(Debug)]
@@ -69,47 +69,11 @@ pub(super) enum Change {
     Overwrote { at: u32, len: u32, was_len: u32 },
 }
 
-/// A kind of value.
-pub(in crate::keyspace) trait Kind: Sized {
-    /// What a value of this kind holds.
-    fn of(value: &mut Value) -> Option<&mut Self>;
-}
-
-impl Kind for SortedSet {
-    fn of(value: &mut Value) -> Option<&mut SortedSet> {
-        if let Value::SortedSet(set) = value { Some(set) } else { None }
-    }
-}
-
-impl Kind for Hash {
-    fn of(value: &mut Value) -> Option<&mut Hash> {
-        if let Value::Hash(hash) = value { Some(hash) } else { None }
-    }
-}
-
-impl Kind for Set {
-    fn of(value: &mut Value) -> Option<&mut Set> {
-        if let Value::Set(set) = value { Some(set) } else { None }
-    }
-}
-
-impl Kind for List {
-    fn of(value: &mut Value) -> Option<&mut List> {
-        if let Value::List(list) = value { Some(list) } else { None }
-    }
-}
-
-impl Kind for StringValue {
-    fn of(value: &mut Value) -> Option<&mut StringValue> {
-        if let Value::String(string) = value { Some(string) } else { None }
-    }
-}
-
 impl Slots {
     /// The value of a slot, to be changed. `None` if it holds another kind.
     pub(in crate::keyspace) fn change<T: Kind>(&mut self, id: SlotId) -> Option<ValueMut<'_, T>> {
         self.touch(id);
-        let value = T::of(self.slab.slot_mut(id).value.as_mut()?)?;
+        let value = T::of_mut(self.slab.slot_mut(id).value.as_mut()?)?;
         Some(ValueMut { id, value, journal: &mut self.journal })
     }
 
