@@ -13,6 +13,7 @@
 
 use super::pack::{Pack, Texts};
 use super::random::sample;
+use super::sizes::block_bytes;
 use super::table::{Table, TableEntries};
 
 /// Fields of a small hash; one more makes it big.
@@ -129,7 +130,7 @@ impl Hash {
     pub fn heap_bytes(&self) -> usize {
         match &self.form {
             Form::Small(pack) => pack.heap_bytes(),
-            Form::Big(table) => size_of::<Table<WIDTH>>() + table.heap_bytes(),
+            Form::Big(table) => block_bytes(size_of::<Table<WIDTH>>()) + table.heap_bytes(),
         }
     }
 }

@@ -19,6 +19,8 @@
 
 use std::ops::Range;
 
+use super::sizes::block_bytes;
+
 /// Texts up to this length have lengths of one byte.
 const SHORT_MAX: usize = 254;
 
@@ -66,7 +68,7 @@ impl Pack {
 
     /// Bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.bytes.capacity()
+        block_bytes(self.bytes.capacity())
     }
 
     /// The text at a place, and the place of the next.

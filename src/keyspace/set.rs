@@ -17,6 +17,7 @@ use std::slice;
 use super::arg::{Text, parse_integer};
 use super::pack::{Pack, Texts};
 use super::random::sample;
+use super::sizes::block_bytes;
 use super::table::{Table, TableEntries};
 use crate::resp::number::NumberText;
 
@@ -143,9 +144,9 @@ impl Set {
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
         match &self.form {
-            Form::Integers(integers) => integers.capacity() * size_of::<i64>(),
+            Form::Integers(integers) => block_bytes(integers.capacity() * size_of::<i64>()),
             Form::Small(pack) => pack.heap_bytes(),
-            Form::Big(table) => size_of::<Table<1>>() + table.heap_bytes(),
+            Form::Big(table) => block_bytes(size_of::<Table<1>>()) + table.heap_bytes(),
         }
     }
 }

@@ -31,6 +31,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use super::pack::Pack;
+use super::sizes::block_bytes;
 
 /// Mean entries of a block. Tests have small ones, to split and to join often.
 const BLOCK_LEN: usize = if cfg!(test) { 4 } else { 32 };
@@ -42,9 +43,11 @@ const BLOCK_BYTES: usize = if cfg!(test) { 128 } else { 4 << 10 };
 /// Blocks of a segment.
 const SEGMENT_LEN: usize = if cfg!(test) { 4 } else { 256 };
 
-/// A block, and what it and its pointer take on the heap beside its texts.
+/// A block, shared with the clones of its table.
 type Block = Arc<Pack>;
-const BLOCK_OVERHEAD: usize = size_of::<Pack>() + 2 * size_of::<usize>() + size_of::<Block>();
+
+/// What an `Arc` takes beside what it holds.
+const COUNTS_BYTES: usize = 2 * size_of::<usize>();
 
 /// Entries of `WIDTH` texts, the first of which is unique. See the header.
 #[derive(Clone, Debug)]
@@ -130,7 +133,9 @@ impl<const WIDTH: usize> Table<WIDTH> {
 
     /// Bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.bytes + self.block_count * BLOCK_OVERHEAD + self.segments.capacity() * 8
+        let block = block_bytes(size_of::<Pack>() + COUNTS_BYTES) + size_of::<Block>();
+        let segment = block_bytes(size_of::<Vec<Block>>() + COUNTS_BYTES) + size_of::<usize>();
+        self.bytes + self.block_count * block + self.segments.len() * segment
     }
 
     fn hash(&self, first: &[u8]) -> u32 {
@@ -232,7 +237,7 @@ impl<const WIDTH: usize> Table<WIDTH> {
     fn push_block(&mut self, pack: Pack) {
         self.bytes += pack.heap_bytes();
         if self.block_count.is_multiple_of(SEGMENT_LEN) {
-            self.segments.push(Arc::new(Vec::new()));
+            self.segments.push(Arc::default());
         }
         if let Some(segment) = self.segments.last_mut() {
             Arc::make_mut(segment).push(Arc::new(pack));

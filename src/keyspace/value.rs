@@ -33,6 +33,17 @@ impl Value {
         }
     }
 
+    /// Bytes on the heap. Constant time, whatever the size.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Value::String(string) => string.heap_bytes(),
+            Value::SortedSet(set) => set.heap_bytes(),
+            Value::Hash(hash) => hash.heap_bytes(),
+            Value::Set(set) => set.heap_bytes(),
+            Value::List(list) => list.heap_bytes(),
+        }
+    }
+
     /// The word that `OBJECT ENCODING` answers.
     pub fn encoding(&self) -> &'static str {
         match self {

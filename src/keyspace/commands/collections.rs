@@ -38,9 +38,15 @@ pub(super) fn read_all<'a, T: Kind>(
     keys: &[Arg<'_>],
     run: &mut Execution<'_>,
 ) -> Result<Vec<Option<&'a T>>, CommandError> {
-    let ids: Vec<_> = keys.iter().map(|key| space.look_up(&key.text(), run)).collect();
-    let value = |id: Option<SlotId>| id.and_then(|id| space.slots.value(id));
-    ids.into_iter().map(|id| value(id).map(of_kind).transpose()).collect()
+    let mut ids = Vec::with_capacity(keys.len());
+    for key in keys {
+        let id = space.look_up(&key.text(), run);
+        id.and_then(|id| space.slots.value(id)).map(of_kind::<T>).transpose()?;
+        ids.push(id);
+    }
+    let space = &*space;
+    let held = |id: Option<SlotId>| id.and_then(|id| T::of(space.slots.value(id)?));
+    Ok(ids.into_iter().map(held).collect())
 }
 
 /// Where a key stands, or belongs, and its collection as it is.
@@ -109,6 +115,19 @@ pub(super) fn store(
         (Err(_), None) => {}
     }
     Ok(())
+}
+
+/// An argument that is no negative number; anything else is `refused`.
+pub(super) fn natural(arg: Arg<'_>, refused: CommandError) -> Result<usize, CommandError> {
+    arg.integer().ok().and_then(|it| usize::try_from(it).ok()).ok_or(refused)
+}
+
+/// An argument that is a number above 0; anything else is `refused`.
+pub(super) fn positive(arg: Arg<'_>, refused: CommandError) -> Result<usize, CommandError> {
+    match natural(arg, refused.clone())? {
+        0 => Err(refused),
+        number => Ok(number),
+    }
 }
 
 /// How many elements to pick at random: so many different ones, or so many

@@ -14,6 +14,9 @@ use crate::keyspace::space::{Execution, Keyspace};
 use crate::resp::Reply;
 use crate::resp::number::NumberText;
 
+/// Redis refuses to count twice as many texts as fit a `long`.
+const PAIRS_MAX: usize = (i64::MAX / 2) as usize;
+
 /// The commands of this file.
 pub(in crate::keyspace) static TABLE: Table = Table {
     group: "hash",
@@ -315,6 +318,9 @@ fn hincrby(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> D
 /// does not depend on how a machine adds.
 fn hincrbyfloat(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let amount = LongDouble::parse(&args[3].text()).ok_or(CommandError::NotFloat)?;
+    if !amount.is_finite() {
+        return Err(CommandError::NotFinite);
+    }
     let (key, field) = (args[1].text(), args[2].text());
     let (at, hash) = locate::<Hash>(space, &key, run)?;
     let current = match hash.and_then(|hash| hash.get(&field)) {
@@ -346,6 +352,9 @@ fn hrandfield(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -
         [word] if word.is_word("withvalues") => true,
         _ => return Err(CommandError::Syntax),
     };
+    if with_values && matches!(picks, Picks::Different(count) if count > PAIRS_MAX) {
+        return Err(CommandError::OutOfRange);
+    }
     let (hash, random) = read_by_chance::<Hash>(space, args[1], run)?;
     let Some(hash) = hash else {
         run.reply.array(0);
@@ -386,4 +395,99 @@ fn hscan(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Don
     });
     scan::reply(run.reply, next.into(), &shown);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::keyspace::commands::tests::check;
+
+    #[test]
+    fn fields_are_set_read_and_removed() {
+        check(
+            "
+            HSET h a 1 b 2 a 3 -> (2) | HSET h a 1 b 2 a 3
+            HSET h a 4 c -> -ERR wrong number of arguments for 'hset' command
+            HMSET h c 5 -> OK | HMSET h c 5
+            HSETNX h c 6 -> (0)
+            HSETNX h d 6 -> (1) | HSETNX h d 6
+            HGET h a -> 3
+            HGET h x -> nil
+            HMGET h a x c -> [3 nil 5]
+            HMGET nosuch a b -> [nil nil]
+            HGETALL h -> %[a 3 b 2 c 5 d 6]
+            HGETALL nosuch -> %[]
+            HKEYS h -> [a b c d]
+            HVALS h -> [3 2 5 6]
+            HLEN h -> (4)
+            HEXISTS h a -> (1)
+            HEXISTS h x -> (0)
+            HSTRLEN h a -> (1)
+            HSTRLEN h x -> (0)
+            HDEL h x -> (0)
+            HDEL h a x c a -> (2) | HDEL h a x c a
+            HGETALL h -> %[b 2 d 6]
+            HDEL h b d -> (2) | HDEL h b d
+            EXISTS h -> (0)
+            SADD s m -> (1) | SADD s m
+            HGET s m -> -WRONGTYPE Operation against a key holding the wrong kind of value
+            HSET s a 1 -> -WRONGTYPE Operation against a key holding the wrong kind of value
+            ",
+        );
+    }
+
+    #[test]
+    fn fields_are_counted_and_floats_are_recorded_as_their_sum() {
+        check(
+            "
+            HINCRBY h n 41 -> (41) | HINCRBY h n 41
+            HINCRBY h n 1 -> (42) | HINCRBY h n 1
+            HINCRBY h n x -> -ERR value is not an integer or out of range
+            HSET h text x -> (1) | HSET h text x
+            HINCRBY h text 1 -> -ERR hash value is not an integer
+            HINCRBYFLOAT h text 1 -> -ERR hash value is not a float
+            HSET h n 9223372036854775807 -> (0) | HSET h n 9223372036854775807
+            HINCRBY h n 1 -> -ERR increment or decrement would overflow
+            HINCRBYFLOAT h f 10.5 -> 10.5 | HSET h f 10.5
+            HINCRBYFLOAT h f 0.1 -> 10.6 | HSET h f 10.6
+            HINCRBYFLOAT h f -10.6 -> 0 | HSET h f 0
+            HINCRBYFLOAT h f x -> -ERR value is not a valid float
+            HINCRBY nosuch n x -> -ERR value is not an integer or out of range
+            EXISTS nosuch -> (0)
+            ",
+        );
+    }
+
+    #[test]
+    fn fields_at_random_are_different_or_repeat_as_asked() {
+        check(
+            "
+            HRANDFIELD nosuch -> nil
+            HRANDFIELD nosuch 3 -> []
+            HSET h a 1 -> (1) | HSET h a 1
+            HRANDFIELD h -> a
+            HRANDFIELD h 5 -> [a]
+            HRANDFIELD h 0 -> []
+            HRANDFIELD h -3 -> [a a a]
+            HRANDFIELD h -2 WITHVALUES -> [a 1 a 1]
+            HRANDFIELD h 1 x -> -ERR syntax error
+            HRANDFIELD h x -> -ERR value is not an integer or out of range
+            ",
+        );
+    }
+
+    #[test]
+    fn a_scan_of_a_small_hash_is_one_step() {
+        check(
+            "
+            HSCAN nosuch 0 -> [0 []]
+            HSCAN nosuch x -> -ERR invalid cursor
+            HSET h a 1 ab 2 b 3 -> (3) | HSET h a 1 ab 2 b 3
+            HSCAN h 0 COUNT 1 -> [0 [a 1 ab 2 b 3]]
+            HSCAN h 0 MATCH a* -> [0 [a 1 ab 2]]
+            HSCAN h 0 COUNT 0 -> -ERR syntax error
+            HSCAN h 0 COUNT x -> -ERR value is not an integer or out of range
+            HSCAN h 0 TYPE hash -> -ERR syntax error
+            ",
+        );
+    }
 }

@@ -6,6 +6,7 @@
 
 mod collections;
 pub(super) mod hashes;
+pub(super) mod inspection;
 pub(super) mod keys;
 pub(super) mod lists;
 pub(super) mod payloads;

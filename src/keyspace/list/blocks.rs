@@ -19,6 +19,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::keyspace::pack::{Pack, packed_len};
+use crate::keyspace::sizes::block_bytes;
 
 /// Bytes of a full block. Tests have small ones, to split and to join often.
 pub(super) const BLOCK_BYTES: usize = if cfg!(test) { 64 } else { 4 << 10 };
@@ -42,10 +43,8 @@ impl<T> Clone for Span<T> {
 type Block = Span<Pack>;
 type Segment = VecDeque<Block>;
 
-/// What a block takes on the heap beside its texts.
-const BLOCK_OVERHEAD: usize = size_of::<Block>() + size_of::<Pack>() + 2 * size_of::<usize>();
-const SEGMENT_OVERHEAD: usize =
-    size_of::<Span<Segment>>() + size_of::<Segment>() + 2 * size_of::<usize>();
+/// What an `Arc` takes beside what it holds.
+const COUNTS_BYTES: usize = 2 * size_of::<usize>();
 
 impl Block {
     fn new(pack: Pack) -> Block {
@@ -131,7 +130,9 @@ impl Blocks {
 
     /// Bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.bytes + self.block_count * BLOCK_OVERHEAD + self.segments.len() * SEGMENT_OVERHEAD
+        let block = block_bytes(size_of::<Pack>() + COUNTS_BYTES) + size_of::<Block>();
+        let segment = block_bytes(size_of::<Segment>() + COUNTS_BYTES) + size_of::<Span<Segment>>();
+        self.bytes + self.block_count * block + self.segments.len() * segment
     }
 
     fn pack(&self, at: Place) -> &Pack {

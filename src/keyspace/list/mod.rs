@@ -19,6 +19,7 @@ use std::ops::Range;
 
 use self::blocks::{BLOCK_BYTES, Blocks, Place};
 use super::pack::{Pack, packed_len};
+use super::sizes::block_bytes;
 
 /// Elements in order. See the module's header.
 #[derive(Clone, Debug)]
@@ -99,7 +100,7 @@ impl List {
     pub fn heap_bytes(&self) -> usize {
         match &self.form {
             Form::Small(pack) => pack.heap_bytes(),
-            Form::Big(blocks) => size_of::<Blocks>() + blocks.heap_bytes(),
+            Form::Big(blocks) => block_bytes(size_of::<Blocks>()) + blocks.heap_bytes(),
         }
     }
 }

@@ -2,9 +2,11 @@
 
 mod moves;
 mod places;
+#[cfg(test)]
+mod tests;
 
 use super::Done;
-use super::collections::{change, locate, open, read, remove};
+use super::collections::{change, locate, natural, open, read, remove};
 use crate::keyspace::arg::Arg;
 use crate::keyspace::command::short::{
     GROW, GROW_FAST, ONE_KEY, READ, READ_FAST, TWO_KEYS, WRITE, WRITE_FAST,
@@ -283,10 +285,7 @@ fn pop(
 ) -> Done {
     let count = match &args[2..] {
         [] => None,
-        [count] => {
-            let count = usize::try_from(count.integer()?);
-            Some(count.map_err(|_| CommandError::NotPositive)?)
-        }
+        [count] => Some(natural(*count, CommandError::NotPositive)?),
         _ => return Err(CommandError::Arity(name)),
     };
     let key = args[1].text();

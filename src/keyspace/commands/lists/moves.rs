@@ -3,7 +3,7 @@
 use super::{End, reply_end, take};
 use crate::keyspace::arg::Arg;
 use crate::keyspace::commands::Done;
-use crate::keyspace::commands::collections::{locate, open};
+use crate::keyspace::commands::collections::{locate, open, positive};
 use crate::keyspace::error::CommandError;
 use crate::keyspace::list::List;
 use crate::keyspace::notices::EventClass;
@@ -56,10 +56,7 @@ fn move_element(
 /// `LMPOP numkeys key … LEFT|RIGHT [COUNT count]`: recorded as `LPOP` or `RPOP` of
 /// what it took.
 pub(super) fn lmpop(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
-    let key_count = usize::try_from(args[1].integer()?).unwrap_or(0);
-    if key_count == 0 {
-        return Err(CommandError::NotAKeyCount("numkeys"));
-    }
+    let key_count = positive(args[1], CommandError::NotAboveZero("numkeys"))?;
     let Some((keys, rest)) = args[2..].split_at_checked(key_count) else {
         return Err(CommandError::Syntax);
     };
@@ -70,10 +67,7 @@ pub(super) fn lmpop(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<
             if !word.is_word("count") {
                 return Err(CommandError::Syntax);
             }
-            match usize::try_from(count.integer()?) {
-                Ok(count @ 1..) => (end, count),
-                _ => return Err(CommandError::NotAKeyCount("count")),
-            }
+            (end, positive(*count, CommandError::NotAboveZero("count"))?)
         }
         _ => return Err(CommandError::Syntax),
     };

@@ -3,7 +3,7 @@
 use super::End;
 use crate::keyspace::arg::Arg;
 use crate::keyspace::commands::Done;
-use crate::keyspace::commands::collections::{change, locate, read, remove};
+use crate::keyspace::commands::collections::{change, locate, natural, read, remove};
 use crate::keyspace::error::CommandError;
 use crate::keyspace::list::List;
 use crate::keyspace::notices::EventClass;
@@ -135,9 +135,9 @@ impl PositionOptions {
         let (pairs, rest) = args.as_chunks::<2>();
         for [word, value] in pairs {
             // 0 means as many as there are.
-            let many = |name: &'static str| match value.integer()? {
-                0 => Ok(usize::MAX),
-                number => usize::try_from(number).map_err(|_| CommandError::Negative(name)),
+            let many = |name: &'static str| match natural(*value, CommandError::Negative(name)) {
+                Ok(0) => Ok(usize::MAX),
+                number => number,
             };
             if word.is_word("rank") {
                 let rank = match value.integer()? {

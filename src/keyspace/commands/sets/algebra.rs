@@ -2,7 +2,7 @@
 
 use crate::keyspace::arg::{Arg, Text};
 use crate::keyspace::commands::Done;
-use crate::keyspace::commands::collections::{read_all, store};
+use crate::keyspace::commands::collections::{natural, positive, read_all, store};
 use crate::keyspace::error::CommandError;
 use crate::keyspace::notices::EventClass;
 use crate::keyspace::set::Set;
@@ -50,10 +50,7 @@ pub(super) fn sdiffstore(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execu
 
 /// `SINTERCARD numkeys key … [LIMIT limit]`
 pub(super) fn sintercard(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
-    let count = usize::try_from(args[1].integer()?).unwrap_or(0);
-    if count == 0 {
-        return Err(CommandError::NotAKeyCount("numkeys"));
-    }
+    let count = positive(args[1], CommandError::NotAboveZero("numkeys"))?;
     if count > args.len() - 2 {
         return Err(CommandError::TooManyKeys);
     }
@@ -64,8 +61,7 @@ pub(super) fn sintercard(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execu
         if !word.is_word("limit") {
             return Err(CommandError::Syntax);
         }
-        let value = usize::try_from(value.integer()?);
-        limit = value.map_err(|_| CommandError::Negative("LIMIT"))?;
+        limit = natural(*value, CommandError::Negative("LIMIT"))?;
     }
     if !rest.is_empty() {
         return Err(CommandError::Syntax);

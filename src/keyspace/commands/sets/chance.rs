@@ -2,7 +2,9 @@
 
 use crate::keyspace::arg::{Arg, Text};
 use crate::keyspace::commands::Done;
-use crate::keyspace::commands::collections::{Picks, change, locate, read_by_chance, remove};
+use crate::keyspace::commands::collections::{
+    Picks, change, locate, natural, read_by_chance, remove,
+};
 use crate::keyspace::error::CommandError;
 use crate::keyspace::notices::EventClass;
 use crate::keyspace::set::Set;
@@ -21,7 +23,7 @@ pub(super) fn srandmember(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Exec
         (None, Some(_)) => run.reply.array(0),
         (Some(set), None) => run.reply.bulk(&set.pick(random)),
         (Some(set), Some(Picks::Different(count))) if count >= set.len() => {
-            run.reply.set(set.len());
+            run.reply.array(set.len());
             set.iter().for_each(|member| run.reply.bulk(&member));
         }
         (Some(set), Some(Picks::Different(count))) => {
@@ -40,10 +42,7 @@ pub(super) fn srandmember(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Exec
 pub(super) fn spop(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let count = match &args[2..] {
         [] => None,
-        [count] => {
-            let count = usize::try_from(count.integer()?);
-            Some(count.map_err(|_| CommandError::NotPositive)?)
-        }
+        [count] => Some(natural(*count, CommandError::NotPositive)?),
         _ => return Err(CommandError::Syntax),
     };
     let key = args[1].text();

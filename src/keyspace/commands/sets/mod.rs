@@ -2,6 +2,8 @@
 
 mod algebra;
 mod chance;
+#[cfg(test)]
+mod tests;
 
 use super::Done;
 use super::collections::{change, locate, open, read, remove};
