@@ -86,10 +86,7 @@ pub(super) fn linsert(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Executio
 
 /// `LREM key count element`
 pub(super) fn lrem(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
-    let count = match args[2].integer()? {
-        i64::MIN => return Err(CommandError::NotWithin(-i64::MAX, i64::MAX)),
-        count => count,
-    };
+    let count = args[2].integer()?;
     let key = args[1].text();
     let (Ok(id), Some(list)) = locate::<List>(space, &key, run)? else {
         run.reply.integer(0);
@@ -142,7 +139,6 @@ impl PositionOptions {
             if word.is_word("rank") {
                 let rank = match value.integer()? {
                     0 => return Err(CommandError::RankZero),
-                    i64::MIN => return Err(CommandError::NotWithin(-i64::MAX, i64::MAX)),
                     rank => rank,
                 };
                 options.from = if rank < 0 { End::Right } else { End::Left };
