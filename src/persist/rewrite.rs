@@ -55,9 +55,9 @@ const CHUNK_LEN: usize = 64 << 10;
 const BACKLOG_LEN_PAUSE: usize = 8 << 20;
 /// The rewrite is given up when this much waits.
 const BACKLOG_LEN_MAX: usize = 64 << 20;
-/// Sorted sets above this many members are encoded by the writer, not under
-/// the engine's lock.
-const INLINE_MEMBERS_MAX: usize = 1_000;
+/// Values of more elements than this are encoded by the writer, not under the
+/// engine's lock.
+const INLINE_LEN_MAX: usize = 1_000;
 /// Time between attempts, as long as few have failed or the log is poisoned.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// Failures in a row after which attempts become rare.
@@ -290,8 +290,34 @@ struct Pieces {
 enum Piece {
     /// Entries, encoded.
     Chunk(Vec<u8>),
-    /// A big sorted set as it was.
-    SortedSet { key: Box<[u8]>, set: FrozenSortedSet, expires_at_ms: Option<u64> },
+    /// A big value as it was.
+    Big { key: Box<[u8]>, value: Frozen, expires_at_ms: Option<u64> },
+}
+
+/// A value as it was at the cut. It shares its elements with the live one.
+#[derive(Debug)]
+enum Frozen {
+    SortedSet(FrozenSortedSet),
+    /// Of a kind whose clone costs little.
+    Other(Value),
+}
+
+impl Frozen {
+    /// Freezes a value that is too big to be encoded while the engine waits.
+    fn of(value: &Value) -> Option<Frozen> {
+        let len = match value {
+            Value::String(_) => 0,
+            Value::SortedSet(set) => set.len(),
+            Value::Hash(hash) => hash.len(),
+            Value::Set(set) => set.len(),
+            Value::List(list) => list.len(),
+        };
+        match value {
+            _ if len <= INLINE_LEN_MAX => None,
+            Value::SortedSet(set) => Some(Frozen::SortedSet(set.freeze())),
+            _ => Some(Frozen::Other(value.clone())),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -301,12 +327,12 @@ enum End {
 }
 
 impl Piece {
-    /// Memory it holds. A frozen set shares its members with the live one; what
+    /// Memory it holds. A frozen value shares its elements with the live one; what
     /// it costs is what changes meanwhile, which nobody knows beforehand.
     fn len(&self) -> usize {
         match self {
             Piece::Chunk(bytes) => bytes.len(),
-            Piece::SortedSet { key, .. } => key.len() + size_of::<Piece>(),
+            Piece::Big { key, .. } => key.len() + size_of::<Piece>(),
         }
     }
 }
@@ -378,12 +404,9 @@ impl SnapshotSink for Sink {
         if self.backlog.len.load(Ordering::Relaxed) == CLOSED {
             return;
         }
-        match value {
-            Value::SortedSet(set) if set.len() > INLINE_MEMBERS_MAX => {
-                let (key, set) = (key.into(), set.freeze());
-                self.backlog.push(Piece::SortedSet { key, set, expires_at_ms });
-            }
-            _ => encode::entry(&mut self.chunk, key, value, expires_at_ms),
+        match Frozen::of(value) {
+            Some(value) => self.backlog.push(Piece::Big { key: key.into(), value, expires_at_ms }),
+            None => encode::entry(&mut self.chunk, key, value, expires_at_ms),
         }
         if self.chunk.len() >= CHUNK_LEN {
             self.flush();
@@ -477,12 +500,15 @@ impl RewriteWriter {
                 Piece::Chunk(entries) => {
                     base.append(&entries)?;
                 }
-                Piece::SortedSet { key, set, expires_at_ms } => {
+                Piece::Big { key, value: Frozen::SortedSet(set), expires_at_ms } => {
                     encode::sorted_set_head(&mut base.buffer, &key, set.len(), expires_at_ms);
                     for (member, score) in set.iter().rev() {
                         scored(&mut base.buffer, member, score);
                         base.flush_if_full()?;
                     }
+                }
+                Piece::Big { key, value: Frozen::Other(value), expires_at_ms } => {
+                    base.entry(&key, &value, expires_at_ms)?;
                 }
             }
             base.flush_if_full()?;

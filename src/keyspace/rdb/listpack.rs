@@ -194,6 +194,16 @@ impl Packer {
         self.count += 1;
     }
 
+    /// Bytes so far.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// True without elements.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// The finished blob.
     pub fn finish(mut self) -> Vec<u8> {
         self.bytes.push(END);

@@ -15,7 +15,8 @@
 //! What hangs there:
 //! - the running snapshot (`snapshot`): the slot as it was at the cut is handed
 //!   to the sink before it changes;
-//! - the open transaction (`journal`): how to undo the change is noted down;
+//! - the open transaction (`journal`): how to undo the change is noted down; of a
+//!   change within a value by `within`, piece by piece.
 //! - the account of bytes (`slab`): what the slot took before the change;
 //! - the guard: what the limiter writes is never evicted.
 //!
@@ -37,6 +38,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 mod usage;
+mod within;
 
 use std::hash::{BuildHasher, RandomState};
 use std::mem;
@@ -50,7 +52,7 @@ use self::slab::{Slab, Slot};
 use self::snapshot::Snapshot;
 pub use self::snapshot::{SnapshotRunning, SnapshotSink, Walk};
 pub(super) use self::usage::{Counting, Usage};
-use super::sorted_set::SortedSet;
+pub(super) use self::within::{SortedSetMut, ValueMut};
 use super::value::Value;
 use crate::base::clock::Timestamp;
 
@@ -353,39 +355,6 @@ impl Slots {
         self.journal.note(Undo::Deadline { id, was });
     }
 
-    /// Writes bytes over the string of a slot from `at` on; the string grows as
-    /// needed, and a gap is filled with zeros.
-    pub(super) fn overwrite(&mut self, id: SlotId, at: usize, text: &[u8]) {
-        self.touch(id);
-        let journal = &mut self.journal;
-        let Some(Value::String(string)) = &mut self.slab.slot_mut(id).value else {
-            debug_assert!(false, "only a string is written into");
-            return;
-        };
-        if journal.is_open() {
-            match string.overwritten(at, text.len()) {
-                Some(bytes) => {
-                    let was_len = string.len() as u32;
-                    let at = at as u32;
-                    journal.note_member(bytes, |len| Undo::Overwrote { id, at, len, was_len });
-                }
-                None => journal.note_replaced(id, Value::String(string.clone())),
-            }
-        }
-        string.overwrite(at, text);
-    }
-
-    /// The sorted set of a slot, to be changed. `None` if it holds another kind.
-    pub(super) fn sorted_set(&mut self, id: SlotId) -> Option<SortedSetMut<'_>> {
-        self.touch(id);
-        match &mut self.slab.slot_mut(id).value {
-            Some(Value::SortedSet(set)) => {
-                Some(SortedSetMut { id, set, journal: &mut self.journal })
-            }
-            _ => None,
-        }
-    }
-
     /// Removes every key at once, in constant time. The slots are freed later,
     /// by [`Slots::bury`], after the snapshot and the transaction need them no
     /// more.
@@ -461,59 +430,4 @@ impl Slots {
 
 fn hash_of(hasher: &RandomState, key: &[u8]) -> u32 {
     hasher.hash_one(key) as u32
-}
-
-/// A sorted set in its slot, to be changed so that the change can be undone.
-#[derive(Debug)]
-pub(super) struct SortedSetMut<'a> {
-    id: SlotId,
-    set: &'a mut SortedSet,
-    journal: &'a mut Journal,
-}
-
-impl SortedSetMut<'_> {
-    /// Adds a member that is not there.
-    pub(super) fn add(&mut self, member: &[u8], score: f64) {
-        self.set.add(member, score);
-        if self.journal.is_open() {
-            self.journal.note_member(member, |len| Undo::Joined { id: self.id, len });
-        }
-    }
-
-    /// Changes the score of a member that is there with the score `current`.
-    pub(super) fn rescore(&mut self, member: &[u8], current: f64, score: f64) {
-        self.set.rescore(member, score);
-        if self.journal.is_open() {
-            let id = self.id;
-            self.journal.note_member(member, |len| Undo::Rescored { id, len, was: current });
-        }
-    }
-
-    /// Takes a member out; true if it was there.
-    pub(super) fn remove(&mut self, member: &[u8]) -> bool {
-        let Some(score) = self.set.remove(member) else { return false };
-        if self.journal.is_open() {
-            self.journal.note_member(member, |len| Undo::Left { id: self.id, len, score });
-        }
-        true
-    }
-
-    /// Takes out the members of these ranks.
-    pub(super) fn remove_range(&mut self, ranks: std::ops::Range<usize>) {
-        let (id, journal) = (self.id, &mut *self.journal);
-        let is_open = journal.is_open();
-        self.set.remove_range(ranks, |member, score| {
-            if is_open {
-                journal.note_member(member, |len| Undo::Left { id, len, score });
-            }
-        });
-    }
-
-    pub(super) fn score(&self, member: &[u8]) -> Option<f64> {
-        self.set.score(member)
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.set.is_empty()
-    }
 }

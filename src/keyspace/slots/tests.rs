@@ -5,7 +5,7 @@
 //! 2. A rolled back transaction has left no trace.
 //! 3. A snapshot, and the effects recorded since its cut, replay to the present.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use proptest::collection::vec;
@@ -22,12 +22,28 @@ use crate::resp::decode::{Decoded, Decoder, Limits};
 type Entry = (String, Option<u64>);
 type State = BTreeMap<Vec<u8>, Entry>;
 
+fn text(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string()
+}
+
 fn describe(value: &Value, deadline: Option<u64>) -> Entry {
-    let text = match value {
+    let description = match value {
         Value::String(string) => format!("{:?}", string.text().escape_ascii().to_string()),
         Value::SortedSet(set) => format!("{:?}", set.iter().collect::<Vec<_>>()),
+        Value::Hash(hash) => {
+            let fields = hash.iter().map(|(field, value)| (text(field), text(value)));
+            if hash.is_big() {
+                format!("{:?}", fields.collect::<BTreeMap<_, _>>())
+            } else {
+                format!("{:?}", fields.collect::<Vec<_>>())
+            }
+        }
+        Value::Set(set) => {
+            format!("{:?}", set.iter().map(|it| text(&it)).collect::<BTreeSet<_>>())
+        }
+        Value::List(list) => format!("{:?}", list.iter().map(text).collect::<Vec<_>>()),
     };
-    (text, deadline)
+    (description, deadline)
 }
 
 fn state(space: &Keyspace) -> State {
