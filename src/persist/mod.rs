@@ -18,7 +18,7 @@
 //! | `disk` | the only place that touches files |
 //! | `recovery` | from the directory to a keyspace, at start |
 //! | `writer` | from the engine's memory to the disk; two threads |
-//! | `rewrite` | a new base file while requests run |
+//! | `snapshot`, `rewrite`, `save` | a new base file, or `dump.rdb`, while requests run |
 //! | `config`, `error`, `status`, `metrics` | what goes in and comes out |
 //!
 //! # Invariants
@@ -44,7 +44,9 @@ mod metrics;
 mod record;
 mod recovery;
 mod rewrite;
+mod save;
 mod seal;
+mod snapshot;
 mod source;
 mod status;
 mod writer;
@@ -55,7 +57,9 @@ use std::thread::JoinHandle;
 pub use config::{Config, Fsync, OnLogError, RawConfig, SavePoint, Settings};
 pub use error::{Error, Op};
 pub use recovery::{CutTail, Progress, Recovery};
-pub use rewrite::{Feed, Pace, PendingRewrite, RewriteWriter, Rewritten};
+pub use rewrite::{PendingRewrite, RewriteWriter, Rewritten};
+pub use save::SaveWriter;
+pub use snapshot::{Feed, Pace};
 pub use status::Status;
 pub use writer::Lsn;
 
@@ -176,6 +180,12 @@ impl Log {
         self.0.shared.change(settings);
     }
 
+    /// Why writes are to be refused now: the log cannot remember them, and the
+    /// configuration wants it so. Cheap enough to ask before every call.
+    pub fn refuses_writes(&self) -> Option<Arc<str>> {
+        self.0.shared.refuses_writes()
+    }
+
     /// Whether the log should be rewritten now: it has outgrown what the last
     /// rewrite left, or is poisoned; and enough time has passed since an attempt
     /// failed. Cheap enough to ask ten times a second.
@@ -190,6 +200,51 @@ impl Log {
     /// [`Error::RewriteRunning`], or the disk refused.
     pub fn prepare_rewrite(&self) -> Result<PendingRewrite, Error> {
         rewrite::prepare(&self.0.shared)
+    }
+
+    /// Asks for a rewrite, as soon as possible. False if one is running; then
+    /// another one follows.
+    pub fn request_rewrite(&self) -> bool {
+        lock(&self.0.shared.attempts).request()
+    }
+
+    /// Asks for a snapshot in `dump.rdb`, as soon as possible. False if one is
+    /// being written.
+    pub fn request_save(&self) -> bool {
+        lock(&self.0.shared.saves).request()
+    }
+
+    /// Asks for a snapshot in `dump.rdb` and waits for it. False if it failed.
+    pub async fn save(&self) -> bool {
+        let mut ended = lock(&self.0.shared.saves).watch();
+        while !self.request_save() {
+            // The one that is being written is of an earlier moment.
+            if ended.changed().await.is_err() {
+                return false;
+            }
+        }
+        ended.mark_unchanged();
+        ended.changed().await.is_ok() && ended.borrow().1
+    }
+
+    /// Whether `dump.rdb` should be written now: a save point is reached, or
+    /// somebody has asked. Cheap enough to ask ten times a second.
+    pub fn wants_save(&self) -> bool {
+        save::is_wanted(&self.0.shared)
+    }
+
+    /// The cut of a snapshot for `dump.rdb`: the keyspace hands its entries, as
+    /// they are now, to the writer. Takes constant time; the engine's lock is
+    /// held, and nothing is half done.
+    ///
+    /// # Errors
+    /// The keyspace has a snapshot already.
+    pub fn begin_save(
+        &self,
+        keyspace: &mut Keyspace,
+        libraries: Vec<Arc<str>>,
+    ) -> Result<(Feed, SaveWriter), Error> {
+        save::begin(&self.0.shared, keyspace, libraries)
     }
 
     /// The state of the log now.

@@ -101,9 +101,20 @@ impl Directory {
         Ok(Directory::on(Arc::new(Real::open(dir)?)))
     }
 
+    /// Opens the log's folder in `dir` only to look at it. Makes nothing and
+    /// locks nothing.
+    pub fn open_to_look(dir: &Path) -> Directory {
+        Directory::on(Arc::new(Real::open_to_look(dir)))
+    }
+
     /// The log's folder of a volume.
     pub fn on(volume: Arc<dyn Volume>) -> Directory {
         Directory { volume, folder: FOLDER }
+    }
+
+    /// The data directory, in which the log's folder is.
+    pub fn parent(&self) -> Directory {
+        Directory { volume: self.volume.clone(), folder: "" }
     }
 
     /// The name of `name` on the volume.

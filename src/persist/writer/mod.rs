@@ -35,12 +35,13 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 pub use self::threads::Pen;
-use super::config::{Config, Fsync, Settings};
+use super::config::{Config, Fsync, OnLogError, Settings};
 use super::disk::{AppendFile, Directory};
 use super::error::Error;
 use super::manifest::Manifest;
 use super::metrics::Metrics;
 use super::rewrite::Attempts;
+use super::save::Saves;
 use super::seal::{Place, Run};
 use super::status::Status;
 use crate::base::clock::{Stopwatch, Timestamp};
@@ -71,6 +72,8 @@ pub struct Shared {
     pub run: Run,
     /// What is remembered of rewrites.
     pub attempts: Mutex<Attempts>,
+    /// What is remembered of saves.
+    pub saves: Mutex<Saves>,
     queue: Mutex<Queue>,
     writer_wakes: Condvar,
     syncs: Mutex<Syncs>,
@@ -239,6 +242,7 @@ impl Shared {
             files: Mutex::new(files),
             run,
             attempts: Mutex::default(),
+            saves: Mutex::new(Saves::new(now)),
             queue: Mutex::new(queue),
             writer_wakes: Condvar::new(),
             syncs: Mutex::new(syncs),
@@ -342,6 +346,13 @@ impl Shared {
         }
     }
 
+    /// Why writes are to be refused now, if they are.
+    pub fn refuses_writes(&self) -> Option<Arc<str>> {
+        let settings = self.settings.load();
+        // The first look is all that a call pays while all is well.
+        if settings.on_log_error == OnLogError::Refuse { self.failure() } else { None }
+    }
+
     /// Why nothing is acknowledged now, if so.
     pub fn failure(&self) -> Option<Arc<str>> {
         lock(&self.queue).failure.clone()
@@ -429,25 +440,44 @@ impl Shared {
         }
     }
 
+    /// Commands in the records appended since the log was opened.
+    pub fn change_count(&self) -> u64 {
+        lock(&self.queue).change_count
+    }
+
     /// Counters for people and for Prometheus.
     pub fn status(&self) -> Status {
         let queue = lock(&self.queue);
         let (failed, appended) = (queue.failure.clone(), queue.appended);
+        let change_count = queue.change_count;
         drop(queue);
         let syncs = lock(&self.syncs);
         let (written, unsynced_age) =
             (syncs.written, syncs.unsynced_since.map(|since| since.elapsed()));
         drop(syncs);
         let files = lock(&self.files);
+        let (log_size, base_size) = (files.len(), files.base_len);
+        drop(files);
+        let attempts = lock(&self.attempts);
+        let saves = lock(&self.saves);
         Status {
             failed,
             appendfsync: self.fsync(),
             unwritten_bytes: appended.saturating_sub(written),
             unsynced_bytes: appended.saturating_sub(self.durable.borrow().position),
             unsynced_age,
-            log_size: files.len(),
-            base_size: files.base_len,
-            rewrite_running: lock(&self.attempts).running(),
+            delayed_sync_count: self.metrics.delayed_syncs.get(),
+            log_size,
+            base_size,
+            rewrite_running: attempts.running(),
+            rewrite_requested: attempts.requested(),
+            last_rewrite_succeeded: attempts.last_succeeded(),
+            last_rewrite_duration: attempts.last_duration(),
+            save_running: saves.running(),
+            last_save: saves.last(),
+            last_save_succeeded: saves.last_succeeded(),
+            last_save_duration: saves.last_duration(),
+            changes_since_save: saves.changes_since(change_count),
         }
     }
 

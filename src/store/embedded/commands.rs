@@ -10,7 +10,7 @@ use std::sync::{Arc, MutexGuard};
 
 use super::{Owned, Shared};
 use crate::base::clock::Timestamp;
-use crate::keyspace::{Arg, Command, Execution, Keyspace, Mode, Run};
+use crate::keyspace::{Arg, Command, Execution, Flags, Keyspace, Mode, Run};
 use crate::persist::{Log, Lsn};
 use crate::resp::Reply;
 
@@ -77,6 +77,9 @@ impl Held<'_> {
     /// Runs one command of the keyspace or of the engine, whose `reply` is then
     /// filled: on failure, with its error.
     pub fn run(&mut self, command: &'static Command, args: &[Arg<'_>], reply: &mut Reply) {
+        if let Some(reason) = self.refusal(command) {
+            return reply.error(&format!("MISCONF Errors writing to the AOF file: {reason}"));
+        }
         let owned = &mut *self.owned;
         if !self.in_transaction {
             owned.effects.clear();
@@ -96,6 +99,13 @@ impl Held<'_> {
         if !self.in_transaction {
             self.record();
         }
+    }
+
+    /// Why a command that may write is refused now, if it is.
+    fn refusal(&self, command: &Command) -> Option<Arc<str>> {
+        let flags = command.flags;
+        let may_write = flags.contains(Flags::WRITE) || flags.contains(Flags::MAY_REPLICATE);
+        self.shared.log.as_ref().filter(|_| may_write)?.refuses_writes()
     }
 
     /// From here on commands are parts of one record.

@@ -198,6 +198,9 @@ impl Shared {
         replies: &mut [Reply],
         accept: impl Fn(&Reply) -> bool,
     ) -> Result<(Asked, Option<Lsn>), Error> {
+        if let Some(reason) = self.log.as_ref().and_then(Log::refuses_writes) {
+            return Err(Error::LogFailed { reason: reason.to_string() });
+        }
         let mut guard = self.lock();
         let owned = &mut *guard;
         // Read inside the lock, so that time rises with the order of decisions.
@@ -236,6 +239,11 @@ impl Shared {
 }
 
 impl Owned {
+    /// The code of each loaded library, in loading order.
+    fn library_codes(&self) -> Vec<Arc<str>> {
+        self.functions.libraries().map(|library| Arc::clone(&library.code)).collect()
+    }
+
     /// Hands the effects of what just ran to the log.
     fn record(&self, log: Option<&Log>) -> Option<Lsn> {
         match log {
