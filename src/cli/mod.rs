@@ -1,8 +1,10 @@
-//! The command line: `weir`, `weir serve`, `weir check`, `weir replay`.
+//! The command line: `weir`, `weir serve`, `weir check`, `weir replay`, `weir log`.
 //!
 //! Exit codes: 0 when all went well, 1 when something is wrong with a file, an
 //! address or the data, 2 when the command line itself is wrong. What is wrong
 //! is said on standard error.
+
+mod log;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -13,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::app;
 use crate::base::chain::Chain;
+use crate::persist;
 
 /// A rate-limiting gateway: exact, programmable, durable, in one binary.
 #[derive(Debug, Parser)]
@@ -37,6 +40,14 @@ enum Command {
     /// decides each request at its moment, with the real Functions. Nothing is
     /// forwarded and no data is touched.
     Replay(Replay),
+    /// Look at the log in a data directory.
+    Log {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: log::Log,
+        #[command(flatten)]
+        common: Common,
+    },
 }
 
 impl Command {
@@ -44,6 +55,7 @@ impl Command {
         match self {
             Command::Serve(common) | Command::Check(common) => common,
             Command::Replay(replay) => &replay.common,
+            Command::Log { common, .. } => common,
         }
     }
 }
@@ -85,9 +97,17 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let command = arguments.command.unwrap_or(Command::Serve(arguments.common));
     start_log(command.common().log_format);
+    if let Command::Log { command, .. } = &command {
+        return match log::run(command) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(1),
+            Err(error) => failed(&error),
+        };
+    }
     let result = match command {
         Command::Serve(common) => app::serve(&common.config, &mut |line| say(line)),
         Command::Check(common) => app::check(&common.config).map(|report| say(&report)),
+        Command::Log { .. } => Ok(()),
         Command::Replay(Replay { common, logs, html, top }) => {
             let options = app::replay::Options { logs, html, top };
             app::replay::replay(&common.config, &options).map(|report| say(report.trim_end()))
@@ -95,12 +115,22 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Nothing is left to tell when standard error is closed.
-            let _ = writeln!(io::stderr().lock(), "weir: {}", Chain(&error));
-            ExitCode::from(1)
-        }
+        Err(error) => failed(&error),
     }
+}
+
+/// Says what went wrong, and what may help.
+fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    let mut err = io::stderr().lock();
+    // Nothing is left to tell when standard error is closed.
+    let _ = writeln!(err, "weir: {}", Chain(error));
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let log_error = causes.filter_map(|error| error.downcast_ref::<persist::Error>()).next();
+    if let Some(dir) = log_error.and_then(persist::Error::mendable) {
+        let dir = dir.display();
+        let _ = writeln!(err, "weir: to keep what stands before it: weir log check --fix {dir}");
+    }
+    ExitCode::from(1)
 }
 
 fn say(text: &str) {

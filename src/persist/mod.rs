@@ -17,6 +17,7 @@
 //! | `base`, `record`, `seal`, `source` | the bytes of base and incr files |
 //! | `disk` | the only place that touches files |
 //! | `recovery` | from the directory to a keyspace, at start |
+//! | `examine` | a log looked at from outside: checked, mended, shown |
 //! | `writer` | from the engine's memory to the disk; two threads |
 //! | `snapshot`, `rewrite`, `save` | a new base file, or `dump.rdb`, while requests run |
 //! | `config`, `error`, `status`, `metrics` | what goes in and comes out |
@@ -39,6 +40,7 @@ mod base;
 mod config;
 mod disk;
 mod error;
+pub mod examine;
 mod manifest;
 mod metrics;
 mod record;

@@ -219,6 +219,21 @@ impl Directory {
         file.sync().map_err(Error::io(Op::Sync, &path))
     }
 
+    /// Copies a file to `NAME.damaged` beside it, durably.
+    pub fn keep(&self, name: &str) -> Result<(), Error> {
+        let mut from = self.open_to_read(name)?.0;
+        let copy = self.create(&format!("{name}.damaged"))?;
+        let mut chunk = vec![0; REFRESH_CHUNK_LEN];
+        loop {
+            let len = from.read(&mut chunk).map_err(Error::io(Op::Read, &self.path_of(name)))?;
+            if len == 0 {
+                copy.sync()?;
+                return self.sync();
+            }
+            copy.append(&chunk[..len])?;
+        }
+    }
+
     /// Writes what a file holds from `offset` on once more over itself, durably.
     ///
     /// Its last owner may have failed to sync it: the kernel then shows bytes that

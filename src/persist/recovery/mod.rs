@@ -41,6 +41,7 @@ use crate::base::clock::{Stopwatch, Timestamp};
 use crate::keyspace::Keyspace;
 pub use files::Opened;
 use replay::Loading;
+pub use replay::Mend;
 
 /// Longest manifest that is read: ten thousand files and more.
 const MANIFEST_LEN_MAX: u64 = 1 << 20;
@@ -117,14 +118,36 @@ pub fn recover(
     for entry in manifest.load_order() {
         bytes_total += directory.open_to_read(&entry.name)?.1;
     }
-    let mut loading = Loading::new(&directory, keyspace, now, bytes_total, progress);
-    loading.load_all(&manifest, config.aof_load_truncated)?;
+    let mend = if config.aof_load_truncated { Mend::Torn } else { Mend::Refuse };
+    let mut loading = Loading::new(&directory, keyspace, now, bytes_total, mend, progress);
+    loading.load_all(&manifest)?;
     let loaded = loading.finish();
     let run = loaded.run.unwrap_or_else(Run::new);
     let place = Place { run, position: loaded.position };
     let opened = files::open(&directory, manifest, place, &loaded, now)?;
     let recovery = Recovery { duration: stopwatch.elapsed(), ..loaded.recovery };
     Ok(Recovered { directory, opened, place, claimed: loaded.claimed, recovery })
+}
+
+/// Loads the log of a folder and opens nothing. What a start would find.
+pub fn examine(
+    directory: &Directory,
+    mend: Mend,
+    now: Timestamp,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(Manifest, Recovery), Error> {
+    let stopwatch = Stopwatch::start();
+    let missing = || Error::Missing { path: directory.path_of(manifest::FILE_NAME) };
+    let manifest = manifest_on_disk(directory)?.ok_or_else(missing)?;
+    let mut bytes_total = 0;
+    for entry in manifest.load_order() {
+        bytes_total += directory.open_to_read(&entry.name)?.1;
+    }
+    let mut keyspace = Keyspace::new();
+    let mut loading = Loading::new(directory, &mut keyspace, now, bytes_total, mend, progress);
+    loading.load_all(&manifest)?;
+    let recovery = Recovery { duration: stopwatch.elapsed(), ..loading.finish().recovery };
+    Ok((manifest, recovery))
 }
 
 /// The manifest, or that of a log which does not exist yet.

@@ -47,6 +47,7 @@ pub struct Loading<'a> {
     /// Whether a base file of ours is still to be followed by its incr file.
     base_awaits_incr: bool,
     ends_sealed: bool,
+    mend: Mend,
 }
 
 /// What a load came to.
@@ -64,6 +65,19 @@ pub struct Loaded {
     pub unclaimed_offset: u64,
     /// Whether the last file is ours to its end.
     pub ends_sealed: bool,
+}
+
+/// What may be done about a log that does not end where it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mend {
+    /// Nothing: say what a start would cut.
+    Look,
+    /// Nothing: refuse.
+    Refuse,
+    /// Cut a torn tail off.
+    Torn,
+    /// Cut at the first damage too, and keep what the files were.
+    Damaged,
 }
 
 /// A file that is not to be believed from here on.
@@ -126,6 +140,7 @@ impl<'a> Loading<'a> {
         keyspace: &'a mut Keyspace,
         now: Timestamp,
         bytes_total: u64,
+        mend: Mend,
         progress: &'a mut dyn FnMut(Progress),
     ) -> Loading<'a> {
         Loading {
@@ -144,16 +159,17 @@ impl<'a> Loading<'a> {
             unclaimed: VecDeque::new(),
             base_awaits_incr: false,
             ends_sealed: false,
+            mend,
         }
     }
 
-    /// Loads every file, and cuts a torn tail off.
-    pub fn load_all(&mut self, manifest: &Manifest, may_cut: bool) -> Result<(), Error> {
+    /// Loads every file, and mends what may be mended.
+    pub fn load_all(&mut self, manifest: &Manifest) -> Result<(), Error> {
         let order: Vec<&Entry> = manifest.load_order().collect();
         for (index, entry) in order.iter().enumerate() {
             let torn = self.load(entry, manifest.base.as_ref() == Some(*entry))?;
             if let Some(Torn { offset }) = torn {
-                return self.cut(entry, offset, &order[index + 1..], may_cut);
+                return self.cut(entry, offset, &order[index + 1..]);
             }
         }
         Ok(())
@@ -218,6 +234,8 @@ impl<'a> Loading<'a> {
             let next = reader.next()?;
             self.check_run(&reader, next)?;
             self.ends_sealed = reader.is_sealed() || reader.end() == 0;
+            let unsealed = pending.group.unwrap_or(reader.start());
+            let good_end = if reader.is_sealed() { sealed_end } else { unsealed };
             match next {
                 Next::Record => {}
                 Next::End if pending.is_empty() => {
@@ -225,11 +243,7 @@ impl<'a> Loading<'a> {
                     return Ok(None);
                 }
                 // A group that was not finished is torn, however cleanly.
-                Next::End | Next::Torn => {
-                    let unsealed = pending.group.unwrap_or(reader.start());
-                    let offset = if reader.is_sealed() { sealed_end } else { unsealed };
-                    return Ok(Some(Torn { offset }));
-                }
+                Next::End | Next::Torn => return Ok(Some(Torn { offset: good_end })),
                 Next::Sealed { start, seal } => {
                     if self.position.is_some_and(|position| position != start) {
                         return self.mismatch(reader, sealed_end, start, seal);
@@ -241,7 +255,7 @@ impl<'a> Loading<'a> {
                     continue;
                 }
                 Next::Damaged { offset, expected } => {
-                    return self.damage(reader, sealed_end, offset, expected);
+                    return self.damage(reader, good_end, offset, expected);
                 }
             }
             self.tell(reader.end());
@@ -291,6 +305,9 @@ impl<'a> Loading<'a> {
         seal: Seal,
     ) -> Result<Option<Torn>, Error> {
         let position = self.position.unwrap_or(0);
+        if self.mend == Mend::Damaged {
+            return Ok(Some(Torn { offset: sealed_end }));
+        }
         if self.base_awaits_incr || start < position {
             let expected = format!("records from position {position} on, found those from {start}");
             return Err(Error::Unfit { path: reader.path().to_owned(), expected });
@@ -308,17 +325,20 @@ impl<'a> Loading<'a> {
     fn damage(
         &self,
         reader: RecordReader<ReadFile>,
-        sealed_end: u64,
+        good_end: u64,
         offset: u64,
         expected: &'static str,
     ) -> Result<Option<Torn>, Error> {
+        if self.mend == Mend::Damaged {
+            return Ok(Some(Torn { offset: good_end }));
+        }
         let path = reader.path().to_owned();
         let position = self.position.unwrap_or(0);
         let is_sealed = reader.is_sealed();
         if !is_sealed || reader.later_seals(|seal| seal.synced > position)? {
             return Err(Error::Damaged { path, offset, expected });
         }
-        Ok(Some(Torn { offset: sealed_end }))
+        Ok(Some(Torn { offset: good_end }))
     }
 
     fn apply_pending(
@@ -438,68 +458,71 @@ impl<'a> Loading<'a> {
 
     /// Cuts the log off at `offset` of `entry`: this file, and those after it,
     /// of which nothing was ever known to be on disk.
-    fn cut(
-        &mut self,
-        entry: &Entry,
-        offset: u64,
-        later: &[&Entry],
-        may_cut: bool,
-    ) -> Result<(), Error> {
+    fn cut(&mut self, entry: &Entry, offset: u64, later: &[&Entry]) -> Result<(), Error> {
         let path = self.directory.path_of(&entry.name);
-        let refused = Error::Truncated { path: path.clone(), offset };
-        if !may_cut {
-            return Err(refused);
-        }
-        let mut cuts = Vec::new();
+        let mut cuts = vec![(entry, offset)];
+        let mut may_cut = self.mend != Mend::Refuse;
         for entry in later {
-            let Ok(rest) = self.unpromised(entry)? else { return Err(refused) };
-            self.ends_sealed = rest.is_some();
-            cuts.extend(rest.map(|offset| (*entry, offset)));
+            let rest = self.rest(entry)?;
+            may_cut &= !rest.counts || self.mend == Mend::Damaged;
+            self.ends_sealed = rest.is_ours;
+            cuts.push((*entry, rest.head_end));
+        }
+        if !may_cut {
+            return Err(Error::Truncated { path, offset });
         }
         let mut bytes = 0;
         // The last one first: whatever a crash leaves is seen as torn again.
-        for (entry, offset) in cuts.into_iter().rev().chain([(entry, offset)]) {
+        for (entry, offset) in cuts.into_iter().rev() {
             let (_, len) = self.directory.open_to_read(&entry.name)?;
-            if len > offset {
-                self.directory.cut(&entry.name, offset)?;
-                bytes += len - offset;
+            if len <= offset {
+                continue;
             }
+            bytes += len - offset;
+            match self.mend {
+                Mend::Look => continue,
+                Mend::Damaged => self.directory.keep(&entry.name)?,
+                Mend::Refuse | Mend::Torn => {}
+            }
+            self.directory.cut(&entry.name, offset)?;
         }
-        tracing::warn!(file = %path.display(), offset, bytes, "cut a torn tail off the log");
+        if self.mend != Mend::Look {
+            tracing::warn!(file = %path.display(), offset, bytes, "cut a torn tail off the log");
+        }
         self.recovery.cut_tail = Some(CutTail { path, offset, bytes });
         Ok(())
     }
 
-    /// For a file behind a torn tail: the end of its head, when it is ours and
-    /// nothing in it says that the torn bytes had been on disk; `None` when it is
-    /// of Redis and holds nothing. `Err` when it is to be believed, so that what
-    /// was torn before it is missed.
-    fn unpromised(&self, entry: &Entry) -> Result<Result<Option<u64>, Promised>, Error> {
-        let (file, _) = self.directory.open_to_read(&entry.name)?;
+    /// What stands in a file behind a torn tail.
+    fn rest(&self, entry: &Entry) -> Result<Rest, Error> {
+        let (file, len) = self.directory.open_to_read(&entry.name)?;
         let source = Source::new(file, self.directory.path_of(&entry.name));
         let mut reader = RecordReader::new(source);
-        let mut head_end = 0;
+        let mut rest = Rest { head_end: 0, is_ours: len == 0, counts: false };
         loop {
-            match reader.next()? {
+            let next = reader.next()?;
+            rest.is_ours |= reader.is_sealed();
+            match next {
+                Next::Record if !reader.is_sealed() => rest.counts |= !is_select(&reader),
                 Next::Record => {
-                    let is_head = reader.start() == RUN_LINE_LEN as u64;
-                    if reader.is_sealed() {
-                        head_end = if is_head { reader.end() } else { head_end };
-                    } else if !is_select(&reader) {
-                        return Ok(Err(Promised));
+                    if reader.start() == RUN_LINE_LEN as u64 {
+                        rest.head_end = reader.end();
                     }
                 }
-                Next::Sealed { seal, .. } if seal.synced > self.position.unwrap_or(0) => {
-                    return Ok(Err(Promised));
+                Next::Sealed { seal, .. } => {
+                    rest.counts |= seal.synced > self.position.unwrap_or(0);
                 }
-                Next::Sealed { .. } => {}
-                Next::End | Next::Torn | Next::Damaged { .. } if reader.is_sealed() => {
-                    return Ok(Ok(Some(head_end)));
+                Next::End => break,
+                Next::Torn | Next::Damaged { .. } => {
+                    rest.counts |= !reader.is_sealed();
+                    break;
                 }
-                Next::End => return Ok(Ok((reader.end() == 0).then_some(0))),
-                Next::Torn | Next::Damaged { .. } => return Ok(Err(Promised)),
             }
         }
+        if !rest.is_ours && !rest.counts {
+            rest.head_end = len; // A file of Redis that holds nothing stays.
+        }
+        Ok(rest)
     }
 
     /// Tells how far it is, now and then, and at the end of a file (0).
@@ -513,8 +536,16 @@ impl<'a> Loading<'a> {
     }
 }
 
-/// A file holds records that count.
-struct Promised;
+/// What stands in a file behind a torn tail.
+struct Rest {
+    /// Where it is cut.
+    head_end: u64,
+    /// Whether we wrote it, so that we may go on there.
+    is_ours: bool,
+    /// Whether something in it is to be believed: then what was torn before it is
+    /// missed, and cannot be cut off without a word.
+    counts: bool,
+}
 
 fn is_select(reader: &RecordReader<ReadFile>) -> bool {
     reader.args().next().is_some_and(|name| name.eq_ignore_ascii_case(b"SELECT"))

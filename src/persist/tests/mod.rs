@@ -3,8 +3,10 @@
 //! The parts have their own tests, beside their code.
 
 mod base;
+mod examining;
 mod fixtures;
 mod rewriting;
+mod saving;
 mod simulation;
 mod tails;
 mod writing;
@@ -90,6 +92,13 @@ impl Opened {
     pub fn close(self) -> State {
         self.log.close().expect("the disk is well");
         self.state()
+    }
+
+    /// Saves `dump.rdb`, with nothing else going on.
+    pub fn save(&mut self) -> Result<u64, Error> {
+        let (feed, writer) = self.log.begin_save(&mut self.keyspace, Vec::new())?;
+        feed.finish(walked(&mut self.keyspace));
+        writer.run()
     }
 
     /// Rewrites, with nothing else going on.
