@@ -4,12 +4,15 @@
 //! anything: an error leaves everything as it was. What it changed it records as
 //! an effect: the command as sent, unless Redis writes another to its log.
 
+pub(super) mod administration;
 mod collections;
+pub(super) mod connection;
 pub(super) mod hashes;
 pub(super) mod inspection;
 pub(super) mod keys;
 pub(super) mod lists;
 pub(super) mod payloads;
+pub(super) mod pubsub;
 mod scan;
 pub(super) mod scripting;
 pub(super) mod server;
@@ -18,6 +21,7 @@ pub(super) mod sorted_sets;
 pub(super) mod strings;
 #[cfg(test)]
 mod tests;
+pub(super) mod transactions;
 
 use super::error::CommandError;
 use super::space::Execution;
