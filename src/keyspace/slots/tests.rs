@@ -351,6 +351,22 @@ fn a_flush_frees_in_pieces_and_leaves_the_snapshot_alone() {
 }
 
 #[test]
+fn a_large_value_is_freed_where_nobody_waits() {
+    for (open, close) in [(None, None), (Some(Step::Begin { guarded: false }), Some(Step::Commit))]
+    {
+        let mut session = Session::new();
+        session.command(&format!("SADD large{}", pairs(1_000)));
+        session.command("SADD small a");
+        open.iter().for_each(|step| session.step(step));
+        session.command("SET large text");
+        session.command("DEL small");
+        close.iter().for_each(|step| session.step(step));
+        assert!(session.space.slots.bury().is_some(), "the large set is laid down");
+        assert!(session.space.slots.bury().is_none(), "the small one is gone at once");
+    }
+}
+
+#[test]
 fn slots_are_used_again() {
     let mut session = Session::new();
     for round in 0..10 {
