@@ -80,6 +80,13 @@ impl<'a> Arg<'a> {
         .ok_or(CommandError::NotInteger)
     }
 
+    /// An integer between these two, both included.
+    pub(super) fn integer_within(self, least: i64, most: i64) -> Result<i64, CommandError> {
+        let value = self.integer()?;
+        let is_within = least <= value && value <= most;
+        if is_within { Ok(value) } else { Err(CommandError::NotWithin(least, most)) }
+    }
+
     /// A double, as `strtod` reads one; no blanks, no nan, no overflow.
     pub(super) fn double(self) -> Result<f64, CommandError> {
         match self {

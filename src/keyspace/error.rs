@@ -40,6 +40,21 @@ pub enum CommandError {
     /// `SETRANGE` before the first byte.
     #[error("ERR offset is out of range")]
     OffsetOutOfRange,
+    /// A cursor that no scan has given.
+    #[error("ERR invalid cursor")]
+    InvalidCursor,
+    /// `COPY` of a key to itself.
+    #[error("ERR source and destination objects are the same")]
+    SameObject,
+    /// An integer, but not one that this argument may be.
+    #[error("ERR value is out of range, value must between {0} and {1}")]
+    NotWithin(i64, i64),
+    /// A count that is negative.
+    #[error("ERR value is out of range, must be positive")]
+    NotPositive,
+    /// A count whose double overflows.
+    #[error("ERR value is out of range")]
+    OutOfRange,
     /// A string would become longer than a string may be.
     #[error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")]
     StringTooLong,

@@ -69,6 +69,14 @@ impl<T: Copy> Index<T> {
         Some(found.remove().0.item)
     }
 
+    /// Any entry: one of the first table with entries behind a random place.
+    pub(super) fn any(&self, random: &mut fastrand::Rng) -> Option<T> {
+        let start = random.usize(..self.tables.len());
+        let (before, from) = self.tables.split_at(start);
+        let table = from.iter().chain(before).find(|table| !table.is_empty())?;
+        table.iter().nth(random.usize(..table.len())).map(|entry| entry.item)
+    }
+
     /// Bytes on the heap, nearly.
     #[cfg(test)]
     pub(super) fn heap_bytes(&self) -> usize {

@@ -9,6 +9,7 @@
 //! | `slots` | where values live; the one way to change them; snapshot and undo |
 //! | `index` | from key to slot |
 //! | `sorted_set` | members by score, small and big |
+//! | `glob` | patterns of names |
 //! | `string` | text, integers, and strings that grow |
 //! | `command`, `commands` | the table of commands, and their handlers |
 //! | `rdb` | values as bytes: what base files hold and `DUMP` gives |
@@ -32,6 +33,7 @@ mod command;
 mod commands;
 mod effects;
 mod error;
+pub mod glob;
 mod index;
 mod long_double;
 mod notices;

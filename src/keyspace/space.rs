@@ -5,6 +5,8 @@
 //! a replay must not depend on when it happens. In a replay nothing expires and
 //! nothing is an effect.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
+
 use super::arg::Arg;
 use super::command::{Command, Run};
 use super::effects::Effects;
@@ -21,6 +23,8 @@ pub struct Keyspace {
     pub(super) slots: Slots,
     /// Where the next sweep begins.
     sweep_cursor: usize,
+    /// Draws keys and members; not for secrets.
+    pub(super) random: fastrand::Rng,
 }
 
 /// What surrounds one command: the moment, and where its results go.
@@ -90,7 +94,9 @@ impl Default for Keyspace {
 impl Keyspace {
     /// A keyspace without keys.
     pub fn new() -> Keyspace {
-        Keyspace { slots: Slots::new(), sweep_cursor: 0 }
+        // The standard library's keys are the one source of chance without a clock.
+        let seed = RandomState::new().build_hasher().finish();
+        Keyspace { slots: Slots::new(), sweep_cursor: 0, random: fastrand::Rng::with_seed(seed) }
     }
 
     /// Runs one command of [`Run::Keyspace`]. `args[0]` is its name. Adds one
@@ -187,9 +193,8 @@ impl Keyspace {
         let mut expired = 0;
         for slot in self.sweep_cursor..end {
             if let Some(id) = self.slots.live_at(slot)
-                && run.has_expired(self.slots.deadline(id))
+                && self.expire_if_due(id, run)
             {
-                self.expire(id, run);
                 expired += 1;
             }
         }
@@ -210,11 +215,7 @@ impl Keyspace {
     /// The slot of a key. A key found expired is removed first.
     pub(super) fn find(&mut self, key: &[u8], run: &mut Execution<'_>) -> Result<SlotId, Vacant> {
         let id = self.slots.find(key)?;
-        if run.has_expired(self.slots.deadline(id)) {
-            self.expire(id, run);
-            return self.slots.find(key);
-        }
-        Ok(id)
+        if self.expire_if_due(id, run) { self.slots.find(key) } else { Ok(id) }
     }
 
     /// The slot of a key that is only read: listeners may want to know of a miss.
@@ -259,6 +260,20 @@ impl Keyspace {
             }
             Err(vacant) => self.create(vacant, key, value, run),
         }
+    }
+
+    /// Removes a key whose deadline has passed; true if it is gone.
+    pub(super) fn expire_if_due(&mut self, id: SlotId, run: &mut Execution<'_>) -> bool {
+        let is_due = run.has_expired(self.slots.deadline(id));
+        if is_due {
+            self.expire(id, run);
+        }
+        is_due
+    }
+
+    /// Any live slot, each as likely as any other unless most slots are free.
+    pub(super) fn random_slot(&mut self) -> Option<SlotId> {
+        self.slots.random(&mut self.random)
     }
 
     fn expire(&mut self, id: SlotId, run: &mut Execution<'_>) {

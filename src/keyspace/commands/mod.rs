@@ -6,6 +6,7 @@
 
 pub(super) mod keys;
 pub(super) mod payloads;
+mod scan;
 pub(super) mod scripting;
 pub(super) mod server;
 pub(super) mod sorted_sets;

@@ -44,6 +44,9 @@ const SEGMENT_LEN: usize = 4096;
 /// The end of the list of free slots.
 const NO_SLOT: u32 = u32::MAX;
 
+/// Slots that are tried before a random key is taken from the index.
+const RANDOM_TRIES: usize = 64;
+
 /// No deadline. A deadline is never this late: commands refuse to overflow.
 const NEVER: u64 = u64::MAX;
 
@@ -189,6 +192,16 @@ impl Slots {
     pub(super) fn live_at(&self, slot: usize) -> Option<SlotId> {
         let slot = u32::try_from(slot).ok()?;
         self.slab.get(slot)?.value.as_ref().map(|_| SlotId(slot))
+    }
+
+    /// Any live slot. Each is as likely as any other unless so many slots are free
+    /// that the tries miss; then the index gives one, a little less fairly.
+    pub(super) fn random(&self, random: &mut fastrand::Rng) -> Option<SlotId> {
+        if self.len() == 0 {
+            return None;
+        }
+        let tried = (0..RANDOM_TRIES).find_map(|_| self.live_at(random.usize(..self.used())));
+        tried.or_else(|| self.slab.index.any(random).map(SlotId))
     }
 
     /// Slots ever used; a sweep goes from 0 to here.

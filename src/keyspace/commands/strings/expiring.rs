@@ -3,7 +3,7 @@
 //!
 //! They record moments, never spans: a replay happens later.
 
-use super::{locate, read, reply_string};
+use super::{read, reply_string};
 use crate::keyspace::arg::Arg;
 use crate::keyspace::commands::{Done, TimeBase, TimeUnit, unix_millis};
 use crate::keyspace::error::CommandError;
@@ -28,7 +28,8 @@ enum Expiry<'a> {
     At { amount: Arg<'a>, unit: TimeUnit, base: TimeBase },
 }
 
-/// Reads one option about the deadline and what follows it. There may be one.
+/// Reads one option about the deadline and what follows it. There may be one kind
+/// of it; said again, the last counts.
 fn parse_expiry<'a>(
     word: Arg<'a>,
     rest: &mut std::slice::Iter<'_, Arg<'a>>,
@@ -41,9 +42,12 @@ fn parse_expiry<'a>(
         ("pxat", TimeUnit::Millis, TimeBase::Epoch),
     ];
     let found = times.into_iter().find(|(name, _, _)| word.is_word(name));
-    let (Some((_, unit, base)), Expiry::Unsaid) = (found, before) else {
-        return Err(CommandError::Syntax);
-    };
+    let (_, unit, base) = found.ok_or(CommandError::Syntax)?;
+    match before {
+        Expiry::Unsaid => {}
+        Expiry::At { unit: said, base: from, .. } if (said, from) == (unit, base) => {}
+        Expiry::Keep | Expiry::Remove | Expiry::At { .. } => return Err(CommandError::Syntax),
+    }
     let amount = *rest.next().ok_or(CommandError::Syntax)?;
     Ok(Expiry::At { amount, unit, base })
 }
@@ -89,13 +93,11 @@ pub(super) fn set(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_
         Expiry::Unsaid | Expiry::Keep | Expiry::Remove => None,
     };
     let key = args[1].text();
-    let at = if options.get {
-        let (at, string) = locate(space, &key, run)?;
+    if options.get {
+        let string = read(space, args[1], run)?;
         reply_string(string, run);
-        at
-    } else {
-        space.find(&key, run)
-    };
+    }
+    let at = space.find(&key, run);
     if options.nx && at.is_ok() || options.xx && at.is_err() {
         if !options.get {
             run.reply.null();

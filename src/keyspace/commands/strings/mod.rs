@@ -319,8 +319,9 @@ fn getdel(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Do
 /// `GETSET key value`
 fn getset(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let key = args[1].text();
-    let (at, string) = locate(space, &key, run)?;
+    let string = read(space, args[1], run)?;
     reply_string(string, run);
+    let at = space.find(&key, run);
     set_plain(space, at, &key, args[2].text(), run);
     run.record(&[Arg::Bytes(b"SET"), args[1], args[2]]);
     Ok(())
