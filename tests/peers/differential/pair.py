@@ -6,7 +6,7 @@ without DEBUG DIGEST can be compared and a difference says which key it is in.
 
 from dataclasses import dataclass, field
 
-from resp import Connection, show, words
+from resp import Closed, Connection, show, words
 
 from .judges import MILLIS_APART, same
 from .steps import Command, Transfer, Walk
@@ -141,7 +141,7 @@ class Pair:
             now, batch = batch[:count], batch[count:]
             for side in self.sides:
                 side.connection(number).send([command.argv for _, command in now])
-            ours, theirs = (side.connection(number).frames(count) for side in self.sides)
+            ours, theirs = (_replies(side, number, now) for side in self.sides)
             self.command_count += count
             if ours != theirs:
                 for (at, command), a, b in zip(now, ours, theirs):
@@ -185,6 +185,14 @@ class Pair:
                     about = f"the {fact} of {words([key])}, a {kind}"
                     found.append(Difference(at, about, show(a[fact]), show(b[fact]), name=f"{fact} of a {kind}"))
         return found
+
+
+def _replies(side, number, sent):
+    try:
+        return side.connection(number).frames(len(sent))
+    except (Closed, OSError) as gone:
+        commands = "\n".join(f"    {words(command.argv)}" for _, command in sent)
+        raise AssertionError(f"{side.address} fell silent ({gone!r}) at one of\n{commands}") from gone
 
 
 def _agree(judge, ours, theirs):
