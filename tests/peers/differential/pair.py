@@ -207,5 +207,11 @@ def _agree(judge, ours, theirs):
 
 def _difference(at, argv, ours, theirs):
     argv = [word if isinstance(word, bytes) else str(word).encode() for word in argv]
-    name = argv[0].upper().decode("latin-1")
-    return Difference(at, words(argv), show(ours), show(theirs), name=name)
+    return Difference(at, words(argv), show(ours), show(theirs), name=name_of(argv))
+
+
+def name_of(argv):
+    """The command, and the one that it carries."""
+    name, *rest = (word.upper().decode("latin-1") for word in argv)
+    carried = {"EVAL": rest[2:3], "COMMAND": rest[:1]}.get(name, [])
+    return " ".join([name, *carried])
