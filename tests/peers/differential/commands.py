@@ -57,7 +57,6 @@ PERSIST <key>
 0.3 OBJECT REFCOUNT (<zset>|<hash>|<list>)
 0.3 OBJECT IDLETIME <key>                           ~seconds
 0.1 OBJECT FREQ <key>
-0.1 OBJECT HELP
 0.1 OBJECT <value> <key>
 0.2 RESTORE <key> <count> <value> [REPLACE] [ABSTTL] [IDLETIME <count>|FREQ <count>]
 0.1 FLUSHDB [ASYNC|SYNC|<value>]
