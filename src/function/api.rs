@@ -11,14 +11,17 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 
 use mlua::ffi::{lua_Debug, lua_State};
-use sha1::{Digest, Sha1};
 
-use super::context::{Context, Refusal, Registration, TIME_IS_UP};
+use super::context::{Context, Origin, Refusal, Registration, TIME_IS_UP};
 use super::convert;
 use super::raw::{Kind, Native, State};
+use super::script::hex_sha1;
+use crate::keyspace;
 
 /// The native functions by the names that `sandbox.lua` knows.
-pub(super) const NATIVES: [(&CStr, Native); 12] = [
+const NATIVES: [(&CStr, Native); 14] = [
+    (c"knows_command", knows_command),
+    (c"record_effects", record_effects),
     (c"call", call),
     (c"pcall", pcall),
     (c"check_stack", check_stack),
@@ -33,8 +36,14 @@ pub(super) const NATIVES: [(&CStr, Native); 12] = [
     (c"code", code),
 ];
 
-/// The chunk name of every library: errors read `user_function:LINE: …`.
-pub(super) const CHUNK_NAME: &CStr = c"@user_function";
+/// Pushes a table of every native function.
+pub(super) fn push_natives(state: State, context: *mut Context) {
+    state.push_table(0, NATIVES.len());
+    for (name, native) in NATIVES {
+        state.push_native(native, context);
+        state.set_field(name);
+    }
+}
 
 /// `redis.call`: what the command refuses is raised.
 unsafe extern "C-unwind" fn call(lua: *mut lua_State) -> c_int {
@@ -201,22 +210,32 @@ unsafe extern "C-unwind" fn setresp(lua: *mut lua_State) -> c_int {
 unsafe extern "C-unwind" fn sha1hex(lua: *mut lua_State) -> c_int {
     // SAFETY: pushed with the context; entered once.
     let (state, _) = unsafe { State::entered(lua) };
-    let mut digits = [0; 40];
-    for (pair, byte) in digits.chunks_exact_mut(2).zip(Sha1::digest(state.bytes(1))) {
-        const HEX: [u8; 16] = *b"0123456789abcdef";
-        pair[0] = HEX[usize::from(byte >> 4)];
-        pair[1] = HEX[usize::from(byte & 15)];
-    }
-    state.push_bytes(&digits);
+    state.push_bytes(&hex_sha1(state.bytes(1)));
     1
 }
 
-/// The text of the library that loads.
+/// `knows_command(name)`.
+unsafe extern "C-unwind" fn knows_command(lua: *mut lua_State) -> c_int {
+    // SAFETY: pushed with the context; entered once.
+    let (state, _) = unsafe { State::entered(lua) };
+    state.push_boolean(keyspace::command(state.bytes(1)).is_some());
+    1
+}
+
+/// `record_effects(true or false)`: whether the log hears of what follows.
+unsafe extern "C-unwind" fn record_effects(lua: *mut lua_State) -> c_int {
+    // SAFETY: pushed with the context; entered once.
+    let (state, context) = unsafe { State::entered(lua) };
+    context.records_effects = state.boolean(1);
+    0
+}
+
+/// The text that loads.
 unsafe extern "C-unwind" fn code(lua: *mut lua_State) -> c_int {
     // SAFETY: pushed with the context; entered once.
     let (state, context) = unsafe { State::entered(lua) };
     match &context.loading {
-        Some(loading) => state.push_bytes(loading.code.as_bytes()),
+        Some(loading) => state.push_bytes(&loading.code),
         None => state.push_nil(),
     }
     1
@@ -237,29 +256,47 @@ pub(super) unsafe extern "C-unwind" fn drive_call(lua: *mut lua_State) -> c_int 
     // SAFETY: pushed with the context; `context` is last used before the call.
     let (state, context) = unsafe { State::entered(lua) };
     let (keys, args) = context.inputs();
-    state.push_anchored(context.callback);
-    state.push_list(keys);
-    state.push_list(args);
-    state.call(2, 1);
+    match context.origin {
+        Origin::Library => {
+            state.push_anchored(context.callback);
+            state.push_list(keys);
+            state.push_list(args);
+            state.call(2, 1);
+        }
+        Origin::Script => {
+            state.push_anchored(context.script_globals);
+            state.push_list(keys);
+            state.set_field(c"KEYS");
+            state.push_list(args);
+            state.set_field(c"ARGV");
+            state.pop(1);
+            state.push_anchored(context.callback);
+            state.call(0, 1);
+        }
+    }
     // SAFETY: Lua has returned, and the reference from before is not used again.
     let (state, context) = unsafe { State::entered(lua) };
-    let protocol = context.protocol;
-    if let Some(reply) = context.reply() {
-        reply.clear();
-        if convert::read(state, reply, protocol).is_err() {
-            reply.clear();
-            reply.error("ERR reached lua stack limit");
-        }
+    let before = context.answer.mark();
+    if convert::read(state, &mut context.answer, context.protocol).is_err() {
+        context.answer.truncate(before);
+        context.answer.error("ERR reached lua stack limit");
     }
     0
 }
 
-/// Runs one load: the sandbox's loader, which asks for the code.
+/// Runs one load: the sandbox's loader of libraries or of scripts, which asks for
+/// the code.
 pub(super) unsafe extern "C-unwind" fn drive_load(lua: *mut lua_State) -> c_int {
     // SAFETY: pushed with the context; `context` is last used before the call.
     let (state, context) = unsafe { State::entered(lua) };
     state.push_anchored(context.callback);
-    state.call(0, 0);
+    state.call(0, 1);
+    // SAFETY: Lua has returned, and the reference from before is not used again.
+    let (state, context) = unsafe { State::entered(lua) };
+    let script = state.anchor();
+    if let Some(loading) = &mut context.loading {
+        loading.script = script;
+    }
     0
 }
 
@@ -293,7 +330,7 @@ pub(super) unsafe extern "C-unwind" fn on_error(lua: *mut lua_State) -> c_int {
         Kind::Nil => failure.extend_from_slice(b"ERR nil"),
         Kind::Table | Kind::Other => failure.extend_from_slice(b"ERR unknown error"),
     }
-    context.failure_line = state.current_line(CHUNK_NAME);
+    context.failure_line = state.current_line(context.origin.chunk_name());
     1
 }
 

@@ -9,6 +9,7 @@
 #![allow(unsafe_code, reason = "holds the keyspace by pointer while Lua runs")]
 
 use std::any::Any;
+use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::slice_from_raw_parts;
 use std::time::Duration;
@@ -38,13 +39,22 @@ pub(super) struct Context {
     pub(super) protocol: Protocol,
     /// Time that is left.
     pub(super) budget: Budget,
+    /// Whether a Function runs or a script.
+    pub(super) origin: Origin,
+    /// What a script may write to: the table behind `KEYS` and `ARGV`.
+    pub(super) script_globals: Anchor,
     /// Text of the error that ended the call, without a dash; empty if Lua could
     /// not say.
     pub(super) failure: Vec<u8>,
-    /// Line of the library where it was raised.
+    /// Line of the text where it was raised.
     pub(super) failure_line: Option<u32>,
-    /// A library's text, while it loads.
+    /// A library's or a script's text, while it loads.
     pub(super) loading: Option<Loading>,
+    /// Where the reply of the call goes. Commands write theirs to the run's own,
+    /// which is swapped with this one until the call ends.
+    pub(super) answer: Reply,
+    /// False after a script asked that its writes stay out of the log.
+    pub(super) records_effects: bool,
     /// The commands that scripts name, by the address of the name.
     pub(super) commands: CommandCache,
     /// The generator behind `math.random`.
@@ -66,14 +76,46 @@ struct Call {
     args: *const [&'static [u8]],
 }
 
-/// A library on its way in.
+/// Where a Lua text comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A library: `FUNCTION LOAD`, or a file.
+    Library,
+    /// `EVAL`, `SCRIPT LOAD`.
+    Script,
+}
+
+impl Origin {
+    /// The name of such texts in Lua: errors read `user_script:LINE: …`.
+    pub(super) fn chunk_name(self) -> &'static CStr {
+        match self {
+            Origin::Library => c"@user_function",
+            Origin::Script => c"@user_script",
+        }
+    }
+}
+
+/// A library or a script on its way in.
 pub(super) struct Loading {
     /// The Lua text: a line end where the shebang line was, then the rest.
-    pub(super) code: Box<str>,
-    /// What it registered so far.
+    pub(super) code: Box<[u8]>,
+    /// What a library registered so far.
     pub(super) registrations: Vec<Registration>,
+    /// What a script was compiled to.
+    pub(super) script: Anchor,
     /// The compiler refused the text.
     pub(super) uncompiled: bool,
+}
+
+impl Loading {
+    pub(super) fn new(code: &[u8]) -> Loading {
+        Loading {
+            code: code.into(),
+            registrations: Vec::new(),
+            script: Anchor::NONE,
+            uncompiled: false,
+        }
+    }
 }
 
 /// A Function as registered.
@@ -104,9 +146,13 @@ impl Context {
             read_only: false,
             protocol: Protocol::Resp2,
             budget: Budget::new(Duration::ZERO),
+            origin: Origin::Library,
+            script_globals: Anchor::NONE,
             failure: Vec::new(),
             failure_line: None,
             loading: None,
+            answer: Reply::new(),
+            records_effects: true,
             commands: CommandCache::new(),
             random: Random::new(),
             text: Vec::new(),
@@ -128,6 +174,7 @@ impl Context {
         keys: &[&[u8]],
         args: &[&[u8]],
     ) {
+        std::mem::swap(run.reply, &mut self.answer);
         self.call = Some(Call {
             keyspace,
             run: std::ptr::from_mut(run).cast(),
@@ -140,6 +187,7 @@ impl Context {
     /// that starts it.
     pub(super) fn start(&mut self, budget: Duration, base: usize) {
         self.protocol = Protocol::Resp2;
+        self.records_effects = true;
         self.budget = Budget::new(budget);
         self.failure.clear();
         self.failure_line = None;
@@ -147,8 +195,9 @@ impl Context {
     }
 
     /// Forgets the call. Goes on with the panic of a command, if there was one.
-    pub(super) fn leave(&mut self) {
+    pub(super) fn leave(&mut self, run: &mut Execution<'_>) {
         self.call = None;
+        std::mem::swap(run.reply, &mut self.answer);
         if let Some(panic) = self.panic.take() {
             std::panic::resume_unwind(panic);
         }
@@ -163,7 +212,7 @@ impl Context {
         }
     }
 
-    /// The reply that commands write and that the Function's own will replace.
+    /// What the last command replied.
     pub(super) fn reply(&mut self) -> Option<&mut Reply> {
         // SAFETY: `enter` was promised that `run` is ours until the call ends.
         self.call.map(|call| unsafe { &mut *(*call.run).reply })
@@ -197,9 +246,15 @@ impl Context {
         // reference from an earlier command is alive.
         let (keyspace, run) = unsafe { (&mut *call.keyspace, &mut *call.run) };
         run.reply.clear();
+        let before = run.effects.mark();
         let args = &self.args;
         match catch_unwind(AssertUnwindSafe(|| keyspace.execute(command, args, run))) {
-            Ok(outcome) => outcome.map_err(Refusal::Command),
+            Ok(outcome) => {
+                if !self.records_effects {
+                    run.effects.forget_since(before);
+                }
+                outcome.map_err(Refusal::Command)
+            }
             Err(panic) => {
                 self.panic = Some(panic);
                 self.budget.spend();

@@ -1,14 +1,16 @@
-//! Libraries and their Functions: loading them, finding them, calling them.
+//! The engine: one Lua state, and how a text is loaded and a call is run in it.
 //!
-//! One Lua state serves all libraries, one call at a time. It is made with mlua;
-//! loads and calls run on the raw handle (see `raw.rs`). The compiler of LuaJIT
-//! is not opened: everything is interpreted, so a hook that the
-//! watchdog sets fires at the very next instruction.
+//! One state serves all libraries and scripts, one call at a time. It is made with
+//! mlua; loads and calls run on the raw handle (see `raw.rs`). The compiler of
+//! LuaJIT is not opened: everything is interpreted, so a hook that the watchdog
+//! sets fires at the very next instruction.
+//!
+//! What libraries hold and how they are named is in `library`, scripts are in
+//! `script`, the commands that clients send in `commands`.
 
 #![allow(unsafe_code, reason = "owns the Lua state and the context it points to")]
 
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -16,10 +18,11 @@ use mlua::chunk::ChunkMode;
 use mlua::{Lua, LuaOptions, StdLib};
 
 use super::api;
-use super::context::{Context, Loading, Registration};
-use super::error::{CallError, Error, LoadError, Overrun};
-use super::metadata::{self, Metadata};
+use super::context::{Context, Loading, Origin};
+use super::error::{CallError, Callee, Error, Overrun};
+use super::library::{Library, Target};
 use super::raw::{Anchor, Ended, State};
+use super::script::{Scripts, Sha};
 use super::watchdog::Watchdog;
 use crate::keyspace::{Execution, Keyspace};
 
@@ -27,9 +30,12 @@ use crate::keyspace::{Execution, Keyspace};
 /// because the machine gave its core to somebody else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Time for one call. The watchdog looks twice in this time, and a call is
-    /// ended after one to two of it.
+    /// Time for one call of [`Engine::call`]. The watchdog looks twice in this
+    /// time, and a call is ended after one to two of it.
     pub call_time_max: Duration,
+    /// Time for one call of a client's command: `busy-reply-threshold`. `None`
+    /// never ends one.
+    pub command_time_max: Option<Duration>,
     /// Time for the top level of a library.
     pub load_time_max: Duration,
     /// Memory of all libraries together, an idle engine's 200 KiB included.
@@ -37,9 +43,10 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// 10 ms a call, Redis' 500 ms a load, 64 MiB.
+    /// 5 ms a call, Redis' 5 s a command and 500 ms a load, 64 MiB.
     pub const DEFAULT: Limits = Limits {
-        call_time_max: Duration::from_millis(10),
+        call_time_max: Duration::from_millis(5),
+        command_time_max: Some(Duration::from_secs(5)),
         load_time_max: Duration::from_millis(500),
         memory_bytes_max: 64 << 20,
     };
@@ -48,76 +55,54 @@ impl Limits {
 /// The watchdog looks no more often than this.
 const WATCH_PERIOD_MIN: Duration = Duration::from_millis(1);
 
-/// A loaded library.
-#[derive(Clone, Debug)]
-pub struct Library {
-    /// Its name; case matters.
-    pub name: String,
-    /// The whole text as loaded, first line included.
-    pub code: Arc<str>,
-    /// What it registered, in that order.
-    pub functions: Vec<Function>,
-}
-
-/// A Function of a loaded library.
-#[derive(Clone, Debug)]
-pub struct Function {
-    /// Its name; unique among all libraries, whatever the case.
-    pub name: Box<str>,
-    /// What it says of itself; empty if nothing.
-    pub description: Box<str>,
-    /// What it declared.
-    pub flags: Flags,
-    callback: Anchor,
-}
-
-/// The flags that a Function registered with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flags(u32);
-
-impl Flags {
-    /// Names as Redis lists them; the bits are those of `sandbox.lua`.
-    const NAMES: [(&'static str, u32); 5] = [
-        ("no-writes", 1),
-        ("allow-oom", 2),
-        ("allow-stale", 4),
-        ("no-cluster", 8),
-        ("allow-cross-slot-keys", 16),
-    ];
-
-    /// True when the Function may not call commands that write.
-    pub fn no_writes(self) -> bool {
-        self.0 & 1 != 0
-    }
-
-    /// The names of the flags that are set.
-    pub fn names(self) -> impl Iterator<Item = &'static str> {
-        Flags::NAMES.into_iter().filter(move |(_, bit)| self.0 & bit != 0).map(|(name, _)| name)
-    }
-}
-
 /// The Lua engine. See the module's header.
 pub struct Engine {
     // Dropped before the context, which its functions point to.
     lua: Lua,
     context: ContextBox,
     state: State,
-    driver: Anchor,
-    loader: Anchor,
-    load_driver: Anchor,
-    on_error: Anchor,
+    anchors: Anchors,
     watchdog: Watchdog,
-    limits: Limits,
-    libraries: Vec<Library>,
+    pub(super) limits: Limits,
+    pub(super) libraries: Vec<Library>,
     /// By name, and by library and name; as registered.
-    index: HashMap<Box<str>, Target>,
+    pub(super) index: HashMap<Box<str>, Target>,
+    pub(super) scripts: Scripts,
 }
 
-/// Where a name leads: which library, which of its Functions.
+/// What the engine itself keeps in Lua.
 #[derive(Clone, Copy, Debug)]
-struct Target {
-    library_index: usize,
-    function_index: usize,
+struct Anchors {
+    library_loader: Anchor,
+    script_loader: Anchor,
+    call_driver: Anchor,
+    load_driver: Anchor,
+    on_error: Anchor,
+}
+
+/// What a call runs, and under which rules.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Job {
+    pub(super) what: What,
+    pub(super) callback: Anchor,
+    pub(super) read_only: bool,
+    pub(super) time_max: Duration,
+}
+
+/// A Function or a script, to be named when a call fails.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum What {
+    Function(Target),
+    Script(Sha),
+}
+
+/// Why a text was not loaded.
+#[derive(Debug)]
+pub(super) enum LoadFault {
+    /// The compiler's words.
+    Compile(String),
+    /// The words of the error that its top level raised, code first.
+    Run(String),
 }
 
 // SAFETY: nothing of Lua leaves the engine, so whoever holds `&mut Engine` is the
@@ -148,7 +133,7 @@ impl Engine {
         let libs = StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::BIT;
         let lua = Lua::new_with(libs, LuaOptions::new().catch_rust_panics(false))?;
         lua.set_memory_limit(usize::try_from(limits.memory_bytes_max).unwrap_or(usize::MAX))?;
-        let context = ContextBox::new();
+        let mut context = ContextBox::new();
         let pointer = context.0.as_ptr();
         let mut state = None;
         // SAFETY: runs protected, owns nothing, and leaves one table.
@@ -156,102 +141,47 @@ impl Engine {
             lua.exec_raw((), |lua| {
                 let it = State::new(lua);
                 it.publish(pointer);
-                it.push_table(0, api::NATIVES.len());
-                for (name, native) in api::NATIVES {
-                    it.push_native(native, pointer);
-                    it.set_field(name);
-                }
+                api::push_natives(it, pointer);
                 state = Some(it);
             })
         }?;
         let state = state.ok_or(mlua::Error::StackError)?;
         let sandbox = lua.load(include_str!("sandbox.lua")).set_name("=sandbox");
-        let loader: mlua::Function = sandbox.set_mode(ChunkMode::Text).call(natives)?;
-        let mut anchors = [Anchor::NONE; 4];
+        let built: (mlua::Function, mlua::Function, mlua::Table) =
+            sandbox.set_mode(ChunkMode::Text).call(natives)?;
+        let mut anchors = [Anchor::NONE; 6];
         // SAFETY: runs protected, owns nothing, and leaves nothing.
         unsafe {
-            lua.exec_raw::<()>(loader, |_| {
-                anchors[0] = state.anchor();
+            lua.exec_raw::<()>(built, |_| {
+                for anchor in anchors[..3].iter_mut().rev() {
+                    *anchor = state.anchor();
+                }
                 for (anchor, native) in
-                    anchors[1..].iter_mut().zip([api::drive_call, api::drive_load, api::on_error])
+                    anchors[3..].iter_mut().zip([api::drive_call, api::drive_load, api::on_error])
                 {
                     state.push_native(native, pointer);
                     *anchor = state.anchor();
                 }
             })
         }?;
-        let [loader, driver, load_driver, on_error] = anchors;
+        let [library_loader, script_loader, globals, call_driver, load_driver, on_error] = anchors;
+        context.borrow().script_globals = globals;
         Ok(Engine {
             lua,
             context,
             state,
-            driver,
-            loader,
-            load_driver,
-            on_error,
+            anchors: Anchors { library_loader, script_loader, call_driver, load_driver, on_error },
             watchdog,
             limits,
             libraries: Vec::new(),
             index: HashMap::new(),
+            scripts: Scripts::default(),
         })
     }
 
-    /// Loads a library from its text and returns its name. With `replace` it may
-    /// take the place of one of the same name; when it fails, that one stays.
-    ///
-    /// # Errors
-    /// [`LoadError`], in Redis' words.
-    pub fn load(&mut self, code: &str, replace: bool) -> Result<String, LoadError> {
-        let Metadata { library: name, body } = metadata::parse(code)?;
-        let place = self.libraries.iter().position(|it| it.name == name);
-        if place.is_some() && !replace {
-            return Err(LoadError::LibraryExists(name));
-        }
-        let functions = self.run_load(body)?;
-        let others = self.libraries.iter().enumerate().filter(|(index, _)| Some(*index) != place);
-        let mut taken = others.flat_map(|(_, it)| &it.functions);
-        let clash = taken.find(|it| functions.iter().any(|new| same_name(&new.name, &it.name)));
-        if let Some(clash) = clash {
-            let name = clash.name.to_string();
-            self.release(&functions);
-            return Err(LoadError::FunctionExists(name));
-        }
-        let library = Library { name: name.clone(), code: Arc::from(code), functions };
-        match place {
-            Some(place) => {
-                let old = std::mem::replace(&mut self.libraries[place], library);
-                self.release(&old.functions);
-            }
-            None => self.libraries.push(library),
-        }
-        self.rebuild_index();
-        Ok(name)
-    }
-
-    /// True when a Function of this name can be called.
-    pub fn has(&self, function: &str) -> bool {
-        self.find(function).is_some()
-    }
-
-    /// The full names of all Functions, such as `limiter.decide`, sorted.
-    pub fn functions(&self) -> Vec<String> {
-        let full_names = |library: &Library| {
-            let prefix = library.name.clone();
-            library.functions.iter().map(move |it| format!("{prefix}.{}", it.name)).collect()
-        };
-        let mut names: Vec<String> =
-            self.libraries.iter().flat_map(|it| -> Vec<String> { full_names(it) }).collect();
-        names.sort_unstable();
-        names
-    }
-
-    /// The loaded libraries, in the order of their first loading.
-    pub fn libraries(&self) -> impl Iterator<Item = &Library> {
-        self.libraries.iter()
-    }
-
-    /// Calls `function` with its keys and arguments. Its reply is then in
-    /// `run.reply`; commands that it called stand in `run.effects`.
+    /// Calls `function` with its keys and arguments, within the time of a policy's
+    /// call. Its reply is then in `run.reply`, behind what was there; commands that
+    /// it called stand in `run.effects`.
     ///
     /// The name is the Function's, in any case as Redis has it, or the library's
     /// and the Function's: `limiter.decide`.
@@ -267,142 +197,140 @@ impl Engine {
         run: &mut Execution<'_>,
     ) -> Result<(), CallError> {
         let target = self.find(function).ok_or(CallError::NotFound)?;
-        let function = &self.libraries[target.library_index].functions[target.function_index];
+        let function = self.function(target);
+        let job = Job {
+            what: What::Function(target),
+            callback: function.callback,
+            read_only: function.flags.no_writes(),
+            time_max: self.limits.call_time_max,
+        };
+        self.perform(&job, keys, args, keyspace, run)
+    }
+
+    /// Runs a Function or a script to its end.
+    pub(super) fn perform(
+        &mut self,
+        job: &Job,
+        keys: &[&[u8]],
+        args: &[&[u8]],
+        keyspace: &mut Keyspace,
+        run: &mut Execution<'_>,
+    ) -> Result<(), CallError> {
         let base = 0_u8;
         let context = self.context.borrow();
-        context.callback = function.callback;
-        context.read_only = function.flags.no_writes();
-        context.start(self.limits.call_time_max, (&raw const base).addr());
+        context.callback = job.callback;
+        context.read_only = job.read_only;
+        context.origin = match job.what {
+            What::Function(_) => Origin::Library,
+            What::Script(_) => Origin::Script,
+        };
+        context.start(job.time_max, (&raw const base).addr());
         // SAFETY: the borrows last until `leave`, and are not used before it.
         unsafe { context.enter(keyspace, run, keys, args) };
         let guard = self.watchdog.guard(self.state.pointer());
-        let ended = self.state.call_protected(self.driver, self.on_error);
+        let ended = self.state.call_protected(self.anchors.call_driver, self.anchors.on_error);
         drop(guard);
         self.settle(ended);
         let context = self.context.borrow();
-        context.leave();
+        context.leave(run);
         match ended {
             Ended::Returned if !context.budget.was_spent() => Ok(()),
-            _ => Err(self.call_error(ended, target)),
+            _ => Err(self.call_error(ended, job)),
         }
     }
 
-    /// Runs the top level of a library. What it registered is the caller's.
-    fn run_load(&mut self, body: &str) -> Result<Vec<Function>, LoadError> {
+    /// Runs the top level of a library, or compiles a script, and hands over what
+    /// came of it.
+    pub(super) fn load_text(&mut self, origin: Origin, code: &[u8]) -> Result<Loading, LoadFault> {
         let base = 0_u8;
         let context = self.context.borrow();
-        context.callback = self.loader;
-        context.loading =
-            Some(Loading { code: body.into(), registrations: Vec::new(), uncompiled: false });
+        context.origin = origin;
+        context.callback = match origin {
+            Origin::Library => self.anchors.library_loader,
+            Origin::Script => self.anchors.script_loader,
+        };
+        context.loading = Some(Loading::new(code));
         context.start(self.limits.load_time_max, (&raw const base).addr());
         let guard = self.watchdog.guard(self.state.pointer());
-        let ended = self.state.call_protected(self.load_driver, self.on_error);
+        let ended = self.state.call_protected(self.anchors.load_driver, self.anchors.on_error);
         drop(guard);
         self.settle(ended);
         let context = self.context.borrow();
-        let Some(loading) = context.loading.take() else { return Err(LoadError::Empty) };
-        let functions: Vec<Function> = loading.registrations.into_iter().map(Into::into).collect();
+        let loading = context.loading.take().unwrap_or_else(|| Loading::new(b""));
         let text = String::from_utf8_lossy(&context.failure).into_owned();
-        let error = match ended {
+        let fault = match ended {
             _ if context.budget.was_spent() => {
-                LoadError::Register("ERR FUNCTION LOAD timeout".to_owned())
+                LoadFault::Run("ERR FUNCTION LOAD timeout".to_owned())
             }
-            Ended::OutOfMemory => LoadError::Register("ERR not enough memory".to_owned()),
+            Ended::OutOfMemory => LoadFault::Run("ERR not enough memory".to_owned()),
             Ended::Raised if loading.uncompiled => {
-                LoadError::Compile(text.strip_prefix("ERR ").unwrap_or(&text).to_owned())
+                LoadFault::Compile(text.strip_prefix("ERR ").unwrap_or(&text).to_owned())
             }
-            Ended::Raised => LoadError::Register(text),
-            Ended::Returned if functions.is_empty() => LoadError::Empty,
-            Ended::Returned => return Ok(functions),
+            Ended::Raised => LoadFault::Run(text),
+            Ended::Returned => return Ok(loading),
         };
-        self.release(&functions);
-        Err(error)
+        for registration in &loading.registrations {
+            self.state.release(registration.callback);
+        }
+        Err(fault)
     }
 
-    /// Makes Lua fit for the next run.
+    /// Forgets something kept in Lua.
+    pub(super) fn release(&self, anchor: Anchor) {
+        self.state.release(anchor);
+    }
+
+    /// Makes Lua fit for the next run. A run that failed may have filled the
+    /// memory, whatever it was that failed at last.
     fn settle(&mut self, ended: Ended) {
         if self.context.borrow().budget.was_spent() {
             self.state.disarm();
         }
-        if ended == Ended::OutOfMemory
+        let is_half_full = || self.lua.used_memory() as u64 > self.limits.memory_bytes_max / 2;
+        if (ended == Ended::OutOfMemory || ended == Ended::Raised && is_half_full())
             && let Err(error) = self.lua.gc_collect()
         {
             tracing::error!(%error, "cannot collect the garbage of a Function");
         }
     }
 
-    fn call_error(&mut self, ended: Ended, target: Target) -> CallError {
-        let function =
-            self.libraries[target.library_index].functions[target.function_index].name.as_ref();
+    fn call_error(&mut self, ended: Ended, job: &Job) -> CallError {
+        let callee = match job.what {
+            What::Function(target) => Callee::Function(self.function(target).name.clone()),
+            What::Script(sha) => Callee::Script(sha),
+        };
         let context = self.context.borrow();
         let overrun = match ended {
-            _ if context.budget.was_spent() => Some(Overrun::Time(self.limits.call_time_max)),
+            _ if context.budget.was_spent() => Some(Overrun::Time(job.time_max)),
             Ended::OutOfMemory => Some(Overrun::Memory(self.limits.memory_bytes_max)),
             Ended::Returned | Ended::Raised => None,
         };
         if let Some(overrun) = overrun {
-            return CallError::Budget { function: function.to_owned(), overrun };
+            return CallError::Budget { callee, overrun };
         }
         let mut line = one_line(&context.failure);
-        line.push_str(&match context.failure_line {
-            Some(at) => format!(" script: {function}, on @user_function:{at}."),
-            // `return redis.call(…)` is a tail call, which leaves no line behind.
-            None => format!(" script: {function}."),
-        });
+        line.extend_from_slice(format!(" script: {callee}").as_bytes());
+        if let Some(at) = context.failure_line {
+            let chunk = context.origin.chunk_name().to_string_lossy();
+            line.extend_from_slice(format!(", on {chunk}:{at}").as_bytes());
+        }
+        line.push(b'.');
         CallError::Raised { line }
     }
-
-    fn find(&self, name: &str) -> Option<Target> {
-        if let Some(target) = self.index.get(name) {
-            return Some(*target);
-        }
-        self.index.iter().find(|(known, _)| same_name(known, name)).map(|(_, target)| *target)
-    }
-
-    fn rebuild_index(&mut self) {
-        self.index.clear();
-        for (library_index, library) in self.libraries.iter().enumerate() {
-            for (function_index, function) in library.functions.iter().enumerate() {
-                let target = Target { library_index, function_index };
-                self.index.insert(function.name.clone(), target);
-                let full_name = format!("{}.{}", library.name, function.name);
-                self.index.insert(full_name.into(), target);
-            }
-        }
-    }
-
-    fn release(&self, functions: &[Function]) {
-        for function in functions {
-            self.state.release(function.callback);
-        }
-    }
-}
-
-impl From<Registration> for Function {
-    fn from(it: Registration) -> Function {
-        Function {
-            name: it.name,
-            description: it.description,
-            flags: Flags(it.flag_bits),
-            callback: it.callback,
-        }
-    }
-}
-
-fn same_name(a: &str, b: &str) -> bool {
-    a.eq_ignore_ascii_case(b)
 }
 
 /// Longest error line that is passed on: a Function may raise megabytes.
 const ERROR_BYTES_MAX: usize = 4096;
 
-/// Bytes from Lua as one line of text.
-fn one_line(bytes: &[u8]) -> String {
+/// What Lua raised, on one line. Where the stack was too full even for the handler
+/// that notes the text, nothing was noted.
+fn one_line(bytes: &[u8]) -> Vec<u8> {
     if bytes.is_empty() {
-        return "ERR error in error handling".to_owned();
+        return b"ERR stack overflow".to_vec();
     }
-    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(ERROR_BYTES_MAX)]);
-    text.replace(['\r', '\n'], " ")
+    let mut line = bytes[..bytes.len().min(ERROR_BYTES_MAX)].to_vec();
+    line.iter_mut().filter(|it| matches!(it, b'\r' | b'\n')).for_each(|it| *it = b' ');
+    line
 }
 
 /// The context at an address that does not move with the engine.

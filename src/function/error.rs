@@ -3,7 +3,11 @@
 //! The texts of [`LoadError`] and [`CallError`] are Redis' own, because clients
 //! and tests compare them.
 
+use std::fmt;
 use std::time::Duration;
+
+use super::script::Sha;
+use crate::resp::Reply;
 
 /// Why no engine could be made.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +61,44 @@ impl LoadError {
     }
 }
 
+/// Why a script was not compiled. `Display` is the whole error line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    /// The line that declares flags has no end, or a quote in it has none.
+    #[error("ERR Invalid script shebang")]
+    Shebang,
+    /// It names another engine.
+    #[error("ERR Unexpected engine in script shebang: {0}")]
+    Engine(String),
+    /// It has a word that means nothing.
+    #[error("ERR Unknown lua shebang option: {0}")]
+    Option(String),
+    /// It names a flag that there is not.
+    #[error("ERR Unexpected flag in script shebang: {0}")]
+    Flag(String),
+    /// The text is no Lua.
+    #[error("ERR Error compiling script (new function): {0}")]
+    Lua(String),
+}
+
+/// What was called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Callee {
+    /// A Function, by its name.
+    Function(Box<str>),
+    /// A script, by the SHA1 of its text.
+    Script(Sha),
+}
+
+impl fmt::Display for Callee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Callee::Function(name) => f.write_str(name),
+            Callee::Script(sha) => sha.fmt(f),
+        }
+    }
+}
+
 /// Why a call has no reply. `Display` is the error line as a client sees it,
 /// code first, without a dash.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,17 +106,18 @@ pub enum CallError {
     /// No library registered a Function of this name.
     #[error("ERR Function not found")]
     NotFound,
-    /// The Function raised an error.
-    #[error("{line}")]
+    /// An error was raised.
+    #[error("{}", String::from_utf8_lossy(line))]
     Raised {
-        /// The whole line, with Function and line of the library at its end.
-        line: String,
+        /// The whole line as bytes, since Lua may raise any; callee and line of
+        /// the text stand at its end.
+        line: Vec<u8>,
     },
-    /// The Function used up what one call may use. Nothing that it wrote may stay.
-    #[error("ERR Function {function} was ended: {overrun}")]
+    /// The call used up what one call may use. Nothing that it wrote may stay.
+    #[error("ERR {callee} was ended: {overrun}")]
     Budget {
-        /// The Function's name.
-        function: String,
+        /// What was called.
+        callee: Callee,
         /// What it used up.
         overrun: Overrun,
     },
@@ -89,4 +132,71 @@ pub enum Overrun {
     /// Memory of the engine, of which there are this many bytes.
     #[error("it needed more than {0} bytes of memory")]
     Memory(u64),
+}
+
+/// Why a command of a client was refused. `Display` is the error line without a
+/// dash.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum CommandError {
+    #[error("ERR wrong number of arguments for '{0}' command")]
+    Arity(String),
+    #[error("ERR unknown subcommand '{word}'. Try {container} HELP.")]
+    UnknownSubcommand { container: String, word: String },
+    #[error("ERR '{0}' cannot be run here")]
+    Elsewhere(&'static str),
+    #[error("ERR value is not an integer or out of range")]
+    NotInteger,
+    #[error("ERR Bad number of keys provided")]
+    BadKeyCount,
+    #[error("ERR Number of keys can't be negative")]
+    KeysNegative,
+    #[error("ERR Number of keys can't be greater than number of args")]
+    TooManyKeys,
+    #[error("NOSCRIPT No matching script. Please use EVAL.")]
+    NoScript,
+    #[error("ERR Can not execute a script with write flag using *_ro command.")]
+    WritesUnderReadOnly,
+    #[error("NOTBUSY No scripts in execution right now.")]
+    NotBusy,
+    #[error("ERR SCRIPT FLUSH only support SYNC|ASYNC option")]
+    ScriptFlushOption,
+    #[error("ERR FUNCTION FLUSH only supports SYNC|ASYNC option")]
+    FunctionFlushOption,
+    #[error("ERR Use SCRIPT DEBUG YES/SYNC/NO")]
+    DebugOption,
+    #[error("ERR there is no debugger of scripts here")]
+    NoDebugger,
+    #[error("ERR Function code is missing")]
+    NoCode,
+    #[error("ERR the code of a library must be UTF-8 here")]
+    CodeNotText,
+    #[error("ERR Unknown option given: {0}")]
+    UnknownOption(String),
+    #[error("ERR Unknown argument {0}")]
+    UnknownArgument(String),
+    #[error("ERR library name argument was not given")]
+    NoLibraryName,
+    #[error("ERR Library not found")]
+    LibraryNotFound,
+    #[error("ERR {0}")]
+    Load(#[from] LoadError),
+    #[error("{0}")]
+    Compile(#[from] CompileError),
+    #[error("{0}")]
+    Call(#[from] CallError),
+}
+
+impl CommandError {
+    pub(super) fn unknown_subcommand(container: &str, word: &[u8]) -> CommandError {
+        let word = String::from_utf8_lossy(&word[..word.len().min(128)]).into_owned();
+        CommandError::UnknownSubcommand { container: container.to_uppercase(), word }
+    }
+
+    /// Writes the error line.
+    pub(super) fn write(&self, reply: &mut Reply) {
+        match self {
+            CommandError::Call(CallError::Raised { line }) => reply.error_bytes(line),
+            other => reply.error(&other.to_string()),
+        }
+    }
 }

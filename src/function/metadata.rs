@@ -62,7 +62,7 @@ pub(super) fn parse(code: &str) -> Result<Metadata<'_>, LoadError> {
 }
 
 /// Splits a line into words; `None` when a quote stays open or ends mid-word.
-fn words(line: &str) -> Option<Vec<String>> {
+pub(super) fn words(line: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut chars = line.chars().peekable();
     loop {

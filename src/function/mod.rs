@@ -6,7 +6,10 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `engine` | libraries by name, Functions by name, load and call |
+//! | `engine` | the Lua state; how a text is loaded and a call is run |
+//! | `library`, `metadata` | libraries and Functions by name |
+//! | `script` | scripts by the SHA1 of their text |
+//! | `commands`, `help` | what clients ask: `FCALL`, `EVAL`, `FUNCTION`, `SCRIPT` |
 //! | `sandbox.lua` | the globals that a library sees, and how they are frozen |
 //! | `api` | native functions behind those globals; driver, hook, error handler |
 //! | `context` | what a running call knows and may still use |
@@ -28,17 +31,22 @@
 //! files, the log. The libraries `cjson`, `cmsgpack` and `struct`.
 
 mod api;
+mod commands;
 mod context;
 mod convert;
 mod engine;
 mod error;
+mod help;
+mod library;
 mod metadata;
 mod random;
 mod raw;
-
+mod script;
 #[cfg(test)]
 mod tests;
 mod watchdog;
 
-pub use engine::{Engine, Flags, Function, Library, Limits};
-pub use error::{CallError, Error, LoadError, Overrun};
+pub use engine::{Engine, Limits};
+pub use error::{CallError, Callee, CompileError, Error, LoadError, Overrun};
+pub use library::{Flags, Function, Library};
+pub use script::Sha;

@@ -10,8 +10,12 @@
 -- library does is seen by another. While it loads, that face shows `redis` with
 -- `register_function` alone; from then on it shows the globals of Redis 7.
 --
--- `native` holds the functions written in Rust (see `api.rs`). What this chunk
--- returns loads one library; it raises what the library raises.
+-- Scripts share one face: all they can leave behind is `KEYS` and `ARGV`, which
+-- each call sets anew.
+--
+-- `native` holds the functions written in Rust (see `api.rs`). This chunk returns
+-- what loads one library, what compiles one script, and the table behind the
+-- globals of scripts. The loaders raise what Lua raises.
 
 local native = ...
 
@@ -406,7 +410,51 @@ function redis_running.setresp(...)
   native.setresp(version)
 end
 
+function redis_running.set_repl(...)
+  if select("#", ...) ~= 1 then
+    raise("redis.set_repl() requires one argument.")
+  end
+  local flags = tonumber((...)) or 0
+  if flags < 0 or flags > 3 or flags ~= floor(flags) then
+    raise("Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.")
+  end
+  native.record_effects(flags % 2 == 1)
+end
+
+redis_running.REPL_NONE, redis_running.REPL_AOF = 0, 1
+redis_running.REPL_SLAVE, redis_running.REPL_REPLICA, redis_running.REPL_ALL = 2, 2, 3
+
+function redis_running.acl_check_cmd(...)
+  if select("#", ...) == 0 then
+    raise("Please specify at least one argument for this redis.acl_check_cmd() call")
+  end
+  local name = ...
+  if not native.knows_command(tostring(name)) then
+    raise("Invalid command passed to redis.acl_check_cmd()")
+  end
+  return true
+end
+
 base.redis = freeze(redis_running)
+
+-- Scripts see three names more, all of which mean nothing any longer.
+local redis_script = {}
+for name, value in raw_pairs(redis_running) do
+  redis_script[name] = value
+end
+
+function redis_script.replicate_commands()
+  return true
+end
+
+function redis_script.breakpoint()
+  return false
+end
+
+function redis_script.debug()
+end
+
+redis_script = freeze(redis_script)
 
 -------------------------------------------------------------------- a library
 
@@ -501,29 +549,47 @@ end
 local redis_loading = freeze(raw_setmetatable(
   with_constants({ register_function = register_function }), strict))
 
--- Compiles and runs the library that the engine holds ready. `native.uncompiled`
--- raises, and tells the engine that it was the compiler who refused.
-return function()
-  local environment = {}
-  local metatable = { __newindex = refuse_write, __metatable = false }
-  local running = { _G = environment }
+-- A global environment: its face, the metatable of that, and what it shows.
+local function new_environment(redis)
+  local face = {}
+  local globals = { _G = face }
   for name, value in raw_pairs(base) do
-    running[name] = value
+    globals[name] = value
   end
-  add_loaders(running, environment)
-  raw_setmetatable(running, strict)
-  local loading = raw_setmetatable({ redis = redis_loading }, strict)
+  globals.redis = redis
+  add_loaders(globals, face)
+  raw_setmetatable(globals, strict)
+  local metatable = { __index = globals, __newindex = refuse_write, __metatable = false }
+  raw_setmetatable(face, metatable)
+  contents_of[face] = globals
+  return face, metatable, globals
+end
 
-  metatable.__index = loading
-  contents_of[environment] = loading
-  raw_setmetatable(environment, metatable)
-
-  local chunk, problem = raw_load(native.code(), "@user_function", "t", environment)
+-- Compiles the text that the engine holds ready. `native.uncompiled` raises, and
+-- tells the engine that it was the compiler who refused.
+local function compile_text(chunk_name, environment)
+  local chunk, problem = raw_load(native.code(), chunk_name, "t", environment)
   if not chunk then
     native.uncompiled(problem)
   end
-  chunk()
-
-  metatable.__index = running
-  contents_of[environment] = running
+  return chunk
 end
+
+local loading = raw_setmetatable({ redis = redis_loading }, strict)
+
+local function load_library()
+  local face, metatable, globals = new_environment(base.redis)
+  metatable.__index = loading
+  contents_of[face] = loading
+  compile_text("@user_function", face)()
+  metatable.__index = globals
+  contents_of[face] = globals
+end
+
+local script_face, _, script_globals = new_environment(redis_script)
+
+local function load_script()
+  return compile_text("@user_script", script_face)
+end
+
+return load_library, load_script, script_globals

@@ -18,20 +18,23 @@ pub enum Arg<'a> {
     Number(f64),
 }
 
-/// The text of an argument: borrowed, or a number formatted on the stack.
+/// The text of an argument or a string: borrowed, or a number formatted on the
+/// stack.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum ArgText<'a> {
+pub enum Text<'a> {
+    /// Bytes that stand elsewhere.
     Borrowed(&'a [u8]),
+    /// A number as text.
     Number(NumberText),
 }
 
-impl Deref for ArgText<'_> {
+impl Deref for Text<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
         match self {
-            ArgText::Borrowed(bytes) => bytes,
-            ArgText::Number(text) => text,
+            Text::Borrowed(bytes) => bytes,
+            Text::Number(text) => text,
         }
     }
 }
@@ -39,10 +42,10 @@ impl Deref for ArgText<'_> {
 impl<'a> Arg<'a> {
     /// The argument as bytes.
     #[inline]
-    pub(super) fn text(self) -> ArgText<'a> {
+    pub(super) fn text(self) -> Text<'a> {
         match self {
-            Arg::Bytes(bytes) => ArgText::Borrowed(bytes),
-            Arg::Number(value) => ArgText::Number(NumberText::double(value)),
+            Arg::Bytes(bytes) => Text::Borrowed(bytes),
+            Arg::Number(value) => Text::Number(NumberText::double(value)),
         }
     }
 
@@ -62,6 +65,11 @@ impl<'a> Arg<'a> {
         }
     }
 
+    /// The integer that this is, if it is one; see [`Arg::integer`].
+    pub fn as_integer(self) -> Option<i64> {
+        self.integer().ok()
+    }
+
     /// A 64-bit integer in canonical decimal, as Redis demands one: no blanks,
     /// no plus, no leading zero.
     pub(super) fn integer(self) -> Result<i64, CommandError> {
@@ -70,6 +78,13 @@ impl<'a> Arg<'a> {
             Arg::Number(value) => whole(value),
         }
         .ok_or(CommandError::NotInteger)
+    }
+
+    /// An integer between these two, both included.
+    pub(super) fn integer_within(self, least: i64, most: i64) -> Result<i64, CommandError> {
+        let value = self.integer()?;
+        let is_within = least <= value && value <= most;
+        if is_within { Ok(value) } else { Err(CommandError::NotWithin(least, most)) }
     }
 
     /// A double, as `strtod` reads one; no blanks, no nan, no overflow.

@@ -85,12 +85,32 @@ impl Effects {
         self.close();
     }
 
+    /// Forgets the effects since `mark` and keeps the notices: what happened is
+    /// told, and not repeated by anyone.
+    pub fn forget_since(&mut self, mark: EffectsMark) {
+        debug_assert!(mark.end <= self.end && mark.count <= self.count);
+        (self.end, self.count) = (mark.end, mark.count);
+        self.close();
+    }
+
     /// From here on events of these classes are noted.
     pub fn want_notices(&mut self, classes: EventClass) {
         self.notices.want(classes);
     }
 
-    /// What happened to which key, in order.
+    /// From here on, until [`Effects::notices_since`], every event is noted,
+    /// whether anybody listens or not.
+    pub(super) fn note_everything(&mut self) -> usize {
+        self.notices.note_everything()
+    }
+
+    /// Every event since [`Effects::note_everything`]; only those that somebody
+    /// listens for are noted from here on.
+    pub(super) fn notices_since(&mut self, mark: usize) -> impl Iterator<Item = Notice<'_>> {
+        self.notices.since(mark)
+    }
+
+    /// What happened to which key, in order, of what somebody listens for.
     pub fn notices(&self) -> impl Iterator<Item = Notice<'_>> {
         self.notices.iter()
     }

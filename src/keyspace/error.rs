@@ -10,6 +10,30 @@ pub enum CommandError {
     /// Too few or too many arguments for the command named.
     #[error("ERR wrong number of arguments for '{0}' command")]
     Arity(&'static str),
+    /// Too few or too many arguments for a subcommand.
+    #[error("ERR wrong number of arguments for '{0}|{1}' command")]
+    SubcommandArity(&'static str, &'static str),
+    /// The first argument of a command should name a subcommand.
+    #[error("ERR unknown subcommand '{word}'. Try {} HELP.", command.to_ascii_uppercase())]
+    UnknownSubcommand {
+        /// The command.
+        command: &'static str,
+        /// What was given.
+        word: String,
+    },
+    /// `OBJECT FREQ` under a policy that does not count uses.
+    #[error(
+        "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note \
+         that when switching between policies at runtime LRU and LFU data will take some time to \
+         adjust."
+    )]
+    FrequencyNotTracked,
+    /// `OBJECT IDLETIME` under a policy that counts uses.
+    #[error(
+        "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when \
+         switching between policies at runtime LRU and LFU data will take some time to adjust."
+    )]
+    IdleTimeNotTracked,
     /// The arguments do not fit together.
     #[error("ERR syntax error")]
     Syntax,
@@ -34,6 +58,30 @@ pub enum CommandError {
     /// `DECRBY` with the one amount that has no negative.
     #[error("ERR decrement would overflow")]
     DecrementOverflow,
+    /// `INCRBYFLOAT` that ends at infinity, or at no number.
+    #[error("ERR increment would produce NaN or Infinity")]
+    IncrementNotFinite,
+    /// `SETRANGE` before the first byte.
+    #[error("ERR offset is out of range")]
+    OffsetOutOfRange,
+    /// A cursor that no scan has given.
+    #[error("ERR invalid cursor")]
+    InvalidCursor,
+    /// `COPY` of a key to itself.
+    #[error("ERR source and destination objects are the same")]
+    SameObject,
+    /// An integer, but not one that this argument may be.
+    #[error("ERR value is out of range, value must between {0} and {1}")]
+    NotWithin(i64, i64),
+    /// A count that is negative.
+    #[error("ERR value is out of range, must be positive")]
+    NotPositive,
+    /// A count whose double overflows.
+    #[error("ERR value is out of range")]
+    OutOfRange,
+    /// A string would become longer than a string may be.
+    #[error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")]
+    StringTooLong,
     /// `inf` plus `-inf`.
     #[error("ERR resulting score is not a number (NaN)")]
     ScoreNotNumber,
@@ -66,4 +114,22 @@ pub enum CommandError {
     /// `SELECT` of a database other than 0.
     #[error("ERR DB index is out of range")]
     DatabaseOutOfRange,
+    /// `RESTORE` of a key that is there.
+    #[error("BUSYKEY Target key name already exists.")]
+    BusyKey,
+    /// `RESTORE` with a time to live below 0.
+    #[error("ERR Invalid TTL value, must be >= 0")]
+    InvalidTtl,
+    /// `RESTORE … IDLETIME` below 0.
+    #[error("ERR Invalid IDLETIME value, must be >= 0")]
+    InvalidIdleTime,
+    /// `RESTORE … FREQ` that is no byte.
+    #[error("ERR Invalid FREQ value, must be >= 0 and <= 255")]
+    InvalidFrequency,
+    /// `RESTORE` of a payload of a later version, or whose bytes changed.
+    #[error("ERR DUMP payload version or checksum are wrong")]
+    PayloadChecksum,
+    /// `RESTORE` of a payload that holds no value.
+    #[error("ERR Bad data format")]
+    PayloadFormat,
 }

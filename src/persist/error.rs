@@ -116,6 +116,16 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// The files that the manifest names do not belong together: one was put in
+    /// the place of another.
+    #[error("{}: is not the file that belongs here: expected {expected}", path.display())]
+    Unfit {
+        /// The file.
+        path: PathBuf,
+        /// What should have been in it, and what is.
+        expected: String,
+    },
+
     /// Bytes that are neither a record nor a torn tail. Nothing after them is
     /// trusted, and nothing was changed on disk.
     #[error("{}: damaged at byte {offset}: expected {expected}", path.display())]

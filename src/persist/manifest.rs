@@ -9,7 +9,11 @@
 //! file appendonly.aof.2.base.rdb seq 2 type b
 //! file appendonly.aof.1.incr.aof seq 1 type h
 //! file appendonly.aof.2.incr.aof seq 2 type i
+//! #CRC:7ab3f2c9e1d40586
 //! ```
+//!
+//! The last line is ours: the checksum of those before it. To Redis it is a
+//! comment. Without it, one flipped bit can make history of an incr file.
 //!
 //! # Invariants
 //!
@@ -22,10 +26,14 @@
 //!
 //! Any I/O, what is inside the files, and when to start a new one.
 
+use crate::keyspace::rdb::crc64;
+
 /// Name of the manifest inside the log's folder.
 pub const FILE_NAME: &str = "appendonly.aof.manifest";
 /// What the names of all files of the log start with.
 pub const PREFIX: &str = "appendonly.aof.";
+/// What the line of the checksum begins with.
+const SUM_MARK: &[u8] = b"#CRC:";
 /// Longest line, its line end included: what Redis reads.
 const LINE_LEN_MAX: usize = 1024;
 
@@ -79,9 +87,20 @@ impl Manifest {
     pub fn parse(text: &[u8]) -> Result<Manifest, Malformed> {
         let mut manifest = Manifest::default();
         let mut line_count = 0;
+        let mut offset = 0;
+        let mut is_summed = false;
         for line in text.split_inclusive(|byte| *byte == b'\n') {
             line_count += 1;
-            manifest.read_line(line).map_err(|reason| Malformed { line: line_count, reason })?;
+            let read = if let Some(sum) = line.strip_prefix(SUM_MARK) {
+                is_summed = true;
+                check_sum(sum, &text[..offset])
+            } else if is_summed {
+                Err("a line stands behind the checksum")
+            } else {
+                manifest.read_line(line)
+            };
+            read.map_err(|reason| Malformed { line: line_count, reason })?;
+            offset += line.len();
         }
         if line_count == 0 {
             return Err(Malformed { line: 1, reason: "the manifest is empty" });
@@ -139,8 +158,16 @@ impl Manifest {
         Ok(())
     }
 
-    /// Its text: the base, then history, then incr files.
+    /// Its text, with the checksum.
     pub fn encode(&self) -> String {
+        let mut text = self.lines();
+        let crc = crc64(0, text.as_bytes());
+        text.push_str(&format!("#CRC:{crc:016x}\n"));
+        text
+    }
+
+    /// A line for each file: the base, then history, then incr files.
+    fn lines(&self) -> String {
         let mut text = String::new();
         let groups = [(self.base.as_slice(), 'b'), (&self.history, 'h'), (&self.incrs, 'i')];
         for (entries, kind) in groups {
@@ -196,6 +223,15 @@ impl Manifest {
     #[must_use]
     pub fn without_history(&self) -> Manifest {
         Manifest { history: Vec::new(), ..self.clone() }
+    }
+}
+
+/// Whether `sum`, the rest of its line, is the checksum of `text`.
+fn check_sum(sum: &[u8], text: &[u8]) -> Result<(), &'static str> {
+    if sum.trim_ascii_end() == format!("{:016x}", crc64(0, text)).as_bytes() {
+        Ok(())
+    } else {
+        Err("the checksum does not fit; if the lines before it are what you want, remove it")
     }
 }
 
@@ -325,7 +361,7 @@ mod tests {
     #[track_caller]
     fn check(text: &str, expected: Result<&str, (usize, &str)>) {
         let read = Manifest::parse(text.as_bytes());
-        let encoded = read.as_ref().map(Manifest::encode);
+        let encoded = read.as_ref().map(Manifest::lines);
         let told = encoded.as_deref().map_err(|error| (error.line, error.reason));
         assert_eq!(told, expected, "{text:?}");
     }
@@ -385,6 +421,15 @@ mod tests {
     }
 
     #[test]
+    fn a_checksum_is_believed_only_if_it_fits() {
+        let whole = Manifest::parse(WHOLE.as_bytes()).unwrap().encode();
+        check(&whole, Ok(WHOLE));
+        let sum = "the checksum does not fit; if the lines before it are what you want, remove it";
+        check(&whole.replace("9 type i", "9 type h"), Err((5, sum)));
+        check(&(whole.clone() + "# a comment\n"), Err((6, "a line stands behind the checksum")));
+    }
+
+    #[test]
     fn names_are_quoted_as_redis_does() {
         let quoted = "file \"my \\\"aof\\\" file.aof.2.base.rdb\" seq 2 type b\n";
         check(quoted, Ok(quoted));
@@ -401,7 +446,7 @@ mod tests {
         let prepared = before.with_incr(before.next_incr());
         let after = prepared.rewritten(prepared.next_base(), before.next_incr());
         assert_eq!(
-            after.encode(),
+            after.lines(),
             "file appendonly.aof.3.base.rdb seq 3 type b\n\
              file appendonly.aof.2.base.rdb seq 2 type h\n\
              file appendonly.aof.9.incr.aof seq 9 type h\n\
@@ -410,7 +455,7 @@ mod tests {
              file appendonly.aof.10.incr.aof seq 10 type i\n"
         );
         assert_eq!(
-            after.without_history().encode(),
+            after.without_history().lines(),
             "file appendonly.aof.3.base.rdb seq 3 type b\n\
              file appendonly.aof.10.incr.aof seq 10 type i\n"
         );

@@ -14,7 +14,7 @@
 //! | file | what |
 //! |---|---|
 //! | `manifest` | which files make up the log; pure |
-//! | `base`, `record`, `source` | the bytes of base and incr files |
+//! | `base`, `record`, `seal`, `source` | the bytes of base and incr files |
 //! | `disk` | the only place that touches files |
 //! | `recovery` | from the directory to a keyspace, at start |
 //! | `writer` | from the engine's memory to the disk; two threads |
@@ -44,6 +44,7 @@ mod metrics;
 mod record;
 mod recovery;
 mod rewrite;
+mod seal;
 mod source;
 mod status;
 mod writer;
@@ -100,14 +101,14 @@ impl Log {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(Log, Recovery), Error> {
         let recovered = recovery::recover(&config, keyspace, now, progress)?;
-        let recovery::Recovered { directory, files, active, recovery } = recovered;
+        let recovery::Recovered { directory, files, active, sealer, place, recovery } = recovered;
         let dir = config.dir.clone();
-        let shared = Shared::new(config, Metrics::new()?, directory, files, active, now);
+        let shared = Shared::new(config, Metrics::new()?, directory, files, active, place, now);
         let log = Log(Arc::new(Owner { shared: Arc::new(shared), threads: Mutex::default() }));
         rewrite::remove_history(&log.0.shared);
         let (writer, syncer) = (log.0.shared.clone(), log.0.shared.clone());
         let cannot_start = |source| Error::Io { op: Op::StartThread, path: dir, source };
-        let threads = spawn_thread("log-writer", move || writer.write_until_closed())
+        let threads = spawn_thread("log-writer", move || writer.write_until_closed(sealer))
             .and_then(|writer| {
                 Ok([writer, spawn_thread("log-sync", move || syncer.sync_until_closed())?])
             })

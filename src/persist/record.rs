@@ -7,27 +7,30 @@
 //! *1\r\n$5\r\nMULTI\r\n … *1\r\n$4\r\nEXEC\r\n   a group, applied whole
 //! ```
 //!
+//! Files that we write are [sealed](super::seal): a record may be believed when
+//! the seal behind it has come. Files of Redis have no seals, and it may go on
+//! behind ours: its part begins with a `SELECT`, which our records never hold.
+//!
 //! A file may end anywhere: what was being written when the power went is a
-//! *torn tail*. It is told from damage by what follows: nothing, or nothing but
-//! zero bytes, which is what a file system leaves that grew a file before its
-//! data arrived. Anything else is damage, and nothing after it is trusted.
+//! *torn tail*. Without seals it is told from damage by what follows: nothing,
+//! or nothing but zero bytes, which is what a file system leaves that grew a
+//! file before its data arrived. Anything else is damage, and nothing after it
+//! is trusted.
 //!
 //! # Not here
 //!
-//! What the records mean, and what becomes of a torn tail: see
+//! What the records mean, and what becomes of a torn tail or of damage: see
 //! [`recovery`](super::recovery).
 
 use std::io::Read;
 
 use super::error::Error;
+use super::seal::{self, RUN_LINE_LEN, Run, SEAL_MARK, Seal};
 use super::source::Source;
 use crate::resp::decode::{Decoded, Decoder, Fault, Limits};
 
-/// What a new incr file holds before its first record: the database that the
-/// records are for. Redis wants it in each file. The annotation that ties the
-/// file to its base will stand here too.
-pub const FILE_HEAD: &[u8] = b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n";
-
+/// What the line that tells the time begins with.
+const TIME_MARK: &[u8] = b"#TS:";
 /// Longest annotation line: what Redis reads of one.
 const ANNOTATION_LEN_MAX: usize = 1024;
 /// Longest header line of a record, its line end included.
@@ -38,10 +41,33 @@ const HEADER_LEN_MAX: usize = 32;
 pub enum Next {
     /// A whole record; [`RecordReader::args`] has its arguments.
     Record,
+    /// A seal that fits: what came since the one before it is as it was written.
+    Sealed {
+        /// Position in the log at the seal before it.
+        start: u64,
+        /// What it says.
+        seal: Seal,
+    },
     /// The file ends where a record ends.
     End,
     /// The file ends inside a record or an annotation.
     Torn,
+    /// Bytes that are none of that.
+    Damaged {
+        /// Where they stand.
+        offset: u64,
+        /// What should have stood there.
+        expected: &'static str,
+    },
+}
+
+/// Who wrote the part of the file that is being read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writer {
+    /// We: it is sealed.
+    Weir,
+    /// Redis, or we before there were seals.
+    Redis,
 }
 
 /// Reads records, knowing at which offset each starts.
@@ -52,19 +78,31 @@ pub struct RecordReader<R> {
     /// Length of the record handed out last, still in the source.
     len: usize,
     start: u64,
+    writer: Writer,
+    run: Option<Run>,
+    /// Bytes of records since the last seal.
+    unsealed_len: u64,
 }
 
 impl<R: Read> RecordReader<R> {
     /// Reads records from where `source` stands.
     pub fn new(source: Source<R>) -> RecordReader<R> {
-        let start = source.offset();
-        RecordReader { source, decoder: Decoder::new(Limits::REDIS), len: 0, start }
+        RecordReader {
+            start: source.offset(),
+            source,
+            decoder: Decoder::new(Limits::REDIS),
+            len: 0,
+            writer: Writer::Redis,
+            run: None,
+            unsealed_len: 0,
+        }
     }
 
-    /// Moves to the next record, over annotations.
+    /// Moves to the next record or seal, over other annotations. After damage
+    /// there is nothing to come.
     ///
     /// # Errors
-    /// [`Error::Damaged`] where the bytes are neither a record nor a torn tail.
+    /// The operating system does not read.
     pub fn next(&mut self) -> Result<Next, Error> {
         self.source.consume(std::mem::take(&mut self.len));
         self.decoder.reset();
@@ -76,8 +114,101 @@ impl<R: Read> RecordReader<R> {
             if !self.source.arrived().starts_with(b"#") {
                 return self.record();
             }
-            let Some(len) = self.annotation_len()? else { return Ok(Next::Torn) };
+            let len = match self.annotation_len()? {
+                Ok(len) => len,
+                Err(next) => return Ok(next),
+            };
+            if let Some(next) = self.annotation(len) {
+                return Ok(next);
+            }
+        }
+    }
+
+    /// Reads an annotation line of this length: something, if it is of concern.
+    fn annotation(&mut self, len: usize) -> Option<Next> {
+        let line = &self.source.arrived()[..len];
+        if self.start == 0
+            && let Some(run) = seal::parse_run(line)
+        {
+            (self.writer, self.run) = (Writer::Weir, Some(run));
+        } else if line.starts_with(SEAL_MARK) {
+            return Some(self.seal(len));
+        } else if self.writer == Writer::Weir && !line.starts_with(TIME_MARK) {
             self.source.consume(len);
+            return Some(Next::Damaged { offset: self.start, expected: "a seal" });
+        }
+        self.source.consume(len);
+        None
+    }
+
+    fn seal(&mut self, len: usize) -> Next {
+        let offset = self.start;
+        let damaged = |expected| Next::Damaged { offset, expected };
+        if self.writer == Writer::Redis {
+            return damaged("no seal where Redis has written");
+        }
+        let Some((seal, covered)) = Seal::parse(&self.source.arrived()[..len]) else {
+            self.source.consume(len);
+            return damaged("a seal");
+        };
+        self.source.consume(covered);
+        let computed = self.source.checksum();
+        self.source.consume(len - covered);
+        self.source.restart_checksum();
+        let sealed_len = std::mem::take(&mut self.unsealed_len);
+        match seal.position.checked_sub(sealed_len) {
+            Some(start) if seal.crc == computed => Next::Sealed { start, seal },
+            _ => damaged("a seal that fits what stands before it"),
+        }
+    }
+
+    /// The run that the file names in its first line; known after the first
+    /// [`RecordReader::next`].
+    pub fn run(&self) -> Option<Run> {
+        self.run
+    }
+
+    /// Whether records are to be believed only once they are sealed. False as
+    /// well for what Redis appended to a file of ours.
+    pub fn is_sealed(&self) -> bool {
+        self.writer == Writer::Weir
+    }
+
+    /// Looks, after damage, for seals that fit in the rest of the file. Calls
+    /// `found` with each until it says that it has seen enough.
+    ///
+    /// # Errors
+    /// The operating system does not read.
+    pub fn later_seals(mut self, mut enough: impl FnMut(Seal) -> bool) -> Result<bool, Error> {
+        let source = &mut self.source;
+        source.restart_checksum();
+        loop {
+            // The window holds a line whole, whatever the chunks.
+            source.want(ANNOTATION_LEN_MAX)?;
+            let arrived = source.arrived();
+            let Some(at) = memchr::memmem::find(arrived, SEAL_MARK) else {
+                let kept = arrived.len().min(SEAL_MARK.len() - 1);
+                source.consume(arrived.len() - kept);
+                if !source.fill()? {
+                    return Ok(false);
+                }
+                continue;
+            };
+            source.consume(at);
+            source.want(seal::SEAL_LEN_MAX)?;
+            let arrived = source.arrived();
+            let len = memchr::memchr(b'\n', arrived).map_or(0, |line_end| line_end + 1);
+            let Some((seal, covered)) = Seal::parse(&arrived[..len]) else {
+                source.consume(SEAL_MARK.len());
+                continue;
+            };
+            source.consume(covered);
+            let fits = source.checksum() == seal.crc;
+            source.consume(len - covered);
+            source.restart_checksum();
+            if fits && enough(seal) {
+                return Ok(true);
+            }
         }
     }
 
@@ -107,6 +238,7 @@ impl<R: Read> RecordReader<R> {
             match self.decoder.decode(self.source.arrived()) {
                 Ok(Decoded::Command { len }) => {
                     self.len = len;
+                    self.note_writer();
                     return Ok(Next::Record);
                 }
                 Ok(Decoded::Incomplete) => {
@@ -122,22 +254,35 @@ impl<R: Read> RecordReader<R> {
         }
     }
 
-    /// Length of the annotation line that starts here; `None` if it is torn.
-    fn annotation_len(&mut self) -> Result<Option<usize>, Error> {
+    /// Counts the record that was found, and notices who wrote it.
+    fn note_writer(&mut self) {
+        let is_head = self.start == RUN_LINE_LEN as u64;
+        if self.writer == Writer::Redis || is_head {
+            return;
+        }
+        let selects = self.args().next().is_some_and(|name| name.eq_ignore_ascii_case(b"SELECT"));
+        if self.unsealed_len == 0 && selects {
+            self.writer = Writer::Redis;
+        } else {
+            self.unsealed_len += self.len as u64;
+        }
+    }
+
+    /// Length of the annotation line that starts here, or what is there instead.
+    fn annotation_len(&mut self) -> Result<Result<usize, Next>, Error> {
         loop {
             let arrived = self.source.arrived();
             let window = &arrived[..arrived.len().min(ANNOTATION_LEN_MAX)];
             if let Some(line_end) = memchr::memchr(b'\n', window) {
-                return Ok(Some(line_end + 1));
+                return Ok(Ok(line_end + 1));
             }
             if window.len() == ANNOTATION_LEN_MAX {
                 let text_len = window.iter().position(|byte| *byte == 0).unwrap_or(0);
                 self.source.consume(text_len);
-                self.torn_or_damaged("an annotation of at most 1024 bytes")?;
-                return Ok(None);
+                return self.torn_or_damaged("an annotation of at most 1024 bytes").map(Err);
             }
             if !self.source.fill()? {
-                return Ok(None);
+                return Ok(Err(Next::Torn));
             }
         }
     }
@@ -145,14 +290,14 @@ impl<R: Read> RecordReader<R> {
     /// Whether the bytes from here are what a file system leaves of a write
     /// that did not happen: part of a header line, then zeros to the end.
     fn torn_or_damaged(&mut self, expected: &'static str) -> Result<Next, Error> {
-        let damaged = self.source.damaged(expected);
+        let damaged = Next::Damaged { offset: self.source.offset(), expected };
         // Short only at the end of the file, which is fine here.
         self.source.want(HEADER_LEN_MAX)?;
         let arrived = self.source.arrived();
         let window = &arrived[..arrived.len().min(HEADER_LEN_MAX)];
-        let Some(zeros) = window.iter().position(|byte| *byte == 0) else { return Err(damaged) };
+        let Some(zeros) = window.iter().position(|byte| *byte == 0) else { return Ok(damaged) };
         self.source.consume(zeros);
-        if self.source.rest_is_zeros()? { Ok(Next::Torn) } else { Err(damaged) }
+        Ok(if self.source.rest_is_zeros()? { Next::Torn } else { damaged })
     }
 }
 
@@ -172,6 +317,7 @@ fn expected(fault: Fault) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::persist::seal::{SELECT, Sealer};
     use std::path::PathBuf;
 
     /// What a file of these bytes reads as: each record, then how it ends.
@@ -187,6 +333,12 @@ mod tests {
                 }
                 Ok(Next::End) => return read + "end",
                 Ok(Next::Torn) => return read + &format!("torn at {}", reader.start()),
+                Ok(Next::Sealed { start, seal }) => {
+                    read += &format!("sealed {start}..{}\n", seal.position);
+                }
+                Ok(Next::Damaged { offset, expected }) => {
+                    return read + &format!("damaged at {offset}: expected {expected}");
+                }
                 Err(error) => return read + &error.to_string(),
             }
         }
@@ -196,7 +348,7 @@ mod tests {
 
     #[test]
     fn records_are_read_with_their_offsets() {
-        let bytes = [FILE_HEAD, b"#TS:17\r\n", SET, b"#x\n#y\n"].concat();
+        let bytes = [SELECT, b"#TS:17\r\n", SET, b"#x\n#y\n"].concat();
         assert_eq!(read(&bytes), "0..23 SELECT 0\n31..59 SET a \\r\\n\nend");
         assert_eq!(read(b""), "end");
     }
@@ -242,10 +394,89 @@ mod tests {
             (&[b'#'; 2000], 28, "an annotation of at most 1024 bytes"),
         ] {
             let read = read(&[SET, damage, SET].concat());
-            let text =
-                format!("0..28 SET a \\r\\n\nincr: damaged at byte {offset}: expected {expected}");
+            let text = format!("0..28 SET a \\r\\n\ndamaged at {offset}: expected {expected}");
             assert_eq!(read, text);
         }
+    }
+
+    /// A sealed file of two records with a seal each, and where each seal ends.
+    fn sealed() -> (Vec<u8>, [usize; 2]) {
+        let mut file = Run::new().head();
+        let mut sealer = Sealer::after(&file);
+        let mut ends = [0; 2];
+        for (index, end) in ends.iter_mut().enumerate() {
+            let mut batch = SET.to_vec();
+            let position = 1_000 + 28 * (index as u64 + 1);
+            sealer.seal(&mut batch, position, 0);
+            file.extend(batch);
+            *end = file.len();
+        }
+        (file, ends)
+    }
+
+    #[test]
+    fn seals_are_handed_out_with_what_they_cover() {
+        let (file, [first, second]) = sealed();
+        let lines = read(&file);
+        assert_eq!(lines.matches("sealed 1000..1028\n").count(), 1, "{lines}");
+        assert!(lines.ends_with("sealed 1028..1056\nend"), "{lines}");
+        // One batch taken out: what follows does not join on.
+        let gap = [&file[..first], &file[second..]].concat();
+        assert!(read(&gap).ends_with("sealed 1000..1028\nend"));
+    }
+
+    #[test]
+    fn no_flipped_bit_of_a_sealed_file_leaves_all_its_seals() {
+        let (file, [first, _]) = sealed();
+        let whole = read(&file);
+        for index in 0..file.len() {
+            for bit in 0..8 {
+                let mut flipped = file.clone();
+                flipped[index] ^= 1 << bit;
+                let lines = read(&flipped);
+                let seals = lines.matches("sealed").count();
+                let expected = usize::from(index >= first);
+                assert_eq!(seals, expected, "byte {index}, bit {bit}: {lines}\n{whole}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_redis_appends_to_a_sealed_file_is_read_without_seals() {
+        let (file, [_, end]) = sealed();
+        let appended = [&file[..], b"#TS:17\r\n", SELECT, SET].concat();
+        let mut reader = RecordReader::new(Source::new(&appended[..], PathBuf::from("incr")));
+        let mut after_seals = 0;
+        loop {
+            match reader.next().unwrap() {
+                Next::Record if reader.start() >= end as u64 => {
+                    assert!(!reader.is_sealed());
+                    after_seals += 1;
+                }
+                Next::Record | Next::Sealed { .. } => assert!(reader.is_sealed()),
+                Next::End => break,
+                other => unreachable!("{other:?}"),
+            }
+        }
+        assert_eq!(after_seals, 2);
+        let sealed_again = [&appended[..], &file[end - 50..]].concat();
+        assert!(read(&sealed_again).contains("damaged"));
+    }
+
+    #[test]
+    fn seals_behind_damage_are_found() {
+        let (file, [first, _]) = sealed();
+        let found = |file: &[u8]| {
+            let mut reader = RecordReader::new(Source::new(file, PathBuf::from("incr")));
+            while !matches!(reader.next().unwrap(), Next::Damaged { .. }) {}
+            reader.later_seals(|seal| seal.position == 1_056).unwrap()
+        };
+        let mut early = file.clone();
+        early[first - 40] ^= 1;
+        assert!(found(&early));
+        let mut late = file;
+        late[first + 5] ^= 1;
+        assert!(!found(&late));
     }
 
     proptest::proptest! {

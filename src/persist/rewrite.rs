@@ -42,10 +42,11 @@ use super::disk::{AppendFile, TEMP_PREFIX};
 use super::error::Error;
 use super::manifest::{self, Entry};
 use super::metrics::RewriteOutcome;
-use super::record;
 use super::recovery;
+use super::seal::Place;
 use super::writer::{Cut, Shared, lock};
 use crate::base::clock::Stopwatch;
+use crate::keyspace::rdb::encode::scored;
 use crate::keyspace::{FrozenSortedSet, Keyspace, SnapshotSink, Value};
 
 /// Bytes of entries that are handed over at once.
@@ -187,7 +188,7 @@ pub struct PendingRewrite {
 pub fn prepare(shared: &Arc<Shared>) -> Result<PendingRewrite, Error> {
     let permit = Permit::take(shared)?;
     let heals = shared.failure().is_some();
-    let file = Arc::new(shared.directory.create_incr(&permit.incr.name, record::FILE_HEAD)?);
+    let file = Arc::new(shared.directory.create_incr(&permit.incr.name, &shared.run.head())?);
     if !heals {
         let next = lock(&shared.files).manifest.with_incr(permit.incr.clone());
         shared.directory.replace(manifest::FILE_NAME, next.encode().as_bytes())?;
@@ -464,7 +465,9 @@ impl RewriteWriter {
     }
 
     fn write_parts(&self, mut base: BaseFile) -> Result<u64, Error> {
-        encode::head(&mut base.buffer, self.permit.shared.now());
+        let shared = &self.permit.shared;
+        let place = Place { run: shared.run, position: self.cut.position };
+        encode::head(&mut base.buffer, shared.now(), Some(place));
         for code in &self.libraries {
             encode::library(&mut base.buffer, code);
         }
@@ -477,7 +480,7 @@ impl RewriteWriter {
                 Piece::SortedSet { key, set, expires_at_ms } => {
                     encode::sorted_set_head(&mut base.buffer, &key, set.len(), expires_at_ms);
                     for (member, score) in set.iter().rev() {
-                        encode::sorted_set_member(&mut base.buffer, member, score);
+                        scored(&mut base.buffer, member, score);
                         base.flush_if_full()?;
                     }
                 }

@@ -7,8 +7,8 @@
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use super::base::crc64::crc64;
 use super::error::{Error, Op};
+use crate::keyspace::rdb::crc64;
 
 /// How much is read at once.
 const CHUNK_LEN: usize = 256 << 10;
@@ -54,11 +54,16 @@ impl<R: Read> Source<R> {
         self.buffer_offset + self.start as u64
     }
 
-    /// Checksum of every byte read so far.
+    /// Checksum of every byte read since it was begun.
     pub fn checksum(&mut self) -> u64 {
         self.crc = crc64(self.crc, &self.buffer[self.summed..self.start]);
         self.summed = self.start;
         self.crc
+    }
+
+    /// Lets the checksum begin anew at the next unread byte.
+    pub fn restart_checksum(&mut self) {
+        (self.crc, self.summed) = (0, self.start);
     }
 
     /// The bytes that have arrived and were not consumed.
@@ -116,7 +121,7 @@ impl<R: Read> Source<R> {
     }
 
     /// Reads exactly `N` bytes; `None` if the file ends before.
-    pub fn array<const N: usize>(&mut self) -> Result<Option<[u8; N]>, Error> {
+    pub fn take<const N: usize>(&mut self) -> Result<Option<[u8; N]>, Error> {
         if !self.want(N)? {
             return Ok(None);
         }

@@ -14,8 +14,8 @@
 //! delays no write. Under `always` the writer is woken, and syncs by itself:
 //! one sync serves every record that came while the one before it ran.
 //!
-//! A position ([`Lsn`]) counts the bytes of all records taken since the log was
-//! opened, over all files.
+//! A position ([`Lsn`]) counts the bytes of all records taken since the run of the
+//! log began, over all files. Each batch is [sealed](super::seal) as it is written.
 //!
 //! # Invariants
 //!
@@ -38,6 +38,7 @@ use super::error::Error;
 use super::manifest::Manifest;
 use super::metrics::Metrics;
 use super::rewrite::Attempts;
+use super::seal::{Place, Run, Sealer};
 use super::status::Status;
 use crate::base::clock::{Stopwatch, Timestamp};
 
@@ -53,7 +54,7 @@ const UNWRITTEN_LEN_MAX: usize = 64 << 20;
 /// A batch buffer above this is not kept.
 const SPARE_LEN_MAX: usize = 4 << 20;
 
-/// A position in the log: bytes appended since it was opened.
+/// A position in the log: bytes of records since its run began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lsn(pub(super) u64);
 
@@ -68,6 +69,8 @@ pub struct Shared {
     pub directory: Directory,
     /// Changed by a rewrite alone.
     pub files: Mutex<Files>,
+    /// The life of this log, which its files name.
+    pub run: Run,
     /// What is remembered of rewrites.
     pub attempts: Mutex<Attempts>,
     queue: Mutex<Queue>,
@@ -143,6 +146,15 @@ struct Switch {
     heals: bool,
 }
 
+/// Where the writer writes.
+#[derive(Debug)]
+struct Active {
+    file: Arc<AppendFile>,
+    sealer: Sealer,
+    /// Position behind what was written last.
+    position: u64,
+}
+
 /// What the writer takes at once.
 #[derive(Debug, Default)]
 struct Batch {
@@ -200,12 +212,14 @@ impl Shared {
         directory: Directory,
         files: Files,
         active: Arc<AppendFile>,
+        place: Place,
         now: Timestamp,
     ) -> Shared {
+        let Place { run, position } = place;
         let syncs = Syncs {
             sealed: Vec::new(),
             active,
-            written: 0,
+            written: position,
             unsynced_since: None,
             halted: false,
             writer_ended: false,
@@ -216,13 +230,14 @@ impl Shared {
             metrics,
             directory,
             files: Mutex::new(files),
+            run,
             attempts: Mutex::default(),
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue { appended: position, ..Queue::default() }),
             writer_wakes: Condvar::new(),
             syncs: Mutex::new(syncs),
             sync_wakes: Condvar::new(),
             ended: Condvar::new(),
-            durable: watch::Sender::default(),
+            durable: watch::Sender::new(Durable { position, stopped: None }),
             opened_at: now,
             opened: Stopwatch::start(),
         }
@@ -407,8 +422,10 @@ impl Shared {
     }
 
     /// The body of the `log-writer` thread: until the log is closed.
-    pub fn write_until_closed(&self) {
-        let mut active = lock(&self.syncs).active.clone();
+    pub fn write_until_closed(&self, sealer: Sealer) {
+        let syncs = lock(&self.syncs);
+        let mut active = Active { file: syncs.active.clone(), sealer, position: syncs.written };
+        drop(syncs);
         let mut batch = Batch::default();
         while self.take(&mut batch) {
             if let Err(error) = self.write(&mut active, &mut batch) {
@@ -456,19 +473,21 @@ impl Shared {
 
     /// Writes a batch, over the switches in it. `active` is the last file of
     /// the batch afterwards, even if an earlier one failed.
-    fn write(&self, active: &mut Arc<AppendFile>, batch: &mut Batch) -> Result<(), Error> {
+    fn write(&self, active: &mut Active, batch: &mut Batch) -> Result<(), Error> {
         // Then each part is synced as it is written: nothing is left to seal.
         let always = self.config.appendfsync == Fsync::Always;
         let mut written = Ok(());
         let mut start = 0;
-        for Switch { offset, position, file, heals } in batch.switches.drain(..) {
+        for Switch { offset, position, file, heals } in mem::take(&mut batch.switches) {
             if written.is_ok() && !heals {
-                written = self.write_part(active, &batch.bytes[start..offset], position);
+                let mut part = batch.bytes[start..offset].to_vec();
+                written = self.write_part(active, &mut part, position);
             }
             start = offset;
-            let sealed = mem::replace(active, file);
+            let sealer = Sealer::after(&self.run.head());
+            let sealed = mem::replace(active, Active { file, sealer, position }).file;
             let mut syncs = lock(&self.syncs);
-            syncs.active = active.clone();
+            syncs.active = active.file.clone();
             syncs.written = position;
             if heals {
                 syncs.sealed.clear();
@@ -481,21 +500,29 @@ impl Shared {
             }
         }
         written?;
-        self.write_part(active, &batch.bytes[start..], batch.end)
+        batch.bytes.drain(..start);
+        self.write_part(active, &mut batch.bytes, batch.end)
     }
 
-    /// Writes what belongs to one file; under `always`, syncs it too.
-    fn write_part(&self, file: &AppendFile, bytes: &[u8], end: u64) -> Result<(), Error> {
-        if bytes.is_empty() {
+    /// Writes what belongs to one file, and its seal; under `always`, syncs too.
+    fn write_part(&self, active: &mut Active, part: &mut Vec<u8>, end: u64) -> Result<(), Error> {
+        if part.is_empty() {
             return Ok(());
         }
-        file.append(bytes)?;
+        let synced = match self.config.appendfsync {
+            Fsync::Always | Fsync::EverySec => self.durable.borrow().position,
+            // Nobody knows; a hole before this is not taken for a power cut.
+            Fsync::No => active.position,
+        };
+        active.sealer.seal(part, end, synced);
+        active.position = end;
+        active.file.append(part)?;
         let mut syncs = lock(&self.syncs);
         syncs.written = end;
         syncs.unsynced_since.get_or_insert_with(Stopwatch::start);
         drop(syncs);
         if self.config.appendfsync == Fsync::Always {
-            self.sync(file, end)?;
+            self.sync(&active.file, end)?;
         }
         Ok(())
     }

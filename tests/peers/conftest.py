@@ -2,6 +2,7 @@
 
 import pytest
 
+from redis_server import RedisServer
 from weir import Weir
 
 
@@ -17,6 +18,13 @@ def weir(tmp_path):
     yield make
     for one in made:
         one.stop()
+
+
+@pytest.fixture(params=["weir", "redis-server"])
+def server(request, tmp_path):
+    """A RESP server with nothing in it: Weir, and a redis-server to hold the test to."""
+    with Weir(tmp_path / "weir", redis=True) if request.param == "weir" else RedisServer(tmp_path / "redis") as server:
+        yield server
 
 
 @pytest.hookimpl(wrapper=True)

@@ -28,10 +28,10 @@ class Weir:
     are tested. Everything in `self.config` may be changed before `start`.
     """
 
-    def __init__(self, folder, policies=FIVE_PER_CLIENT, upstream="builtin:echo"):
+    def __init__(self, folder, policies=FIVE_PER_CLIENT, upstream="builtin:echo", redis=False):
         self.folder = folder
         self.process = None
-        self.ports = {door: free_port() for door in ("proxy", "admin", "envoy")}
+        self.ports = {door: free_port() for door in ("proxy", "admin", "envoy", *(["redis"] if redis else []))}
         self.config = {
             "listen": {door: f"127.0.0.1:{port}" for door, port in self.ports.items()},
             "upstreams": {"app": {"endpoints": [upstream]}},
@@ -110,6 +110,11 @@ class Weir:
     def get(self, path, **headers):
         """One request through the proxy: (status, headers, text)."""
         return fetch(self.url(path), {name.replace("_", "-"): v for name, v in headers.items()})
+
+    @property
+    def address(self):
+        """Host and port of the RESP door."""
+        return ("127.0.0.1", self.ports["redis"])
 
     def metrics(self):
         """Every sample of /metrics, as {'name{labels}': value}."""

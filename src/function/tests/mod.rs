@@ -4,12 +4,14 @@
 //! it shows replies as text, one frame to a word.
 
 mod budget;
+mod commands;
 mod limiter;
 mod loading;
 mod replies;
 mod sandbox;
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use crate::base::clock::Timestamp;
 use crate::function::{CallError, Engine, Limits};
@@ -59,6 +61,7 @@ impl World {
             effects: &mut self.effects,
             reply: &mut self.reply,
         };
+        run.reply.clear();
         self.engine.call(function, &keys, &args, &mut self.keyspace, &mut run)
     }
 
@@ -90,7 +93,7 @@ fn check_all(cases: &[(&str, &str)]) {
 }
 
 fn show(view: View<'_>) -> String {
-    let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
+    let text = |bytes: &[u8]| bytes.escape_ascii().to_string().replace("\\'", "'");
     let list = |items: Items<'_>| items.map(show).collect::<Vec<_>>().join(" ");
     match view {
         View::Status(it) => format!("+{}", text(it)),

@@ -37,8 +37,9 @@ fn what_is_there_is_what_redis_has() {
         ),
         (
             &names("redis"),
-            "'LOG_DEBUG LOG_NOTICE LOG_VERBOSE LOG_WARNING REDIS_VERSION REDIS_VERSION_NUM call \
-             error_reply log pcall setresp sha1hex status_reply'",
+            "'LOG_DEBUG LOG_NOTICE LOG_VERBOSE LOG_WARNING REDIS_VERSION REDIS_VERSION_NUM REPL_ALL \
+             REPL_AOF REPL_NONE REPL_REPLICA REPL_SLAVE acl_check_cmd call error_reply log pcall \
+             set_repl setresp sha1hex status_reply'",
         ),
         (
             &names("string"),

@@ -4,7 +4,11 @@
 //! anything: an error leaves everything as it was. What it changed it records as
 //! an effect: the command as sent, unless Redis writes another to its log.
 
+pub(super) mod inspection;
 pub(super) mod keys;
+pub(super) mod payloads;
+mod scan;
+pub(super) mod scripting;
 pub(super) mod server;
 pub(super) mod sorted_sets;
 pub(super) mod strings;

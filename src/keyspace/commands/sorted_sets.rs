@@ -380,7 +380,7 @@ fn add(
             }
             return Ok(());
         }
-        Err(vacant) => space.slots.insert(vacant, &key, Value::SortedSet(SortedSet::new()), None),
+        Err(vacant) => space.create(vacant, &key, Value::SortedSet(SortedSet::new()), run),
     };
     let (mut added, mut rescored, mut last) = (0, 0, Change::Refused);
     if let Some(mut set) = space.slots.sorted_set(id) {

@@ -3,8 +3,8 @@
 
 use std::mem;
 
-use super::crc64::crc64;
 use super::encode;
+use crate::keyspace::rdb::crc64;
 use crate::persist::disk::AppendFile;
 use crate::persist::error::Error;
 

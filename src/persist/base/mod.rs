@@ -9,27 +9,26 @@
 //! FF  u64                                the end, CRC64 of all before it
 //! ```
 //!
-//! Lengths are written in the shortest of five forms, strings that are small
-//! integers as such. All of it is little-endian, except a length of 4 or 8
-//! bytes.
-//!
-//! We write version 10, what Redis 7.0 reads. We read 9 to 11, in every
-//! encoding that Redis 7 writes a string or a sorted set in. What we cannot
-//! hold is refused by name, never skipped.
+//! Strings and values are those of [`keyspace::rdb`](crate::keyspace::rdb). We
+//! write version 10, what Redis 7.0 reads, and read 9 to 11. What we cannot hold
+//! is refused by name, never skipped.
 
-pub mod crc64;
 pub mod decode;
 pub mod encode;
 pub mod file;
-mod listpack;
-mod lzf;
 
 /// What a base file starts with. Five bytes, then four digits of a version.
 pub const MAGIC: &[u8; 5] = b"REDIS";
 
+/// Notes that tie the file to the incr file that begins at its cut: see
+/// [`seal`](super::seal).
+const NOTE_RUN: &[u8] = b"weir-run";
+const NOTE_POSITION: &[u8] = b"weir-position";
+
 /// Bytes that start a part of the file. All else is the type of a value.
 mod opcode {
-    pub const FUNCTION: u8 = 0xF5;
+    pub use crate::keyspace::rdb::LIBRARY;
+
     pub const FUNCTION_PRERELEASE: u8 = 0xF6;
     pub const MODULE_AUX: u8 = 0xF7;
     pub const IDLE: u8 = 0xF8;
@@ -40,12 +39,4 @@ mod opcode {
     pub const DEADLINE_SECONDS: u8 = 0xFD;
     pub const DATABASE: u8 = 0xFE;
     pub const END: u8 = 0xFF;
-}
-
-/// Types of values that we hold.
-mod kind {
-    pub const STRING: u8 = 0;
-    pub const SORTED_SET_TEXT: u8 = 3;
-    pub const SORTED_SET: u8 = 5;
-    pub const SORTED_SET_LISTPACK: u8 = 17;
 }

@@ -70,6 +70,12 @@ impl Opened {
         self.log.append(self.effects.record())
     }
 
+    /// Waits until the operating system has all records: what comes next is
+    /// another batch, with a seal of its own.
+    pub fn flush(&self) {
+        wait_for(|| self.log.status().unwritten_bytes == 0);
+    }
+
     pub fn state(&self) -> State {
         state(&self.keyspace)
     }
@@ -87,6 +93,17 @@ impl Opened {
         feed.finish(walked(&mut self.keyspace));
         writer.run()
     }
+}
+
+#[track_caller]
+pub fn wait_for(mut reached: impl FnMut() -> bool) {
+    for _ in 0..5_000 {
+        if reached() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    unreachable!("not within 5 s");
 }
 
 /// Walks the running snapshot to its end.
@@ -115,7 +132,7 @@ pub fn state(keyspace: &Keyspace) -> State {
 
 pub fn text_of(value: &Value) -> String {
     match value {
-        Value::String(bytes) => format!("\"{}\"", bytes.escape_ascii()),
+        Value::String(string) => format!("\"{}\"", string.text().escape_ascii()),
         Value::SortedSet(set) => {
             let members: Vec<String> = set
                 .iter()
@@ -141,9 +158,10 @@ pub fn copy_log(from: &Path, to: &Path) {
     }
 }
 
-/// The manifest of `dir`.
+/// The manifest of `dir`, without comments.
 pub fn manifest_text(dir: &Path) -> String {
-    std::fs::read_to_string(folder(dir).join(manifest::FILE_NAME)).unwrap()
+    let text = std::fs::read_to_string(folder(dir).join(manifest::FILE_NAME)).unwrap();
+    text.split_inclusive('\n').filter(|line| !line.starts_with('#')).collect()
 }
 
 /// The log's files in `dir`, sorted, without the lock.

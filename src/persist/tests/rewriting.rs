@@ -148,9 +148,7 @@ fn a_log_wants_a_rewrite_when_it_has_outgrown_the_last_one() {
         for number in 0..100 {
             opened.run(&format!("SET key {number}"));
         }
-        while opened.log.status().unwritten_bytes > 0 {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        opened.flush();
     };
     grow(&mut opened);
     assert!(opened.log.wants_rewrite());
@@ -170,9 +168,7 @@ fn a_crash_between_any_two_steps_loads_the_same() {
     let mut opened = open(dir.path()).unwrap();
     opened.run("SET a 1\nZADD z 1 m");
     let same = |opened: &Opened, step: &str| {
-        while opened.log.status().unwritten_bytes > 0 {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        opened.flush();
         let copy = tempfile::tempdir().unwrap();
         copy_log(dir.path(), copy.path());
         assert_eq!(open(copy.path()).expect(step).state(), opened.state(), "{step}");

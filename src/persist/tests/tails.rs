@@ -16,6 +16,7 @@ fn small_log() -> (tempfile::TempDir, Vec<State>) {
         "ZREM z m",
     ] {
         opened.run(record);
+        opened.flush();
         states.push(opened.state());
     }
     opened.close();
@@ -78,27 +79,150 @@ fn a_torn_tail_before_a_file_that_holds_nothing_yet_is_cut() {
     assert!(again.recovery.cut_tail.unwrap().path.ends_with("appendonly.aof.1.incr.aof"));
 }
 
-#[test]
-fn a_flipped_bit_never_panics() {
-    let (dir, _) = small_log();
-    let mut opened = open(dir.path()).unwrap();
-    opened.rewrite(vec!["#!lua name=l\nlocal x = 1".into()]).unwrap();
-    opened.run("ZADD z 3 o 4 p\nSET a 5");
-    opened.close();
-    for name in ["appendonly.aof.2.incr.aof", "appendonly.aof.2.base.rdb", manifest::FILE_NAME] {
-        let path = folder(dir.path()).join(name);
-        let whole = std::fs::read(&path).unwrap();
-        for index in 0..whole.len() {
-            let copy = tempfile::tempdir().unwrap();
-            copy_log(dir.path(), copy.path());
-            let mut flipped = whole.clone();
-            flipped[index] ^= 1 << (index % 8);
-            std::fs::write(folder(copy.path()).join(name), flipped).unwrap();
-            let opened = open(copy.path());
-            // A base file is covered by its checksum, to the last byte.
-            assert!(opened.is_err() || !name.ends_with(".rdb"), "{name}: byte {index}");
+/// Flips bits of a file of the log in `dir`, one at a time, and opens each copy:
+/// it must be refused, or hold what it held after some record, and say so if
+/// that is not the last one. How many were refused, and how many cut.
+fn flip(dir: &Path, name: &str, states: &[State], bits: impl Iterator<Item = u64>) -> (u32, u32) {
+    let path = folder(dir).join(name);
+    let whole = std::fs::read(&path).unwrap();
+    let (mut refused, mut cut) = (0, 0);
+    for bit in bits {
+        let copy = tempfile::tempdir().unwrap();
+        copy_log(dir, copy.path());
+        let mut flipped = whole.clone();
+        let index = (bit / 8) as usize % whole.len();
+        flipped[index] ^= 1 << (bit % 8);
+        std::fs::write(folder(copy.path()).join(name), flipped).unwrap();
+        match open(copy.path()) {
+            Err(_) => refused += 1,
+            Ok(opened) => {
+                let state = opened.state();
+                let is_whole = Some(&state) == states.last();
+                let is_cut = opened.recovery.cut_tail.is_some();
+                assert!(states.contains(&state), "{name}, bit {bit}: something else");
+                assert!(is_whole || is_cut, "{name}, bit {bit}: not said");
+                cut += u32::from(is_cut);
+            }
         }
     }
+    (refused, cut)
+}
+
+#[test]
+fn no_flipped_bit_is_loaded_silently() {
+    let (dir, mut states) = small_log();
+    let bits = |name: &str| 0..std::fs::metadata(folder(dir.path()).join(name)).unwrap().len() * 8;
+    let incr_bits = bits("appendonly.aof.1.incr.aof");
+    let (refused, cut) = flip(dir.path(), "appendonly.aof.1.incr.aof", &states, incr_bits.clone());
+    // In the last batch it may as well be torn: nothing behind it says otherwise.
+    let last_batch = 28 + seal::SEAL_LEN_MAX as u32;
+    assert!(cut <= 8 * last_batch, "{refused} refused, {cut} cut");
+
+    let mut opened = open(dir.path()).unwrap();
+    opened.rewrite(vec!["#!lua name=l\nlocal x = 1".into()]).unwrap();
+    states = vec![opened.state()];
+    opened.run("ZADD z 3 o 4 p\nSET a 5");
+    states.push(opened.state());
+    opened.close();
+    let base_bits = bits("appendonly.aof.2.base.rdb");
+    let base_count = base_bits.end as u32;
+    let (refused, _) = flip(dir.path(), "appendonly.aof.2.base.rdb", &states, base_bits);
+    assert_eq!(refused, base_count, "a base file is covered to its last byte");
+    flip(dir.path(), manifest::FILE_NAME, &states, bits(manifest::FILE_NAME));
+}
+
+#[test]
+fn damage_with_records_behind_it_is_refused_with_its_place() {
+    let (dir, _) = small_log();
+    let mut whole = std::fs::read(incr(dir.path())).unwrap();
+    let at = memchr::memmem::find(&whole, b"60000").unwrap();
+    whole[at] ^= 1;
+    std::fs::write(incr(dir.path()), &whole).unwrap();
+    let error = open(dir.path()).err().unwrap().to_string();
+    let expected = "expected a seal that fits what stands before it";
+    assert!(error.contains("1.incr.aof: damaged at byte") && error.ends_with(expected), "{error}");
+    assert_eq!(std::fs::read(incr(dir.path())).unwrap(), whole, "untouched");
+}
+
+#[test]
+fn zeros_behind_any_cut_are_a_torn_tail() {
+    let (dir, states) = small_log();
+    let whole = std::fs::read(incr(dir.path())).unwrap();
+    for (len, zeros) in (0..whole.len()).zip([1, 16, 4096, 65_536].into_iter().cycle()) {
+        std::fs::write(incr(dir.path()), [&whole[..len], &vec![0; zeros]].concat()).unwrap();
+        let opened = open(dir.path()).unwrap();
+        assert!(states.contains(&opened.state()), "cut to {len}");
+        assert!(opened.recovery.cut_tail.is_some(), "cut to {len}");
+        opened.close();
+    }
+}
+
+/// The log of [`small_log`] with a second incr file behind the first, whose one
+/// record says that the log was on disk up to `synced(position of its start)`;
+/// and then the power went, and the first file lost its last byte.
+fn torn_before_another_file(synced: impl Fn(u64) -> u64) -> (tempfile::TempDir, Vec<State>) {
+    let (dir, states) = small_log();
+    let first = std::fs::read(incr(dir.path())).unwrap();
+    let at = memchr::memmem::rfind(&first, seal::SEAL_MARK).unwrap();
+    let (last, _) = seal::Seal::parse(&first[at..]).unwrap();
+    let mut second = seal::parse_run(&first[..seal::RUN_LINE_LEN]).unwrap().head();
+    let mut record = b"*3\r\n$3\r\nSET\r\n$5\r\nlater\r\n$1\r\n1\r\n".to_vec();
+    let end = last.position + record.len() as u64;
+    seal::Sealer::after(&second).seal(&mut record, end, synced(last.position));
+    second.extend(record);
+    std::fs::write(folder(dir.path()).join("appendonly.aof.2.incr.aof"), second).unwrap();
+    let manifest = manifest_text(dir.path()) + "file appendonly.aof.2.incr.aof seq 2 type i\n";
+    std::fs::write(folder(dir.path()).join(manifest::FILE_NAME), manifest).unwrap();
+    assert_eq!(open(dir.path()).unwrap().close().len(), 4, "whole so far");
+    std::fs::write(incr(dir.path()), &first[..first.len() - 1]).unwrap();
+    (dir, states)
+}
+
+#[test]
+fn what_was_never_promised_is_cut_over_two_files() {
+    let (dir, states) = torn_before_another_file(|_start| 0);
+    let mut opened = open(dir.path()).unwrap();
+    assert_eq!(opened.state(), states[states.len() - 2], "a prefix, without what came later");
+    let cut = opened.recovery.cut_tail.clone().unwrap();
+    assert!(cut.path.ends_with("appendonly.aof.1.incr.aof"));
+    opened.run("SET next 1");
+    let written = opened.close();
+    let again = open(dir.path()).unwrap();
+    assert_eq!((again.state(), again.recovery.cut_tail.is_none()), (written, true));
+}
+
+#[test]
+fn what_was_on_disk_and_is_missing_is_damage() {
+    let (dir, _) = torn_before_another_file(|start| start);
+    let error = open(dir.path()).err().unwrap();
+    assert!(matches!(error, Error::Truncated { .. }), "{error}");
+}
+
+#[test]
+fn files_that_do_not_belong_together_are_refused() {
+    let (dir, _) = small_log();
+    let early = tempfile::tempdir().unwrap();
+    copy_log(dir.path(), early.path());
+    let mut opened = open(dir.path()).unwrap();
+    opened.rewrite(Vec::new()).unwrap();
+    opened.run("SET a 7");
+    opened.close();
+    let name = |dir: &Path, name: &str| folder(dir).join(name);
+    // The incr file of an earlier moment behind the base file of a later one.
+    let (base, incr) = ("appendonly.aof.2.base.rdb", "appendonly.aof.2.incr.aof");
+    let mixed = tempfile::tempdir().unwrap();
+    copy_log(dir.path(), mixed.path());
+    std::fs::copy(self::incr(early.path()), name(mixed.path(), incr)).unwrap();
+    let error = open(mixed.path()).err().unwrap();
+    assert!(matches!(error, Error::Unfit { .. }), "{error}");
+    // The base file of another log.
+    let (other, _) = small_log();
+    let mut opened = open(other.path()).unwrap();
+    opened.rewrite(Vec::new()).unwrap();
+    opened.close();
+    std::fs::copy(name(other.path(), base), name(dir.path(), base)).unwrap();
+    let error = open(dir.path()).err().unwrap();
+    assert!(matches!(error, Error::Unfit { .. }), "{error}");
 }
 
 #[test]

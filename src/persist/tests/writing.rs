@@ -24,20 +24,9 @@ fn a_first_start_that_was_interrupted_is_begun_again() {
     drop(open(dir.path()).unwrap());
     std::fs::remove_file(folder(dir.path()).join(manifest::FILE_NAME)).unwrap();
     std::fs::write(folder(dir.path()).join("temp-appendonly.aof.manifest"), b"fi").unwrap();
+    // The threads of a log that was dropped, not closed, end soon.
     wait_for(|| open(dir.path()).is_ok());
     assert_eq!(file_names(dir.path()).len(), 3);
-}
-
-/// The threads of a log that was dropped, not closed, end soon.
-#[track_caller]
-fn wait_for(mut reached: impl FnMut() -> bool) {
-    for _ in 0..5_000 {
-        if reached() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    unreachable!("not within 5 s");
 }
 
 #[test]
@@ -77,7 +66,7 @@ fn records_reach_the_operating_system_within_milliseconds() {
         let mut opened = open_with(config(dir.path(), appendfsync)).unwrap();
         for number in 0..20 {
             opened.run(&format!("SET a {number}"));
-            wait_for(|| opened.log.status().unwritten_bytes == 0);
+            opened.flush();
             let copy = tempfile::tempdir().unwrap();
             copy_log(dir.path(), copy.path());
             assert_eq!(open(copy.path()).unwrap().state(), opened.state());
@@ -191,7 +180,7 @@ fn an_attempt_to_heal_that_fails_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let mut opened = open(dir.path()).unwrap();
     opened.run("SET a 1");
-    wait_for(|| opened.log.status().unwritten_bytes == 0);
+    opened.flush();
     let (before, names) = (opened.state(), file_names(dir.path()));
     fail(&opened.log);
     drop(opened.log.prepare_rewrite().unwrap());

@@ -1,4 +1,4 @@
-//! The checksum of base files: CRC64 "Jones", as Redis computes it.
+//! The checksum of files and payloads: CRC64 "Jones", as Redis computes it.
 //!
 //! Polynomial 0xAD93D23594C935A9, reflected in and out, initial value 0, no
 //! final xor. Eight tables take eight bytes a step, so that the checksum costs

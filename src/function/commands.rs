@@ -1,0 +1,400 @@
+//! What clients ask of the engine: the commands of [`Run::Engine`], with the
+//! replies and the error texts of Redis 7.0.
+//!
+//! A call that Redis would let run on for ever is ended here and undone, see
+//! [`Limits`](super::Limits); so `KILL` never finds a call that may not be ended,
+//! and whoever asks while nothing runs is told so.
+//!
+//! [`Run::Engine`]: crate::keyspace::Run::Engine
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::engine::{Engine, Job, What};
+use super::error::{CallError, CommandError};
+use super::help;
+use super::library::{Flags, Library};
+use super::script::{Script, Sha};
+use crate::keyspace::{Arg, Command, Execution, Keyspace};
+use crate::resp::Reply;
+
+/// An argv: the command's name, then its arguments.
+type Words<'a> = [&'a [u8]];
+
+/// What every handler returns: its reply is written.
+type Done = Result<(), CommandError>;
+
+impl Engine {
+    /// Runs a command that the table gives to the engine. `args[0]` is its name.
+    /// Adds one reply to `run.reply`, which is an error line when the command was
+    /// refused or failed. What a call wrote before it failed stays, as in Redis,
+    /// unless it used up what a call may use: then it is undone.
+    ///
+    /// No transaction of the keyspace may be open.
+    pub fn run_command(
+        &mut self,
+        command: &'static Command,
+        args: &[Arg<'_>],
+        keyspace: &mut Keyspace,
+        run: &mut Execution<'_>,
+    ) {
+        let words: SmallVec<[&[u8]; 16]> = args.iter().map(bytes).collect();
+        let before = run.reply.mark();
+        let done = match command.name {
+            _ if !command.accepts(words.len()) => Err(CommandError::Arity(command.name.to_owned())),
+            "eval" => self.eval(&words, Access::Any, keyspace, run),
+            "eval_ro" => self.eval(&words, Access::ReadOnly, keyspace, run),
+            "evalsha" => self.evalsha(&words, Access::Any, keyspace, run),
+            "evalsha_ro" => self.evalsha(&words, Access::ReadOnly, keyspace, run),
+            "fcall" => self.fcall(&words, Access::Any, keyspace, run),
+            "fcall_ro" => self.fcall(&words, Access::ReadOnly, keyspace, run),
+            "script" | "function" => self.run_subcommand(command, args, &words, run),
+            other => Err(CommandError::Elsewhere(other)),
+        };
+        if let Err(error) = done {
+            run.reply.truncate(before);
+            error.write(run.reply);
+        }
+    }
+
+    fn run_subcommand(
+        &mut self,
+        container: &'static Command,
+        args: &[Arg<'_>],
+        words: &Words<'_>,
+        run: &mut Execution<'_>,
+    ) -> Done {
+        let named = |it: &&Command| it.name.as_bytes().eq_ignore_ascii_case(words[1]);
+        let Some(part) = container.subcommands.iter().find(named) else {
+            return Err(CommandError::unknown_subcommand(container.name, words[1]));
+        };
+        if !part.accepts(words.len()) {
+            return Err(CommandError::Arity(format!("{}|{}", container.name, part.name)));
+        }
+        let rest = &words[2..];
+        match (container.name, part.name) {
+            ("script", "load") => self.script_load(rest, run.reply),
+            ("script", "exists") => self.script_exists(rest, run.reply),
+            ("script", "flush") => self.script_flush(rest, run.reply),
+            ("script", "debug") => script_debug(rest, run.reply),
+            ("script", "kill") | ("function", "kill") => Err(CommandError::NotBusy),
+            ("script", "help") => help::write(&help::SCRIPT, run.reply),
+            ("function", "help") => help::write(&help::FUNCTION, run.reply),
+            ("function", "load") => self.function_load(rest, args, run),
+            ("function", "delete") => self.function_delete(rest, args, run),
+            ("function", "flush") => self.function_flush(rest, args, run),
+            ("function", "list") => self.function_list(rest, run.reply),
+            ("function", "stats") => self.function_stats(run.reply),
+            _ => Err(CommandError::Elsewhere(part.name)),
+        }
+    }
+
+    /// `EVAL script numkeys [key …] [arg …]`
+    fn eval(
+        &mut self,
+        words: &Words<'_>,
+        access: Access,
+        keyspace: &mut Keyspace,
+        run: &mut Execution<'_>,
+    ) -> Done {
+        let inputs = Inputs::parse(words, CommandError::NotInteger)?;
+        let (sha, script) = self.load_script(words[1])?;
+        self.call_script(sha, script, access, inputs, keyspace, run)
+    }
+
+    /// `EVALSHA sha1 numkeys [key …] [arg …]`
+    fn evalsha(
+        &mut self,
+        words: &Words<'_>,
+        access: Access,
+        keyspace: &mut Keyspace,
+        run: &mut Execution<'_>,
+    ) -> Done {
+        let sha = Sha::parse(words[1]).ok_or(CommandError::NoScript)?;
+        let inputs = Inputs::parse(words, CommandError::NotInteger)?;
+        let script = self.script(sha).ok_or(CommandError::NoScript)??;
+        self.call_script(sha, script, access, inputs, keyspace, run)
+    }
+
+    /// `FCALL function numkeys [key …] [arg …]`
+    fn fcall(
+        &mut self,
+        words: &Words<'_>,
+        access: Access,
+        keyspace: &mut Keyspace,
+        run: &mut Execution<'_>,
+    ) -> Done {
+        let name = std::str::from_utf8(words[1]).map_err(|_not_a_name| CallError::NotFound)?;
+        let target = self.find(name).ok_or(CallError::NotFound)?;
+        let inputs = Inputs::parse(words, CommandError::BadKeyCount)?;
+        let function = self.function(target);
+        let job = self.job(What::Function(target), function.callback, access, Some(function.flags));
+        self.perform_command(&job?, inputs, keyspace, run)
+    }
+
+    fn call_script(
+        &mut self,
+        sha: Sha,
+        script: Script,
+        access: Access,
+        inputs: Inputs<'_>,
+        keyspace: &mut Keyspace,
+        run: &mut Execution<'_>,
+    ) -> Done {
+        let job = self.job(What::Script(sha), script.callback, access, script.flags)?;
+        self.perform_command(&job, inputs, keyspace, run)
+    }
+
+    /// What is to be run, if its flags allow it now.
+    fn job(
+        &self,
+        what: What,
+        callback: super::raw::Anchor,
+        access: Access,
+        flags: Option<Flags>,
+    ) -> Result<Job, CommandError> {
+        let no_writes = flags.is_some_and(Flags::no_writes);
+        if access == Access::ReadOnly && flags.is_some() && !no_writes {
+            return Err(CommandError::WritesUnderReadOnly);
+        }
+        let time_max = self.limits.command_time_max.unwrap_or(Duration::MAX);
+        let read_only = no_writes || access == Access::ReadOnly;
+        Ok(Job { what, callback, read_only, time_max })
+    }
+
+    fn perform_command(
+        &mut self,
+        job: &Job,
+        inputs: Inputs<'_>,
+        keyspace: &mut Keyspace,
+        run: &mut Execution<'_>,
+    ) -> Done {
+        let before = run.effects.mark();
+        keyspace.begin();
+        let done = self.perform(job, inputs.keys, inputs.args, keyspace, run);
+        if let Err(CallError::Budget { .. }) = &done {
+            keyspace.rollback();
+            run.effects.truncate(before);
+        } else {
+            keyspace.commit();
+        }
+        Ok(done?)
+    }
+
+    /// `SCRIPT LOAD script`
+    fn script_load(&mut self, rest: &Words<'_>, reply: &mut Reply) -> Done {
+        let (sha, _) = self.load_script(rest[0])?;
+        reply.bulk(sha.as_bytes());
+        Ok(())
+    }
+
+    /// `SCRIPT EXISTS sha1 [sha1 …]`
+    fn script_exists(&self, rest: &Words<'_>, reply: &mut Reply) -> Done {
+        reply.array(rest.len());
+        for name in rest {
+            let known = Sha::parse(name).is_some_and(|sha| self.scripts.knows(sha));
+            reply.integer(i64::from(known));
+        }
+        Ok(())
+    }
+
+    /// `SCRIPT FLUSH [ASYNC | SYNC]`
+    fn script_flush(&mut self, rest: &Words<'_>, reply: &mut Reply) -> Done {
+        if !is_flush_option(rest) {
+            return Err(CommandError::ScriptFlushOption);
+        }
+        self.flush_scripts();
+        reply.status("OK");
+        Ok(())
+    }
+
+    /// `FUNCTION LOAD [REPLACE] code`
+    fn function_load(
+        &mut self,
+        rest: &Words<'_>,
+        args: &[Arg<'_>],
+        run: &mut Execution<'_>,
+    ) -> Done {
+        let [options @ .., code] = rest else { return Err(CommandError::NoCode) };
+        if let Some(odd) = options.iter().find(|it| !it.eq_ignore_ascii_case(b"replace")) {
+            return Err(CommandError::UnknownOption(lossy(odd)));
+        }
+        let code = std::str::from_utf8(code).map_err(|_bytes| CommandError::CodeNotText)?;
+        let name = self.load(code, !options.is_empty())?;
+        run.record(args);
+        run.reply.bulk(name.as_bytes());
+        Ok(())
+    }
+
+    /// `FUNCTION DELETE library`
+    fn function_delete(
+        &mut self,
+        rest: &Words<'_>,
+        args: &[Arg<'_>],
+        run: &mut Execution<'_>,
+    ) -> Done {
+        if !std::str::from_utf8(rest[0]).is_ok_and(|name| self.delete(name)) {
+            return Err(CommandError::LibraryNotFound);
+        }
+        run.record(args);
+        run.reply.status("OK");
+        Ok(())
+    }
+
+    /// `FUNCTION FLUSH [ASYNC | SYNC]`
+    fn function_flush(
+        &mut self,
+        rest: &Words<'_>,
+        args: &[Arg<'_>],
+        run: &mut Execution<'_>,
+    ) -> Done {
+        if !is_flush_option(rest) {
+            return Err(CommandError::FunctionFlushOption);
+        }
+        self.flush();
+        run.record(args);
+        run.reply.status("OK");
+        Ok(())
+    }
+
+    /// `FUNCTION LIST [LIBRARYNAME pattern] [WITHCODE]`
+    fn function_list(&self, rest: &Words<'_>, reply: &mut Reply) -> Done {
+        let (mut pattern, mut with_code) = (None, false);
+        let mut words = rest.iter();
+        while let Some(word) = words.next() {
+            if !with_code && word.eq_ignore_ascii_case(b"withcode") {
+                with_code = true;
+            } else if pattern.is_none() && word.eq_ignore_ascii_case(b"libraryname") {
+                pattern = Some(words.next().ok_or(CommandError::NoLibraryName)?);
+            } else {
+                return Err(CommandError::UnknownArgument(lossy(word)));
+            }
+        }
+        let listed = |library: &&Library| match pattern {
+            Some(pattern) => matches_any_case(pattern, library.name.as_bytes()),
+            None => true,
+        };
+        reply.array(self.libraries.iter().filter(listed).count());
+        for library in self.libraries.iter().filter(listed) {
+            list_library(library, with_code, reply);
+        }
+        Ok(())
+    }
+
+    /// `FUNCTION STATS`: whoever gets an answer came when nothing ran.
+    fn function_stats(&self, reply: &mut Reply) -> Done {
+        reply.map(2);
+        reply.bulk(b"running_script");
+        reply.null();
+        reply.bulk(b"engines");
+        reply.map(1);
+        reply.bulk(b"LUA");
+        reply.map(2);
+        reply.bulk(b"libraries_count");
+        reply.count(self.libraries.len());
+        reply.bulk(b"functions_count");
+        reply.count(self.libraries.iter().map(|it| it.functions.len()).sum());
+        Ok(())
+    }
+}
+
+/// `SCRIPT DEBUG YES | SYNC | NO`: there is no debugger, which is what `NO` asks.
+fn script_debug(rest: &Words<'_>, reply: &mut Reply) -> Done {
+    if rest[0].eq_ignore_ascii_case(b"no") {
+        reply.status("OK");
+        return Ok(());
+    }
+    match [&b"yes"[..], b"sync"].iter().any(|it| rest[0].eq_ignore_ascii_case(it)) {
+        true => Err(CommandError::NoDebugger),
+        false => Err(CommandError::DebugOption),
+    }
+}
+
+fn list_library(library: &Library, with_code: bool, reply: &mut Reply) {
+    reply.map(if with_code { 4 } else { 3 });
+    reply.bulk(b"library_name");
+    reply.bulk(library.name.as_bytes());
+    reply.bulk(b"engine");
+    reply.bulk(b"LUA");
+    reply.bulk(b"functions");
+    reply.array(library.functions.len());
+    for function in &library.functions {
+        reply.map(3);
+        reply.bulk(b"name");
+        reply.bulk(function.name.as_bytes());
+        reply.bulk(b"description");
+        match &*function.description {
+            "" => reply.null(),
+            description => reply.bulk(description.as_bytes()),
+        }
+        reply.bulk(b"flags");
+        reply.set(function.flags.names().count());
+        function.flags.names().for_each(|name| reply.status(name));
+    }
+    if with_code {
+        reply.bulk(b"library_code");
+        reply.bulk(library.code.as_bytes());
+    }
+}
+
+/// What a call was asked through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    Any,
+    /// A command that ends in `_RO`.
+    ReadOnly,
+}
+
+/// Keys and arguments of a call.
+#[derive(Clone, Copy, Debug)]
+struct Inputs<'a> {
+    keys: &'a [&'a [u8]],
+    args: &'a [&'a [u8]],
+}
+
+impl<'a> Inputs<'a> {
+    /// `… … numkeys key… arg…`; `bad_count` is what is said of no number.
+    fn parse(words: &'a Words<'a>, bad_count: CommandError) -> Result<Inputs<'a>, CommandError> {
+        let Some(count) = Arg::Bytes(words[2]).as_integer() else { return Err(bad_count) };
+        let rest = &words[3..];
+        let count = usize::try_from(count).map_err(|_negative| CommandError::KeysNegative)?;
+        let (keys, args) = rest.split_at_checked(count).ok_or(CommandError::TooManyKeys)?;
+        Ok(Inputs { keys, args })
+    }
+}
+
+/// Arguments of these commands come over the wire, never from Lua.
+fn bytes<'a>(arg: &Arg<'a>) -> &'a [u8] {
+    match *arg {
+        Arg::Bytes(bytes) => bytes,
+        Arg::Number(_) => b"",
+    }
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn is_flush_option(rest: &Words<'_>) -> bool {
+    match rest {
+        [] => true,
+        [word] => word.eq_ignore_ascii_case(b"async") || word.eq_ignore_ascii_case(b"sync"),
+        _ => false,
+    }
+}
+
+/// `*` and `?` of a glob, whatever the case.
+fn matches_any_case(pattern: &[u8], name: &[u8]) -> bool {
+    match (pattern, name) {
+        ([], []) => true,
+        ([b'*', rest @ ..], _) => {
+            (0..=name.len()).any(|skipped| matches_any_case(rest, &name[skipped..]))
+        }
+        ([b'?', rest @ ..], [_, name @ ..]) => matches_any_case(rest, name),
+        ([a, rest @ ..], [b, name @ ..]) => {
+            a.eq_ignore_ascii_case(b) && matches_any_case(rest, name)
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,210 @@
+//! Reading lengths, strings and values, from a file or from a payload.
+
+use super::listpack::{self, Element};
+use super::{kind, lzf};
+use crate::keyspace::{SortedSet, Value};
+
+/// Longest string: Redis' own limit.
+const STRING_LEN_MAX: u64 = 512 << 20;
+
+/// Where a value is read from. It knows where it stands, so it makes the errors.
+pub trait Input {
+    /// What it says when bytes are missing or wrong.
+    type Error;
+
+    /// The next `N` bytes.
+    ///
+    /// # Errors
+    /// It ends before.
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Self::Error>;
+
+    /// The next `len` bytes, in the place of what `out` held. Reserves no more
+    /// than has arrived.
+    ///
+    /// # Errors
+    /// It ends before.
+    fn bytes(&mut self, len: u64, out: &mut Vec<u8>) -> Result<(), Self::Error>;
+
+    /// Says that what was read last is not what it should be.
+    fn malformed(&self, expected: &'static str) -> Self::Error;
+}
+
+/// A length, or the mark of a string in a special form.
+enum Length {
+    Plain(u64),
+    Special(u8),
+}
+
+/// Reads a length.
+///
+/// # Errors
+/// The input ends, or something else stands there.
+pub fn length<I: Input>(input: &mut I) -> Result<u64, I::Error> {
+    match length_or_special(input)? {
+        Length::Plain(len) => Ok(len),
+        Length::Special(_) => Err(input.malformed("a length")),
+    }
+}
+
+fn length_or_special<I: Input>(input: &mut I) -> Result<Length, I::Error> {
+    let [first] = input.array()?;
+    let low = first & 0x3F;
+    Ok(match (first >> 6, low) {
+        (0, _) => Length::Plain(u64::from(low)),
+        (1, _) => {
+            let [second] = input.array()?;
+            Length::Plain(u64::from(low) << 8 | u64::from(second))
+        }
+        (2, 0) => Length::Plain(u64::from(u32::from_be_bytes(input.array()?))),
+        (2, 1) => Length::Plain(u64::from_be_bytes(input.array()?)),
+        (2, _) => return Err(input.malformed("a length")),
+        _ => Length::Special(low),
+    })
+}
+
+/// Reads a string in any of its forms.
+///
+/// # Errors
+/// The input ends, or something else stands there.
+pub fn string<I: Input>(input: &mut I) -> Result<Vec<u8>, I::Error> {
+    let integer = match length_or_special(input)? {
+        Length::Plain(len) => return raw(input, len),
+        Length::Special(0) => i32::from(i8::from_le_bytes(input.array()?)),
+        Length::Special(1) => i32::from(i16::from_le_bytes(input.array()?)),
+        Length::Special(2) => i32::from_le_bytes(input.array()?),
+        Length::Special(3) => return compressed(input),
+        Length::Special(_) => return Err(input.malformed("a string")),
+    };
+    Ok(integer.to_string().into_bytes())
+}
+
+fn raw<I: Input>(input: &mut I, len: u64) -> Result<Vec<u8>, I::Error> {
+    if len > STRING_LEN_MAX {
+        return Err(input.malformed("a string of at most 512 MiB"));
+    }
+    let mut text = Vec::new();
+    input.bytes(len, &mut text)?;
+    Ok(text)
+}
+
+fn compressed<I: Input>(input: &mut I) -> Result<Vec<u8>, I::Error> {
+    let packed_len = length(input)?;
+    let len = length(input)?;
+    let packed = raw(input, packed_len)?;
+    usize::try_from(len)
+        .ok()
+        .filter(|_| len <= STRING_LEN_MAX)
+        .and_then(|len| lzf::decompress(&packed, len))
+        .ok_or_else(|| input.malformed("a string compressed by LZF"))
+}
+
+/// What values of a kind that we do not hold are, if Redis has such a kind.
+pub fn foreign(kind: u8) -> Option<&'static str> {
+    match kind {
+        1 | 10 | 14 | 18 => Some("a list"),
+        2 | 11 | 20 => Some("a set"),
+        4 | 9 | 13 | 16 => Some("a hash"),
+        6 | 7 => Some("a value of a module"),
+        12 => Some("a sorted set in a form older than Redis 7"),
+        15 | 19 | 21 => Some("a stream"),
+        _ => None,
+    }
+}
+
+/// Reads a value of this kind.
+///
+/// # Errors
+/// The input ends, something else stands there, or the kind is [`foreign`] or
+/// none of Redis'.
+pub fn value<I: Input>(kind: u8, input: &mut I) -> Result<Value, I::Error> {
+    match kind {
+        kind::STRING => Ok(Value::String(string(input)?.into())),
+        kind::SORTED_SET => sorted_set(input, |input| Ok(f64::from_le_bytes(input.array()?))),
+        kind::SORTED_SET_TEXT => sorted_set(input, text_score),
+        kind::SORTED_SET_LISTPACK => packed_sorted_set(input),
+        _ => Err(input.malformed("the kind of a value")),
+    }
+}
+
+fn sorted_set<I: Input>(
+    input: &mut I,
+    score: impl Fn(&mut I) -> Result<f64, I::Error>,
+) -> Result<Value, I::Error> {
+    let len = length(input)?;
+    let mut set = SortedSet::new();
+    for _ in 0..len {
+        let member = string(input)?;
+        let score = score(input)?;
+        join(input, &mut set, &member, score)?;
+    }
+    not_empty(input, set)
+}
+
+/// A score as text behind its length; three lengths are values themselves.
+fn text_score<I: Input>(input: &mut I) -> Result<f64, I::Error> {
+    let [len] = input.array()?;
+    match len {
+        253 => Ok(f64::NAN),
+        254 => Ok(f64::INFINITY),
+        255 => Ok(f64::NEG_INFINITY),
+        len => {
+            let text = raw(input, u64::from(len))?;
+            parse_score(&text).ok_or_else(|| input.malformed("a score"))
+        }
+    }
+}
+
+fn packed_sorted_set<I: Input>(input: &mut I) -> Result<Value, I::Error> {
+    let blob = string(input)?;
+    let mut set = SortedSet::new();
+    let broken = |_: listpack::Malformed| input.malformed("a sorted set in a listpack");
+    let mut elements = listpack::elements(&blob).map_err(broken)?;
+    while let Some(member) = elements.next() {
+        let member = member.map_err(broken)?;
+        let Some(Ok(score)) = elements.next() else {
+            return Err(broken(listpack::Malformed));
+        };
+        let score = match score {
+            Element::Integer(integer) => integer as f64,
+            Element::Text(text) => parse_score(text).ok_or_else(|| broken(listpack::Malformed))?,
+        };
+        match member {
+            Element::Text(text) => join(input, &mut set, text, score)?,
+            Element::Integer(integer) => {
+                join(input, &mut set, itoa::Buffer::new().format(integer).as_bytes(), score)?;
+            }
+        }
+    }
+    not_empty(input, set)
+}
+
+fn join<I: Input>(
+    input: &I,
+    set: &mut SortedSet,
+    member: &[u8],
+    score: f64,
+) -> Result<(), I::Error> {
+    if score.is_nan() {
+        return Err(input.malformed("a score that is a number"));
+    }
+    let known = set.len();
+    set.insert(member, score);
+    if set.len() == known {
+        return Err(input.malformed("each member once"));
+    }
+    Ok(())
+}
+
+/// A collection in a keyspace has members.
+fn not_empty<I: Input>(input: &I, set: SortedSet) -> Result<Value, I::Error> {
+    if set.is_empty() {
+        return Err(input.malformed("a sorted set with members"));
+    }
+    Ok(Value::SortedSet(set))
+}
+
+/// A score as Redis' `strtod` reads it, without the forms that Redis never
+/// writes.
+fn parse_score(text: &[u8]) -> Option<f64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}

@@ -1,0 +1,160 @@
+//! Writing lengths, strings and values: each function appends to a buffer.
+
+use super::kind;
+use super::listpack::{Packer, canonical_integer};
+use crate::keyspace::{SortedSet, Value};
+use crate::resp::number::NumberText;
+
+/// Sorted sets up to this many members, none longer than
+/// [`SORTED_SET_PACKED_MEMBER_LEN_MAX`], are packed: Redis' own limits.
+const SORTED_SET_PACKED_LEN_MAX: usize = 128;
+const SORTED_SET_PACKED_MEMBER_LEN_MAX: usize = 64;
+/// Longest text that is written as an integer.
+const INTEGER_TEXT_LEN_MAX: usize = 11;
+/// Whole scores up to this are packed as integers.
+const WHOLE_SCORE_MAX: f64 = (1u64 << 62) as f64;
+
+/// A value, and the form in which it will be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Encoding<'a> {
+    kind: u8,
+    value: &'a Value,
+}
+
+impl<'a> Encoding<'a> {
+    /// Chooses the form as Redis 7.0 does.
+    pub fn of(value: &'a Value) -> Encoding<'a> {
+        let kind = match value {
+            Value::String(_) => kind::STRING,
+            Value::SortedSet(set) if is_packed(set) => kind::SORTED_SET_LISTPACK,
+            Value::SortedSet(_) => kind::SORTED_SET,
+        };
+        Encoding { kind, value }
+    }
+
+    /// The byte that says the form. A file has it before the key.
+    pub fn kind(self) -> u8 {
+        self.kind
+    }
+
+    /// Appends the value, without its kind.
+    pub fn write(self, out: &mut Vec<u8>) {
+        match self.value {
+            Value::String(text) => string(out, &text.text()),
+            Value::SortedSet(set) if self.kind == kind::SORTED_SET_LISTPACK => {
+                packed_sorted_set(out, set);
+            }
+            Value::SortedSet(set) => {
+                length(out, set.len() as u64);
+                set.iter().rev().for_each(|(member, score)| scored(out, member, score));
+            }
+        }
+    }
+}
+
+fn is_packed(set: &SortedSet) -> bool {
+    let short = |(member, _): (&[u8], f64)| member.len() <= SORTED_SET_PACKED_MEMBER_LEN_MAX;
+    set.len() <= SORTED_SET_PACKED_LEN_MAX && set.iter().all(short)
+}
+
+/// The kind of a sorted set that is written member by member: its length, then
+/// [`scored`] members. The highest comes first: in that order Redis inserts
+/// fastest.
+pub const SORTED_SET_KIND: u8 = kind::SORTED_SET;
+
+/// Appends a member and its score.
+pub fn scored(out: &mut Vec<u8>, member: &[u8], score: f64) {
+    string(out, member);
+    out.extend_from_slice(&score.to_le_bytes());
+}
+
+/// Members and scores as one packed string, lowest first.
+fn packed_sorted_set(out: &mut Vec<u8>, set: &SortedSet) {
+    let mut packer = Packer::new(Vec::new());
+    for (member, score) in set.iter() {
+        packer.push(member);
+        if score.fract() == 0.0 && score.abs() <= WHOLE_SCORE_MAX {
+            packer.push_integer(score as i64);
+        } else {
+            packer.push(&NumberText::double(score));
+        }
+    }
+    blob(out, &packer.finish());
+}
+
+/// Appends a packed blob as a string.
+fn blob(out: &mut Vec<u8>, blob: &[u8]) {
+    length(out, blob.len() as u64);
+    out.extend_from_slice(blob);
+}
+
+/// Appends a length in its shortest form.
+pub fn length(out: &mut Vec<u8>, len: u64) {
+    match len {
+        0..=0x3F => out.push(len as u8),
+        0x40..=0x3FFF => out.extend_from_slice(&(0x4000 | len as u16).to_be_bytes()),
+        0x4000..=0xFFFF_FFFF => {
+            out.push(0x80);
+            out.extend_from_slice(&(len as u32).to_be_bytes());
+        }
+        _ => {
+            out.push(0x81);
+            out.extend_from_slice(&len.to_be_bytes());
+        }
+    }
+}
+
+/// Appends a string: as an integer if it is the canonical decimal of an `i32`, else raw.
+pub fn string(out: &mut Vec<u8>, text: &[u8]) {
+    if text.len() <= INTEGER_TEXT_LEN_MAX
+        && let Some(integer) = canonical_integer(text)
+    {
+        if let Ok(integer) = i8::try_from(integer) {
+            out.push(0xC0);
+            return out.extend_from_slice(&integer.to_le_bytes());
+        }
+        if let Ok(integer) = i16::try_from(integer) {
+            out.push(0xC1);
+            return out.extend_from_slice(&integer.to_le_bytes());
+        }
+        if let Ok(integer) = i32::try_from(integer) {
+            out.push(0xC2);
+            return out.extend_from_slice(&integer.to_le_bytes());
+        }
+    }
+    length(out, text.len() as u64);
+    out.extend_from_slice(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(written: impl FnOnce(&mut Vec<u8>), expected: &[u8]) {
+        let mut out = Vec::new();
+        written(&mut out);
+        assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn lengths_take_their_shortest_form() {
+        check(|out| length(out, 63), &[63]);
+        check(|out| length(out, 64), &[0x40, 64]);
+        check(|out| length(out, 16_383), &[0x7F, 0xFF]);
+        check(|out| length(out, 16_384), &[0x80, 0, 0, 0x40, 0]);
+        check(|out| length(out, 0xFFFF_FFFF), &[0x80, 0xFF, 0xFF, 0xFF, 0xFF]);
+        check(|out| length(out, 1 << 32), &[0x81, 0, 0, 0, 1, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn small_integers_are_written_as_such() {
+        check(|out| string(out, b"10"), &[0xC0, 10]);
+        check(|out| string(out, b"-128"), &[0xC0, 0x80]);
+        check(|out| string(out, b"128"), &[0xC1, 128, 0]);
+        check(|out| string(out, b"-2147483648"), &[0xC2, 0, 0, 0, 0x80]);
+        check(|out| string(out, b"2147483648"), b"\x0a2147483648");
+        check(|out| string(out, b"007"), b"\x03007");
+        check(|out| string(out, b""), &[0]);
+    }
+}

@@ -1,0 +1,172 @@
+//! Recovery: from what lies in the directory to a keyspace and an open log.
+//!
+//! 1. Lock the folder, read the manifest, look that every file it names is there.
+//! 2. Load the base file, then replay each incr file ([`replay`]).
+//! 3. A torn tail is cut, once, and reported: to the last seal, or without seals
+//!    to the end of the last whole record, before a group that was not finished.
+//! 4. Make what is missing of a new log, durable in the order that a crash
+//!    between any two steps can be started from ([`files`]).
+//!
+//! # Torn or damaged
+//!
+//! Both look alike at first: bytes that do not fit. What tells them apart is what
+//! stands behind. A seal that fits, and says that the log was on disk farther
+//! than here when it was written, makes it damage: the start is refused, with the
+//! offset. Otherwise the power went before these bytes were on disk, and what
+//! stands behind them was never promised to anybody: it is cut, in this file
+//! and in those after it.
+//!
+//! Files of Redis have no seals: there, only an end within a record or zeros to
+//! the end are a torn tail, and only in the last file that holds records.
+//!
+//! # Invariants
+//!
+//! - Nothing on disk changes before all of it has been read and understood, so a
+//!   refused start can be repeated, by us or by an older version.
+//! - Keys do not expire during replay: the log says when they did.
+//! - What cannot be held is refused with its file, offset and key, never skipped.
+
+mod files;
+mod replay;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::config::Config;
+use super::disk::{AppendFile, Directory};
+use super::error::Error;
+use super::manifest::{self, Entry, Manifest};
+use super::seal::{Place, Run, Sealer};
+use super::writer::Files;
+use crate::base::clock::{Stopwatch, Timestamp};
+use crate::keyspace::Keyspace;
+use replay::Loading;
+
+/// Longest manifest that is read: ten thousand files and more.
+const MANIFEST_LEN_MAX: u64 = 1 << 20;
+
+/// What was found and done at start.
+#[derive(Clone, Debug, Default)]
+pub struct Recovery {
+    /// Keys in the keyspace afterwards.
+    pub keys: u64,
+    /// Commands replayed from incr files, those in groups counted singly.
+    pub records: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Time it took.
+    pub duration: Duration,
+    /// The torn tail that was cut off.
+    pub cut_tail: Option<CutTail>,
+    /// Records whose command answered with an error, which Redis too logs and
+    /// skips. Of a log that we wrote: 0.
+    pub failed_records: u64,
+    /// The code of each library, in the order they were loaded.
+    pub libraries: Vec<String>,
+}
+
+/// A torn tail: what was being written when the power went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CutTail {
+    /// The file that was cut.
+    pub path: PathBuf,
+    /// Its length now.
+    pub offset: u64,
+    /// Bytes that were cut off, in this file and in those after it.
+    pub bytes: u64,
+}
+
+/// How far loading has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes read of all files.
+    pub bytes_read: u64,
+    /// Bytes of all files.
+    pub bytes_total: u64,
+    /// Keys in the keyspace.
+    pub keys: u64,
+}
+
+/// What a log needs to go on from where the last one ended.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The folder, locked.
+    pub directory: Directory,
+    /// The files that make up the log.
+    pub files: Files,
+    /// The last of them, open for appending.
+    pub active: Arc<AppendFile>,
+    /// Seals what is appended to it.
+    pub sealer: Sealer,
+    /// Where the log is.
+    pub place: Place,
+    /// What was found and done.
+    pub recovery: Recovery,
+}
+
+/// Recovers the log of `config.dir` into `keyspace`, which is empty.
+pub fn recover(
+    config: &Config,
+    keyspace: &mut Keyspace,
+    now: Timestamp,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Recovered, Error> {
+    debug_assert!(keyspace.is_empty(), "recovery starts from an empty keyspace");
+    let stopwatch = Stopwatch::start();
+    let directory = Directory::open(&config.dir)?;
+    let manifest = read_manifest(&config.dir, &directory)?;
+    let mut bytes_total = 0;
+    for entry in manifest.load_order() {
+        bytes_total += directory.open_to_read(&entry.name)?.1;
+    }
+    let mut loading = Loading::new(&directory, keyspace, now, bytes_total, progress);
+    loading.load_all(&manifest, config.aof_load_truncated)?;
+    let loaded = loading.finish();
+    let run = loaded.run.unwrap_or_else(Run::new);
+    let place = Place { run, position: loaded.position };
+    let opened = files::open(&directory, manifest, place, loaded.ends_sealed, now)?;
+    let mut recovery = loaded.recovery;
+    recovery.duration = stopwatch.elapsed();
+    let files::Opened { files, active, sealer } = opened;
+    Ok(Recovered { directory, files, active, sealer, place, recovery })
+}
+
+/// The manifest, or that of a log which does not exist yet.
+fn read_manifest(dir: &Path, directory: &Directory) -> Result<Manifest, Error> {
+    if let Some(manifest) = manifest_on_disk(directory)? {
+        return Ok(manifest);
+    }
+    let path = directory.path_of(manifest::FILE_NAME);
+    // A first start that was interrupted leaves files that hold nothing; they
+    // are made anew. Anything else is somebody's data.
+    let strays = directory.names()?.into_iter().filter(|name| name.starts_with(manifest::PREFIX));
+    for name in strays {
+        let first = [Entry::base(1).name, Entry::incr(1).name].contains(&name);
+        let (_, len) = directory.open_to_read(&name)?;
+        if !first || len > files::FIRST_FILE_LEN_MAX {
+            return Err(Error::ManifestMissing { path, found: name });
+        }
+    }
+    let old = dir.join("appendonly.aof");
+    if old.exists() {
+        return Err(Error::OldLayout { path: old });
+    }
+    let dump = dir.join("dump.rdb");
+    if dump.exists() {
+        tracing::warn!(file = %dump.display(), "not read: the log is new and starts empty");
+    }
+    Ok(Manifest::default())
+}
+
+/// The manifest as it lies there now, if there is one.
+pub fn manifest_on_disk(directory: &Directory) -> Result<Option<Manifest>, Error> {
+    let Some(text) = directory.read_small(manifest::FILE_NAME, MANIFEST_LEN_MAX)? else {
+        return Ok(None);
+    };
+    let manifest = Manifest::parse(&text).map_err(|malformed| {
+        let manifest::Malformed { line, reason } = malformed;
+        Error::Manifest { path: directory.path_of(manifest::FILE_NAME), line, reason }
+    })?;
+    Ok(Some(manifest))
+}

@@ -1,0 +1,519 @@
+//! Replay: the files of a log, applied one after another.
+//!
+//! A record is a command, or a `MULTI` … `EXEC` group that is applied whole. It
+//! waits until it may be believed: until its `EXEC`, and in a file of ours until
+//! its seal.
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+
+use super::{CutTail, Progress, Recovery};
+use crate::base::clock::Timestamp;
+use crate::keyspace::rdb::payload;
+use crate::keyspace::{Arg, CommandError, Effects, Execution, Keyspace, Mode, command};
+use crate::persist::base::MAGIC;
+use crate::persist::base::decode::{BaseReader, Part};
+use crate::persist::disk::Directory;
+use crate::persist::error::Error;
+use crate::persist::manifest::{Entry, Manifest};
+use crate::persist::record::{Next, RecordReader};
+use crate::persist::seal::{RUN_LINE_LEN, Run, Seal};
+use crate::persist::source::Source;
+use crate::resp::Reply;
+
+/// Progress is told each time this much has been read.
+const PROGRESS_STEP: u64 = 4 << 20;
+
+/// The state of a load, over all files.
+pub struct Loading<'a> {
+    directory: &'a Directory,
+    keyspace: &'a mut Keyspace,
+    now: Timestamp,
+    progress: &'a mut dyn FnMut(Progress),
+    told: Progress,
+    recovery: Recovery,
+    /// Names of `recovery.libraries`, one for one.
+    library_names: Vec<String>,
+    effects: Effects,
+    reply: Reply,
+    run: Option<Run>,
+    /// Where the log is, once a file has said so.
+    position: Option<u64>,
+    /// Whether a base file of ours is still to be followed by its incr file.
+    base_awaits_incr: bool,
+    ends_sealed: bool,
+}
+
+/// What a load came to.
+#[derive(Debug)]
+pub struct Loaded {
+    /// For the caller.
+    pub recovery: Recovery,
+    /// The run that the files belong to, if they say so.
+    pub run: Option<Run>,
+    /// Where they end.
+    pub position: u64,
+    /// Whether the last file is ours to its end.
+    pub ends_sealed: bool,
+}
+
+/// A file that is not to be believed from here on.
+#[derive(Debug)]
+struct Torn {
+    /// Where it is to be cut.
+    offset: u64,
+}
+
+/// Records that were read and not yet applied.
+#[derive(Debug, Default)]
+struct Pending {
+    /// Offset of the `MULTI` whose `EXEC` has not come yet.
+    group: Option<u64>,
+    bytes: Vec<u8>,
+    args: Vec<Range<usize>>,
+    /// Where each record started, and the end of its arguments in `args`.
+    records: Vec<(u64, usize)>,
+}
+
+impl Pending {
+    fn push<'a>(&mut self, offset: u64, args: impl Iterator<Item = &'a [u8]>) {
+        for arg in args {
+            let start = self.bytes.len();
+            self.bytes.extend_from_slice(arg);
+            self.args.push(start..self.bytes.len());
+        }
+        self.records.push((offset, self.args.len()));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.group.is_none()
+    }
+
+    fn clear(&mut self) {
+        self.group = None;
+        self.bytes.clear();
+        self.args.clear();
+        self.records.clear();
+    }
+}
+
+/// Where a record starts, for messages.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    path: &'a Path,
+    offset: u64,
+}
+
+impl At<'_> {
+    fn bad(&self, reason: String) -> Error {
+        Error::BadRecord { path: self.path.to_owned(), offset: self.offset, reason }
+    }
+}
+
+impl<'a> Loading<'a> {
+    /// Nothing is loaded yet; `bytes_total` is what there is.
+    pub fn new(
+        directory: &'a Directory,
+        keyspace: &'a mut Keyspace,
+        now: Timestamp,
+        bytes_total: u64,
+        progress: &'a mut dyn FnMut(Progress),
+    ) -> Loading<'a> {
+        Loading {
+            directory,
+            keyspace,
+            now,
+            progress,
+            told: Progress { bytes_read: 0, bytes_total, keys: 0 },
+            recovery: Recovery::default(),
+            library_names: Vec::new(),
+            effects: Effects::default(),
+            reply: Reply::default(),
+            run: None,
+            position: None,
+            base_awaits_incr: false,
+            ends_sealed: false,
+        }
+    }
+
+    /// Loads every file, and cuts a torn tail off.
+    pub fn load_all(&mut self, manifest: &Manifest, may_cut: bool) -> Result<(), Error> {
+        let order: Vec<&Entry> = manifest.load_order().collect();
+        for (index, entry) in order.iter().enumerate() {
+            let torn = self.load(entry, manifest.base.as_ref() == Some(*entry))?;
+            if let Some(Torn { offset }) = torn {
+                return self.cut(entry, offset, &order[index + 1..], may_cut);
+            }
+        }
+        Ok(())
+    }
+
+    /// What came of it.
+    pub fn finish(mut self) -> Loaded {
+        self.recovery.keys = self.keyspace.len() as u64;
+        Loaded {
+            recovery: self.recovery,
+            run: self.run,
+            position: self.position.unwrap_or(0),
+            ends_sealed: self.ends_sealed,
+        }
+    }
+
+    fn load(&mut self, entry: &Entry, is_base: bool) -> Result<Option<Torn>, Error> {
+        let (file, len) = self.directory.open_to_read(&entry.name)?;
+        let mut source = Source::new(file, self.directory.path_of(&entry.name));
+        source.want(MAGIC.len())?;
+        if is_base && (source.arrived().starts_with(MAGIC) || entry.name.ends_with(".rdb")) {
+            source = self.load_base(source)?;
+        }
+        let torn = self.replay(RecordReader::new(source))?;
+        self.recovery.bytes += len;
+        self.tell(0);
+        Ok(torn)
+    }
+
+    fn load_base(&mut self, source: Source<File>) -> Result<Source<File>, Error> {
+        let mut base = BaseReader::new(source)?;
+        while let Some(part) = base.next()? {
+            match part {
+                Part::Library(code) => self.add_library(code),
+                Part::Entry { key, value, expires_at_ms } => {
+                    self.keyspace
+                        .insert_loaded(&key, value, expires_at_ms)
+                        .map_err(|_duplicate| base.damaged("each key once"))?;
+                }
+            }
+            self.tell(base.offset());
+        }
+        if let Some(place) = base.place() {
+            (self.run, self.position) = (Some(place.run), Some(place.position));
+            self.base_awaits_incr = true;
+        }
+        Ok(base.into_source())
+    }
+
+    fn replay(&mut self, mut reader: RecordReader<File>) -> Result<Option<Torn>, Error> {
+        let mut pending = Pending::default();
+        let mut database = 0;
+        // End of what may be believed, in a file of ours.
+        let mut sealed_end = 0;
+        loop {
+            let next = reader.next()?;
+            self.check_run(&reader, next)?;
+            self.ends_sealed = reader.is_sealed() || reader.end() == 0;
+            match next {
+                Next::Record => {}
+                Next::End if pending.is_empty() => return Ok(None),
+                // A group that was not finished is torn, however cleanly.
+                Next::End | Next::Torn => {
+                    let unsealed = pending.group.unwrap_or(reader.start());
+                    let offset = if reader.is_sealed() { sealed_end } else { unsealed };
+                    return Ok(Some(Torn { offset }));
+                }
+                Next::Sealed { start, seal } => {
+                    if self.position.is_some_and(|position| position != start) {
+                        return self.mismatch(reader, sealed_end, start, seal);
+                    }
+                    self.apply_pending(&mut pending, &mut database, reader.path())?;
+                    (self.position, self.base_awaits_incr) = (Some(seal.position), false);
+                    sealed_end = reader.end();
+                    continue;
+                }
+                Next::Damaged { offset, expected } => {
+                    return self.damage(reader, sealed_end, offset, expected);
+                }
+            }
+            self.tell(reader.end());
+            if reader.is_sealed() && reader.start() == RUN_LINE_LEN as u64 {
+                sealed_end = reader.end(); // The head: it selects database 0.
+                continue;
+            }
+            read_into(&mut pending, &reader)?;
+            if pending.group.is_none() && !reader.is_sealed() {
+                self.apply_pending(&mut pending, &mut database, reader.path())?;
+            }
+        }
+    }
+
+    /// A file belongs to the run of those before it.
+    fn check_run(&mut self, reader: &RecordReader<File>, next: Next) -> Result<(), Error> {
+        let unfit = |expected: String| Error::Unfit { path: reader.path().to_owned(), expected };
+        match (reader.run(), self.run) {
+            (Some(found), Some(run)) if found != run => {
+                Err(unfit(format!("run {}, found run {}", run.name(), found.name())))
+            }
+            (Some(found), _) => {
+                self.run = Some(found);
+                Ok(())
+            }
+            (None, Some(run)) if self.base_awaits_incr && next == Next::Record => {
+                Err(unfit(format!("run {}, which its base file names", run.name())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A seal that fits its records, which do not begin where the log is.
+    fn mismatch(
+        &self,
+        reader: RecordReader<File>,
+        sealed_end: u64,
+        start: u64,
+        seal: Seal,
+    ) -> Result<Option<Torn>, Error> {
+        let position = self.position.unwrap_or(0);
+        if self.base_awaits_incr || start < position {
+            let expected = format!("records from position {position} on, found those from {start}");
+            return Err(Error::Unfit { path: reader.path().to_owned(), expected });
+        }
+        let expected = "the records that follow on those before them";
+        if seal.synced > position {
+            let path = reader.path().to_owned();
+            return Err(Error::Damaged { path, offset: sealed_end, expected });
+        }
+        self.damage(reader, sealed_end, sealed_end, expected)
+    }
+
+    /// Whether bytes that do not fit were torn or are damaged: see the header
+    /// of [`recovery`](super).
+    fn damage(
+        &self,
+        reader: RecordReader<File>,
+        sealed_end: u64,
+        offset: u64,
+        expected: &'static str,
+    ) -> Result<Option<Torn>, Error> {
+        let path = reader.path().to_owned();
+        let position = self.position.unwrap_or(0);
+        let is_sealed = reader.is_sealed();
+        if !is_sealed || reader.later_seals(|seal| seal.synced > position)? {
+            return Err(Error::Damaged { path, offset, expected });
+        }
+        Ok(Some(Torn { offset: sealed_end }))
+    }
+
+    fn apply_pending(
+        &mut self,
+        pending: &mut Pending,
+        database: &mut u64,
+        path: &Path,
+    ) -> Result<(), Error> {
+        let mut args: Vec<&[u8]> = Vec::new();
+        let mut first = 0;
+        for &(offset, end) in &pending.records {
+            args.clear();
+            args.extend(pending.args[first..end].iter().map(|it| &pending.bytes[it.clone()]));
+            self.apply(&args, database, At { path, offset })?;
+            first = end;
+        }
+        pending.clear();
+        Ok(())
+    }
+
+    /// Applies one command of the log.
+    fn apply(&mut self, args: &[&[u8]], database: &mut u64, at: At<'_>) -> Result<(), Error> {
+        let name = args.first().copied().unwrap_or_default();
+        if name.eq_ignore_ascii_case(b"SELECT") {
+            let number = args.get(1).and_then(|text| std::str::from_utf8(text).ok());
+            let number = number.filter(|_| args.len() == 2).and_then(|text| text.parse().ok());
+            *database = number.ok_or_else(|| at.bad("SELECT without a number".to_owned()))?;
+            return Ok(());
+        }
+        if name.eq_ignore_ascii_case(b"FUNCTION") {
+            return self.apply_function(args, at);
+        }
+        if *database != 0 {
+            let what = format!("database {database}");
+            return Err(Error::unsupported(at.path, at.offset, &what, args.get(1).copied()));
+        }
+        let Some(command) = command(name) else {
+            let what = format!("the command `{}`", name.escape_ascii());
+            return Err(Error::unsupported(at.path, at.offset, &what, args.get(1).copied()));
+        };
+        let args: Vec<Arg<'_>> = args.iter().map(|arg| Arg::Bytes(arg)).collect();
+        self.effects.clear();
+        self.reply.clear();
+        let mut run = Execution {
+            now: self.now,
+            mode: Mode::Replay,
+            effects: &mut self.effects,
+            reply: &mut self.reply,
+        };
+        match self.keyspace.execute(command, &args, &mut run) {
+            Ok(()) => {}
+            Err(error @ (CommandError::Arity(_) | CommandError::Elsewhere(_))) => {
+                return Err(at.bad(error.to_string()));
+            }
+            Err(error) => {
+                if self.recovery.failed_records == 0 {
+                    let (file, offset) = (at.path.display(), at.offset);
+                    tracing::warn!(%file, offset, %error, "a record of the log failed; skipped");
+                }
+                self.recovery.failed_records += 1;
+            }
+        }
+        self.recovery.records += 1;
+        Ok(())
+    }
+
+    /// Libraries are code: they are handed to whoever runs it.
+    fn apply_function(&mut self, args: &[&[u8]], at: At<'_>) -> Result<(), Error> {
+        let verb = args.get(1).map(|verb| verb.to_ascii_uppercase()).unwrap_or_default();
+        match (verb.as_slice(), &args[args.len().min(2)..]) {
+            (b"LOAD", [code]) | (b"LOAD", [_, code]) => {
+                let code = std::str::from_utf8(code)
+                    .map_err(|_| at.bad("FUNCTION LOAD of code that is not UTF-8".to_owned()))?;
+                self.add_library(code.to_owned());
+            }
+            (b"DELETE", [name]) => {
+                if let Some(index) =
+                    self.library_names.iter().position(|known| known.as_bytes() == *name)
+                {
+                    self.library_names.remove(index);
+                    self.recovery.libraries.remove(index);
+                }
+            }
+            (b"FLUSH", [] | [_]) => {
+                self.library_names.clear();
+                self.recovery.libraries.clear();
+            }
+            (b"RESTORE", [payload, policy @ ..]) if policy.len() <= 1 => {
+                let codes = payload::restore_libraries(payload)
+                    .map_err(|_refused| at.bad("FUNCTION RESTORE of no payload".to_owned()))?;
+                if policy.first().is_some_and(|policy| policy.eq_ignore_ascii_case(b"FLUSH")) {
+                    self.library_names.clear();
+                    self.recovery.libraries.clear();
+                }
+                codes.into_iter().for_each(|code| self.add_library(code));
+            }
+            _ => {
+                let what = format!("FUNCTION {}", verb.escape_ascii());
+                return Err(Error::unsupported(at.path, at.offset, &what, None));
+            }
+        }
+        self.recovery.records += 1;
+        Ok(())
+    }
+
+    /// Adds a library, in the place of one of the same name.
+    fn add_library(&mut self, code: String) {
+        let name = library_name(&code).to_owned();
+        match self.library_names.iter().position(|known| *known == name) {
+            Some(index) => self.recovery.libraries[index] = code,
+            None => {
+                self.library_names.push(name);
+                self.recovery.libraries.push(code);
+            }
+        }
+    }
+
+    /// Cuts the log off at `offset` of `entry`: this file, and those after it,
+    /// of which nothing was ever known to be on disk.
+    fn cut(
+        &mut self,
+        entry: &Entry,
+        offset: u64,
+        later: &[&Entry],
+        may_cut: bool,
+    ) -> Result<(), Error> {
+        let path = self.directory.path_of(&entry.name);
+        let refused = Error::Truncated { path: path.clone(), offset };
+        if !may_cut {
+            return Err(refused);
+        }
+        let mut cuts = Vec::new();
+        for entry in later {
+            let Ok(rest) = self.unpromised(entry)? else { return Err(refused) };
+            self.ends_sealed = rest.is_some();
+            cuts.extend(rest.map(|offset| (*entry, offset)));
+        }
+        let mut bytes = 0;
+        // The last one first: whatever a crash leaves is seen as torn again.
+        for (entry, offset) in cuts.into_iter().rev().chain([(entry, offset)]) {
+            let (_, len) = self.directory.open_to_read(&entry.name)?;
+            if len > offset {
+                self.directory.cut(&entry.name, offset)?;
+                bytes += len - offset;
+            }
+        }
+        tracing::warn!(file = %path.display(), offset, bytes, "cut a torn tail off the log");
+        self.recovery.cut_tail = Some(CutTail { path, offset, bytes });
+        Ok(())
+    }
+
+    /// For a file behind a torn tail: the end of its head, when it is ours and
+    /// nothing in it says that the torn bytes had been on disk; `None` when it is
+    /// of Redis and holds nothing. `Err` when it is to be believed, so that what
+    /// was torn before it is missed.
+    fn unpromised(&self, entry: &Entry) -> Result<Result<Option<u64>, Promised>, Error> {
+        let (file, _) = self.directory.open_to_read(&entry.name)?;
+        let source = Source::new(file, self.directory.path_of(&entry.name));
+        let mut reader = RecordReader::new(source);
+        let mut head_end = 0;
+        loop {
+            match reader.next()? {
+                Next::Record => {
+                    let is_head = reader.start() == RUN_LINE_LEN as u64;
+                    if reader.is_sealed() {
+                        head_end = if is_head { reader.end() } else { head_end };
+                    } else if !is_select(&reader) {
+                        return Ok(Err(Promised));
+                    }
+                }
+                Next::Sealed { seal, .. } if seal.synced > self.position.unwrap_or(0) => {
+                    return Ok(Err(Promised));
+                }
+                Next::Sealed { .. } => {}
+                Next::End | Next::Torn | Next::Damaged { .. } if reader.is_sealed() => {
+                    return Ok(Ok(Some(head_end)));
+                }
+                Next::End => return Ok(Ok((reader.end() == 0).then_some(0))),
+                Next::Torn | Next::Damaged { .. } => return Ok(Err(Promised)),
+            }
+        }
+    }
+
+    /// Tells how far it is, now and then, and at the end of a file (0).
+    fn tell(&mut self, offset: u64) {
+        let bytes_read = self.recovery.bytes + offset;
+        if offset == 0 || bytes_read >= self.told.bytes_read + PROGRESS_STEP {
+            self.told.bytes_read = bytes_read;
+            self.told.keys = self.keyspace.len() as u64;
+            (self.progress)(self.told);
+        }
+    }
+}
+
+/// A file holds records that count.
+struct Promised;
+
+fn is_select(reader: &RecordReader<File>) -> bool {
+    reader.args().next().is_some_and(|name| name.eq_ignore_ascii_case(b"SELECT"))
+}
+
+/// Takes the record that was found last; groups are unwrapped.
+fn read_into(pending: &mut Pending, reader: &RecordReader<File>) -> Result<(), Error> {
+    let at = At { path: reader.path(), offset: reader.start() };
+    let mut args = reader.args();
+    let name = if args.len() == 1 { args.next().unwrap_or_default() } else { &[] };
+    if name.eq_ignore_ascii_case(b"MULTI") {
+        if pending.group.replace(at.offset).is_some() {
+            return Err(at.bad("MULTI inside a MULTI".to_owned()));
+        }
+    } else if name.eq_ignore_ascii_case(b"EXEC") {
+        if pending.group.take().is_none() {
+            return Err(at.bad("EXEC without a MULTI".to_owned()));
+        }
+    } else {
+        pending.push(at.offset, reader.args());
+    }
+    Ok(())
+}
+
+/// The name in the first line of a library, `#!lua name=NAME`; empty if it has
+/// none.
+fn library_name(code: &str) -> &str {
+    let shebang = code.lines().next().unwrap_or_default();
+    shebang.split_whitespace().find_map(|word| word.strip_prefix("name=")).unwrap_or_default()
+}

@@ -1,0 +1,73 @@
+"""Episodes without end: made from a seed, run, and what differs shrunk and told."""
+
+from itertools import count
+from random import Random
+
+from resp import words
+
+from .pair import Pair
+from .shrink import shrink
+from .steps import Transfer, Walk, random_step
+
+STEPS_PER_EPISODE = 250
+
+
+class Hunt:
+    """Runs episodes against two servers. Every episode begins with nothing."""
+
+    def __init__(self, ours, theirs, seed):
+        self.pair = Pair(ours, theirs)
+        self.seed = seed
+        self.known = set()
+
+    @property
+    def command_count(self):
+        return self.pair.command_count
+
+    def reports(self, command_count, episodes=None):
+        """A report for each kind of difference, the first time that it is met."""
+        for number in episodes if episodes is not None else count():
+            if self.command_count >= command_count:
+                return
+            report = self.episode(number)
+            if report:
+                yield report
+
+    def episode(self, number):
+        """One episode; None, or a report of the shortest run that differs."""
+        random = Random(f"{self.seed}/{number}")
+        protocol = random.choice((2, 3))
+        steps = [random_step(random) for _ in range(STEPS_PER_EPISODE)]
+        difference = self.pair.run(steps, protocol, self.is_known)
+        if difference is None:
+            return None
+        counted = self.pair.command_count
+
+        def differs(candidate):
+            return self.pair.run(candidate, protocol, self.is_known) is not None
+
+        steps = steps[: difference.step_index + 1]
+        shortest = shrink(steps, differs)
+        again = self.pair.run(shortest, protocol, self.is_known)
+        self.pair.command_count = counted
+        head = f"--- seed {self.seed} episode {number}, RESP{protocol}"
+        if again is None:
+            self.known.add(difference.name)
+            return f"{head}: seen once, not when run again\n{difference}"
+        self.known.add(again.name)
+        return "\n".join([head, *(f"    {line}" for step in shortest for line in describe(step)), str(again)])
+
+    def is_known(self, difference):
+        return difference.name in self.known
+
+    def close(self):
+        self.pair.close()
+
+
+def describe(step):
+    """A step, a line for each command."""
+    if isinstance(step, Walk):
+        return [f"{words(step.argv)}   (until the cursor is 0)"]
+    if isinstance(step, Transfer):
+        return [f"DUMP {words([step.source])} -> the other side's RESTORE {words([step.destination, *step.options])}"]
+    return [("" if it.connection == 0 else f"[connection {it.connection}] ") + words(it.argv) for it in step]

@@ -1,0 +1,203 @@
+"""Two servers, the same steps to both, and the first difference.
+
+State is compared whole, read with the commands of each type, so that a server
+without DEBUG DIGEST can be compared and a difference says which key it is in.
+"""
+
+from dataclasses import dataclass, field
+
+from resp import Connection, show, words
+
+from .judges import MILLIS_APART, same
+from .steps import Command, Transfer, Walk
+
+# Commands in one write. Small enough that neither side waits for us to read.
+BATCH = 48
+
+# How the whole of a value is read, and the width of what has no order.
+READERS = {
+    b"string": (("GET",), 0),
+    b"list": (("LRANGE", 0, -1), 0),
+    b"zset": (("ZRANGE", 0, -1, "WITHSCORES"), 0),
+    b"set": (("SMEMBERS",), 1),
+    b"hash": (("HGETALL",), 2),
+}
+
+
+@dataclass
+class Difference:
+    """What came first: where, after which command, and what either side said."""
+
+    step_index: int
+    command: str
+    ours: str
+    theirs: str
+    name: str = field(default="", compare=False)
+
+    def __str__(self):
+        command, ours, theirs = (_clipped(text) for text in (self.command, self.ours, self.theirs))
+        return f"{command}\n    weir   {ours}\n    redis  {theirs}"
+
+
+def _clipped(text, size=1_500):
+    return text if len(text) <= size else f"{text[:size]}... {len(text)} in all"
+
+
+class Side:
+    """One server and the connections to it, opened as they are needed."""
+
+    def __init__(self, address):
+        self.address = address
+        self.connections = {}
+
+    def connection(self, number):
+        if number not in self.connections:
+            self.connections[number] = Connection(self.address)
+        return self.connections[number]
+
+    def reset(self, protocol):
+        """Nothing stored, nothing queued or watched, one protocol."""
+        for number in (0, 1):
+            self.connection(number).ask("RESET")
+            self.connection(number).ask("HELLO", protocol)
+            self.connection(number).pushed.clear()
+        self.connection(0).ask("FLUSHALL")
+
+    def close(self):
+        for connection in self.connections.values():
+            connection.close()
+
+    def state(self):
+        """Every key: type, encoding, deadline and value, values in one order."""
+        connection = self.connection("state")
+        keys = sorted(item for _, item in connection.ask("KEYS", "*")[1])
+        facts = (("TYPE",), ("OBJECT", "ENCODING"), ("PEXPIRETIME",))
+        connection.send([(*fact, key) for key in keys for fact in facts])
+        told = connection.frames(len(keys) * len(facts))
+        types = [reply[1] for reply in told[::3]]
+        connection.send([_reader(kind, key) for kind, key in zip(types, keys)])
+        state = {}
+        for at, (key, value) in enumerate(zip(keys, connection.frames(len(keys)))):
+            kind, encoding, deadline = told[at * 3 : at * 3 + 3]
+            state[key] = {"type": kind, "encoding": encoding, "deadline": deadline, "value": _in_order(kind, value)}
+        return state
+
+
+def _reader(kind, key):
+    (name, *rest), _ = READERS.get(kind, (("TYPE",), 0))
+    return (name, key, *rest)
+
+
+def _in_order(kind, value):
+    _, width = READERS.get(kind[1], ((), 0))
+    if not width or value[0] != "*":
+        return value
+    items = value[1]
+    rows = sorted((items[at : at + width] for at in range(0, len(items), width)), key=repr)
+    return ("*", [item for row in rows for item in row])
+
+
+class Pair:
+    """Weir and Redis, side by side."""
+
+    def __init__(self, ours, theirs):
+        self.sides = (Side(ours), Side(theirs))
+        self.command_count = 0
+
+    def close(self):
+        for side in self.sides:
+            side.close()
+
+    def run(self, steps, protocol, ignore=lambda difference: False):
+        """Runs steps from an empty keyspace; the first difference that counts."""
+        for side in self.sides:
+            side.reset(protocol)
+        batch = []
+        for at, step in enumerate(steps):
+            if isinstance(step, tuple):
+                batch += [(at, command) for command in step]
+                if len(batch) < BATCH:
+                    continue
+            differences = self._commands(batch)
+            batch = []
+            if isinstance(step, Walk):
+                differences += self._walk(at, step)
+            elif isinstance(step, Transfer):
+                differences += self._transfer(at, step)
+            for difference in differences:
+                if not ignore(difference):
+                    return difference
+        for difference in self._commands(batch) + self._state(len(steps) - 1):
+            if not ignore(difference):
+                return difference
+        return None
+
+    def _commands(self, batch):
+        differences = []
+        while batch:
+            # As many as go to one connection: what other connections do is in order.
+            number = batch[0][1].connection
+            count = next((at for at, (_, it) in enumerate(batch) if it.connection != number), len(batch))
+            now, batch = batch[:count], batch[count:]
+            for side in self.sides:
+                side.connection(number).send([command.argv for _, command in now])
+            ours, theirs = (side.connection(number).frames(count) for side in self.sides)
+            self.command_count += count
+            if ours != theirs:
+                for (at, command), a, b in zip(now, ours, theirs):
+                    if not _agree(command.judge, a, b):
+                        differences.append(_difference(at, command.argv, a, b))
+        return differences
+
+    def _walk(self, at, step):
+        ours, theirs = (step.replies(side.connection(0)) for side in self.sides)
+        self.command_count += 1
+        return [_difference(at, step.argv, a, b) for a, b in zip(ours, theirs) if a != b]
+
+    def _transfer(self, at, step):
+        """Each side restores what the other one dumped."""
+        dumps = [side.connection(0).ask("DUMP", step.source) for side in self.sides]
+        self.command_count += 2
+        if (dumps[0][1] is None) != (dumps[1][1] is None) or dumps[0][0] != dumps[1][0]:
+            return [_difference(at, ("DUMP", step.source), *dumps)]
+        if dumps[0][0] != "$" or dumps[0][1] is None:
+            return []
+        deadline, *options = step.options
+        argvs = [("RESTORE", step.destination, deadline, dump[1], *options) for dump in reversed(dumps)]
+        replies = [side.connection(0).ask(*argv) for side, argv in zip(self.sides, argvs)]
+        return [] if replies[0] == replies[1] else [_difference(at, argvs[0], *replies)]
+
+    def _state(self, at):
+        ours, theirs = (side.state() for side in self.sides)
+        if ours == theirs:
+            return []
+        found = []
+        for key in sorted(ours.keys() | theirs.keys()):
+            a, b = ours.get(key), theirs.get(key)
+            if a is None or b is None:
+                shown = ["nothing" if it is None else show(it["value"]) for it in (a, b)]
+                found.append(Difference(at, f"the state of {words([key])}", *shown, name="state"))
+                continue
+            for fact in a:
+                near = fact == "deadline" and abs(a[fact][1] - b[fact][1]) < MILLIS_APART and min(a[fact][1], b[fact][1]) > 0
+                if a[fact] != b[fact] and not near:
+                    kind = b["type"][1].decode()
+                    about = f"the {fact} of {words([key])}, a {kind}"
+                    found.append(Difference(at, about, show(a[fact]), show(b[fact]), name=f"{fact} of a {kind}"))
+        return found
+
+
+def _agree(judge, ours, theirs):
+    """Judges one reply; EXEC's are judged by what was queued."""
+    if isinstance(judge, str):
+        return same(judge, ours, theirs)
+    if ours == theirs:
+        return True
+    arrays = all(reply[0] == "*" and reply[1] is not None and len(reply[1]) == len(judge) for reply in (ours, theirs))
+    return arrays and all(same(name, a, b) for name, a, b in zip(judge, ours[1], theirs[1]))
+
+
+def _difference(at, argv, ours, theirs):
+    argv = [word if isinstance(word, bytes) else str(word).encode() for word in argv]
+    name = argv[0].upper().decode("latin-1")
+    return Difference(at, words(argv), show(ours), show(theirs), name=name)
