@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::policy::{Algorithm, Entry, Limit, Plan};
+use crate::policy::{Algorithm, Entry, Limit, Mode, Plan};
 use crate::resp::Reply;
 use crate::store::{self, Call, Store};
 
@@ -118,7 +118,19 @@ impl Scratch {
         let may_pass = self.said().all(|(entry, outcome)| {
             !live.is_enforced(entry) || outcome.is_some_and(|it| it.admitted)
         });
+        if !may_pass {
+            self.forget_shadowed(live);
+        }
         Ok(may_pass)
+    }
+
+    /// A shadowed policy is not tried on requests that are refused.
+    fn forget_shadowed(&mut self, live: &Live) {
+        for (entry, outcome) in self.plan.entries().iter().zip(&mut self.outcomes) {
+            if live.mode(entry.policy) == Mode::Shadow {
+                *outcome = None;
+            }
+        }
     }
 
     /// Asks the shadowed policies that are asked apart about a request that may

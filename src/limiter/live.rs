@@ -177,9 +177,6 @@ impl Live {
         for of_policy in scratch.plan().entries().chunk_by(|a, b| a.policy == b.policy) {
             let (own, others) = said.split_at(of_policy.len());
             said = others;
-            if denied && self.mode(of_policy[0].policy) == Mode::Shadow {
-                continue; // What is refused is not tried.
-            }
             let metrics = &self.metrics[of_policy[0].policy as usize];
             let role = |at: usize| self.limit(&of_policy[at]).role();
             let refused = |at: usize| own[at].is_some_and(|it| !it.admitted);
