@@ -162,11 +162,13 @@ impl Hash {
                 false
             }
             Form::Big(table) => {
-                let is_new = !table.replace([field, value], was);
-                if is_new {
-                    table.add([field, value]);
+                let spot = table.find(field);
+                if spot.is_free() {
+                    table.add_at(spot, [field, value]);
+                } else {
+                    table.replace_at(spot, value, was);
                 }
-                is_new
+                spot.is_free()
             }
         }
     }

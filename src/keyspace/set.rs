@@ -155,27 +155,37 @@ impl Set {
 impl Set {
     /// Adds a member; false if it is there already.
     pub fn add(&mut self, member: &[u8]) -> bool {
-        if self.contains(member) {
-            return false;
-        }
         if self.outgrows(member) {
+            if self.contains(member) {
+                return false;
+            }
             self.grow(member);
         }
         match &mut self.form {
             Form::Integers(integers) => {
-                if let Some(integer) = parse_integer(member)
-                    && let Err(at) = integers.binary_search(&integer)
-                {
-                    if integers.len() == integers.capacity() {
-                        integers.reserve_exact(1 + integers.len() / 4);
-                    }
-                    integers.insert(at, integer);
+                let Some(integer) = parse_integer(member) else { return false };
+                let Err(at) = integers.binary_search(&integer) else { return false };
+                if integers.len() == integers.capacity() {
+                    integers.reserve_exact(1 + integers.len() / 4);
                 }
+                integers.insert(at, integer);
+                true
             }
-            Form::Small(pack) => pack.push(member),
-            Form::Big(table) => table.add([member]),
+            Form::Small(pack) => {
+                let is_new = pack.find(member, 1).is_none();
+                if is_new {
+                    pack.push(member);
+                }
+                is_new
+            }
+            Form::Big(table) => {
+                let spot = table.find(member);
+                if spot.is_free() {
+                    table.add_at(spot, [member]);
+                }
+                spot.is_free()
+            }
         }
-        true
     }
 
     /// Takes a member out, after showing `was` its place, to put it back to.
@@ -211,8 +221,7 @@ impl Set {
         }
     }
 
-    /// True if adding this member, which is not there, makes the set another
-    /// form.
+    /// True if adding this member makes the set another form, unless it is there.
     pub(super) fn outgrows(&self, member: &[u8]) -> bool {
         match &self.form {
             Form::Integers(integers) => {

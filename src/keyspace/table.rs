@@ -17,7 +17,8 @@
 //! A block holds the entries whose hashes end in certain bits, so in the order of
 //! the hashes *read backward* each block is one stretch. A cursor is a position in
 //! that order. Blocks may split and join between two steps: the position stays
-//! true, every entry that stays is met, and what is behind is behind.
+//! true, every entry that stays is met, and what is behind is behind. The same
+//! holds between two tables, for all share one hash function.
 //!
 //! # Invariants
 //!
@@ -28,7 +29,7 @@
 //! where nothing stands: so every entry is as likely as every other.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::pack::Pack;
 use super::sizes::block_bytes;
@@ -58,21 +59,37 @@ pub(super) struct Table<const WIDTH: usize> {
     /// Bytes of all blocks.
     bytes: usize,
     longest: usize,
-    /// Keyed at random: entries may come from strangers.
-    hasher: RandomState,
+}
+
+/// Keyed at random: entries may come from strangers. One for all tables: so a
+/// cursor stays true when a key gets another table with the same entries, as it
+/// does from `RESTORE` and `SUNIONSTORE`.
+static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+fn hash_of(first: &[u8]) -> u32 {
+    HASHER.hash_one(first) as u32
+}
+
+/// Where an entry is, or belongs. It holds until the table changes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spot {
+    block: usize,
+    /// `None`: no such entry is there.
+    place: Option<usize>,
+}
+
+impl Spot {
+    /// True if the entry is not there.
+    pub(super) fn is_free(self) -> bool {
+        self.place.is_none()
+    }
 }
 
 /// Reading.
 impl<const WIDTH: usize> Table<WIDTH> {
     pub(super) fn new() -> Table<WIDTH> {
-        let mut table = Table {
-            segments: Vec::new(),
-            block_count: 0,
-            len: 0,
-            bytes: 0,
-            longest: 0,
-            hasher: RandomState::new(),
-        };
+        let mut table =
+            Table { segments: Vec::new(), block_count: 0, len: 0, bytes: 0, longest: 0 };
         table.push_block(Pack::default());
         table
     }
@@ -82,10 +99,16 @@ impl<const WIDTH: usize> Table<WIDTH> {
         self.len
     }
 
+    /// The spot of the entry that begins with this text.
+    pub(super) fn find(&self, first: &[u8]) -> Spot {
+        let block = self.block_of(hash_of(first));
+        Spot { block, place: self.block(block).find(first, WIDTH) }
+    }
+
     /// The entry that begins with this text.
     pub(super) fn get(&self, first: &[u8]) -> Option<[&[u8]; WIDTH]> {
-        let block = self.block(self.block_of(self.hash(first)));
-        Some(entry(block.iter_from(block.find(first, WIDTH)?)))
+        let Spot { block, place } = self.find(first);
+        Some(entry(self.block(block).iter_from(place?)))
     }
 
     /// Every entry, in no order.
@@ -138,10 +161,6 @@ impl<const WIDTH: usize> Table<WIDTH> {
         self.bytes + self.block_count * block + self.segments.len() * segment
     }
 
-    fn hash(&self, first: &[u8]) -> u32 {
-        self.hasher.hash_one(first) as u32
-    }
-
     fn block(&self, at: usize) -> &Block {
         &self.segments[at / SEGMENT_LEN][at % SEGMENT_LEN]
     }
@@ -165,10 +184,10 @@ impl<const WIDTH: usize> Table<WIDTH> {
 
 /// Changing.
 impl<const WIDTH: usize> Table<WIDTH> {
-    /// Adds an entry that is not there.
-    pub(super) fn add(&mut self, texts: [&[u8]; WIDTH]) {
-        let at = self.block_of(self.hash(texts[0]));
-        let len = self.change(at, |pack| {
+    /// Adds an entry at a spot that is free.
+    pub(super) fn add_at(&mut self, spot: Spot, texts: [&[u8]; WIDTH]) {
+        debug_assert_eq!(spot.place, None, "an entry is there once");
+        let len = self.change(spot.block, |pack| {
             let end = pack.end();
             pack.splice(end..end, 0, &texts);
             pack.len() / WIDTH
@@ -180,25 +199,15 @@ impl<const WIDTH: usize> Table<WIDTH> {
         }
     }
 
-    /// Puts other texts behind the first of an entry; the texts as they were are
-    /// shown to `was`. False if there is no such entry.
-    pub(super) fn replace(&mut self, texts: [&[u8]; WIDTH], was: impl FnOnce(&[u8])) -> bool {
-        let at = self.block_of(self.hash(texts[0]));
-        let Some(place) = self.block(at).find(texts[0], WIDTH) else { return false };
-        self.change(at, |pack| {
-            let (_, start) = pack.read(place);
-            let (value, end) = pack.read(start);
-            was(value);
-            pack.splice(start..end, WIDTH - 1, &texts[1..]);
-        });
-        true
+    /// Adds an entry that is not there.
+    pub(super) fn add(&mut self, texts: [&[u8]; WIDTH]) {
+        self.add_at(self.find(texts[0]), texts);
     }
 
     /// Takes an entry out, after showing it to `each`. False if it is not there.
     pub(super) fn remove(&mut self, first: &[u8], each: impl FnOnce([&[u8]; WIDTH])) -> bool {
-        let at = self.block_of(self.hash(first));
-        let Some(place) = self.block(at).find(first, WIDTH) else { return false };
-        self.change(at, |pack| {
+        let Spot { block, place: Some(place) } = self.find(first) else { return false };
+        self.change(block, |pack| {
             each(entry(pack.iter_from(place)));
             let end = (0..WIDTH).fold(place, |place, _| pack.read(place).1);
             pack.splice(place..end, WIDTH, &[]);
@@ -255,7 +264,7 @@ impl<const WIDTH: usize> Table<WIDTH> {
         while texts.len() > 0 {
             let texts: [&[u8]; WIDTH] = entry(&mut texts);
             let pack =
-                if self.hash(texts[0]) as usize & mask == new { &mut goes } else { &mut stays };
+                if hash_of(texts[0]) as usize & mask == new { &mut goes } else { &mut stays };
             texts.iter().for_each(|text| pack.push(text));
         }
         self.change(source, |pack| *pack = stays);
@@ -277,6 +286,24 @@ impl<const WIDTH: usize> Table<WIDTH> {
             pack.len() / WIDTH
         });
         self.longest = self.longest.max(len);
+    }
+}
+
+impl Table<2> {
+    /// Gives an entry another second text; the one that it had is shown to `was`.
+    /// False, and nothing is done, if the spot is free.
+    pub(super) fn replace_at(&mut self, spot: Spot, text: &[u8], was: impl FnOnce(&[u8])) -> bool {
+        let Some(place) = spot.place else { return false };
+        self.change(spot.block, |pack| {
+            let (_, start) = pack.read(place);
+            let (old, end) = pack.read(start);
+            was(old);
+            pack.splice(start..end, 1, &[text]);
+        });
+        while self.is_crowded() {
+            self.split();
+        }
+        true
     }
 }
 
@@ -344,7 +371,7 @@ mod tests {
             let mut texts = block.iter();
             while texts.len() > 0 {
                 let [field, _] = entry(&mut texts);
-                assert_eq!(table.block_of(table.hash(field)), at);
+                assert_eq!(table.block_of(hash_of(field)), at);
             }
             bytes += block.heap_bytes();
         }
@@ -379,8 +406,9 @@ mod tests {
                         let (field, value) = (vec![field; 3], vec![round as u8; len]);
                         let old = model.insert(field.clone(), value.clone());
                         let mut was = None;
-                        if !table.replace([&field, &value], |it| was = Some(it.to_vec())) {
-                            table.add([&field, &value]);
+                        let spot = table.find(&field);
+                        if !table.replace_at(spot, &value, |it| was = Some(it.to_vec())) {
+                            table.add_at(spot, [&field, &value]);
                         }
                         prop_assert_eq!(was, old);
                     }
@@ -435,6 +463,23 @@ mod tests {
                 prop_assert!(seen.contains(it.as_bytes()), "{it} was missed");
             }
         }
+    }
+
+    #[test]
+    fn a_cursor_of_one_table_holds_in_another() {
+        let (mut one, mut other) = (Table::<1>::new(), Table::<1>::new());
+        (0..100).for_each(|it| one.add([format!("{it}").as_bytes()]));
+        (0..1_000).for_each(|it| other.add([format!("{it}").as_bytes()]));
+        let (mut cursor, mut seen) = (0, BTreeSet::new());
+        for table in [&one, &other].iter().cycle() {
+            cursor = table.scan(cursor, 7, |[it]| {
+                seen.insert(it.to_vec());
+            });
+            if cursor == 0 {
+                break;
+            }
+        }
+        assert!((0..100).all(|it| seen.contains(it.to_string().as_bytes())));
     }
 
     #[test]

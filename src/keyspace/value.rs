@@ -88,3 +88,40 @@ macro_rules! kinds {
 }
 
 kinds!(String(StringValue), SortedSet(SortedSet), Hash(Hash), Set(Set), List(List));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_is_a_hashtable_from_its_513th_field_or_its_first_long_text_on() {
+        let hash = |len: usize, text_len: usize| {
+            let mut hash = Hash::new();
+            (0..len).for_each(|it| {
+                hash.insert(format!("{it}").as_bytes(), &vec![b'x'; text_len]);
+            });
+            hash
+        };
+        assert_eq!(Value::from(hash(512, 64)).encoding(), "listpack");
+        assert_eq!(Value::from(hash(1, 65)).encoding(), "hashtable");
+        let mut grown = hash(513, 1);
+        assert_eq!(Value::from(grown.clone()).encoding(), "hashtable");
+        (0..512).for_each(|it| assert!(grown.remove(format!("{it}").as_bytes(), |_, _| {})));
+        assert_eq!((grown.len(), Value::from(grown).encoding()), (1, "hashtable"));
+    }
+
+    #[test]
+    fn a_set_is_an_intset_until_its_513th_member_or_its_first_text() {
+        let set = |len: usize, more: &str| {
+            let mut set = Set::new();
+            (0..len).for_each(|it| assert!(set.add(format!("-{}", it + 1).as_bytes())));
+            set.add(more.as_bytes());
+            Value::from(set).encoding()
+        };
+        assert_eq!(set(511, "9223372036854775807"), "intset");
+        assert_eq!(set(512, "0"), "hashtable");
+        assert_eq!(set(1, "01"), "hashtable");
+        assert_eq!(set(1, "9223372036854775808"), "hashtable");
+        assert_eq!(set(0, "text"), "hashtable");
+    }
+}

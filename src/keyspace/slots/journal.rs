@@ -133,7 +133,7 @@ impl Slots {
         journal.notes.clear();
         journal.texts.clear();
         journal.keys.clear();
-        journal.values.clear();
+        journal.values.drain(..).for_each(|value| self.graveyard.discard(value));
         // In order: a running snapshot walks the slab that was cleared first.
         for slab in std::mem::take(&mut journal.slabs) {
             self.retire(slab);
@@ -153,7 +153,9 @@ impl Slots {
     fn undo(&mut self, undo: Undo) {
         match undo {
             Undo::Born(id) => {
-                self.vacate(id);
+                if let Some(value) = self.vacate(id).value {
+                    self.graveyard.discard(value);
+                }
             }
             Undo::Freed { expires_at_ms, usage } => {
                 if let (Some(key), Some(value)) =
@@ -180,7 +182,7 @@ impl Slots {
             Undo::Cleared => {
                 if let Some(slab) = self.journal.slabs.pop() {
                     let cleared = std::mem::replace(&mut self.slab, slab);
-                    self.graveyard.push(cleared);
+                    self.graveyard.add(cleared);
                 }
             }
         }

@@ -32,6 +32,7 @@
 
 mod deadlines;
 mod evictable;
+mod graveyard;
 mod journal;
 mod slab;
 mod snapshot;
@@ -47,6 +48,8 @@ use fastrand::Rng;
 
 use self::deadlines::Links;
 pub(super) use self::evictable::Candidates;
+use self::graveyard::Graveyard;
+pub use self::graveyard::Remains;
 use self::journal::{Journal, Undo};
 use self::slab::{Slab, Slot};
 use self::snapshot::Snapshot;
@@ -84,20 +87,14 @@ pub(super) struct Slots {
     epoch: u32,
     snapshot: Option<Snapshot>,
     journal: Journal,
-    /// Emptied slabs that are freed piece by piece.
-    graveyard: Vec<Slab>,
+    /// What is gone and still to be freed.
+    graveyard: Graveyard,
     /// The moment of the last look-up; a birth takes it for its first use.
     present: Timestamp,
     counting: Counting,
     chance: Rng,
     /// While this is set, what is touched or born is guarded from eviction.
     is_guarding: bool,
-}
-
-/// Slots of a keyspace that was cleared away, to be dropped where nobody waits.
-#[derive(Debug)]
-pub struct Remains {
-    _slots: Box<[Slot]>,
 }
 
 /// Reading.
@@ -111,7 +108,7 @@ impl Slots {
             epoch: 0,
             snapshot: None,
             journal: Journal::default(),
-            graveyard: Vec::new(),
+            graveyard: Graveyard::default(),
             present: Timestamp::default(),
             counting: Counting::Recency,
             is_guarding: false,
@@ -215,7 +212,7 @@ impl Slots {
     /// still to be freed.
     pub(super) fn heap_bytes(&self) -> usize {
         let detached = self.snapshot.as_ref().map_or(0, Snapshot::heap_bytes);
-        let buried: usize = self.graveyard.iter().map(Slab::heap_bytes).sum();
+        let buried = self.graveyard.slab_bytes();
         self.slab.heap_bytes() + detached + buried + self.journal.heap_bytes()
     }
 
@@ -327,6 +324,8 @@ impl Slots {
         let freed = self.vacate(id);
         if self.journal.is_open() {
             self.journal.note_freed(freed);
+        } else if let Some(value) = freed.value {
+            self.graveyard.discard(value);
         }
     }
 
@@ -341,10 +340,12 @@ impl Slots {
     /// Puts another value into a slot; the key and its deadline stay.
     pub(super) fn replace(&mut self, id: SlotId, value: Value) {
         let old = self.touch(id).value.replace(value);
-        if self.journal.is_open()
-            && let Some(old) = old
-        {
+        debug_assert!(old.is_some(), "a slot id names a live slot");
+        let Some(old) = old else { return };
+        if self.journal.is_open() {
             self.journal.note_replaced(id, old);
+        } else {
+            self.graveyard.discard(old);
         }
     }
 
@@ -367,15 +368,10 @@ impl Slots {
         }
     }
 
-    /// A piece of what [`Slots::clear`] left behind; `None` when nothing is left.
+    /// A piece of what was cleared away or was large, to be dropped where nobody
+    /// waits; `None` when nothing is left.
     pub(super) fn bury(&mut self) -> Option<Remains> {
-        while let Some(slab) = self.graveyard.last_mut() {
-            match slab.pop_segment() {
-                Some(slots) => return Some(Remains { _slots: slots }),
-                None => self.graveyard.pop(),
-            };
-        }
-        None
+        self.graveyard.pop()
     }
 
     /// A slab that was cleared away belongs to the snapshot that walks it, if
@@ -383,7 +379,7 @@ impl Slots {
     fn retire(&mut self, slab: Slab) {
         match &mut self.snapshot {
             Some(snapshot) if snapshot.walks_live_slab() => snapshot.detach(slab),
-            _ => self.graveyard.push(slab),
+            _ => self.graveyard.add(slab),
         }
     }
 

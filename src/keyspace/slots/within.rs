@@ -181,14 +181,18 @@ impl ValueMut<'_, Set> {
     /// Adds a member; false if it is there already.
     pub(in crate::keyspace) fn add(&mut self, member: &[u8]) -> bool {
         let (id, journal) = (self.id, &mut *self.journal);
-        if journal.is_open() && !self.value.contains(member) {
-            if self.value.outgrows(member) {
-                journal.note_replaced(id, Value::Set(self.value.clone()));
-            } else {
-                journal.note_text(id, member, |len| Change::MemberJoined { len });
-            }
+        if !journal.is_open() {
+            return self.value.add(member);
         }
-        self.value.add(member)
+        if self.value.outgrows(member) && !self.value.contains(member) {
+            journal.note_replaced(id, Value::Set(self.value.clone()));
+            return self.value.add(member);
+        }
+        let is_new = self.value.add(member);
+        if is_new {
+            journal.note_text(id, member, |len| Change::MemberJoined { len });
+        }
+        is_new
     }
 
     /// Takes a member out; true if it was there.
