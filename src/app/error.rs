@@ -8,7 +8,7 @@ use crate::listener::proxy;
 use crate::persist;
 use crate::store::OpenError;
 
-use super::libraries;
+use super::{libraries, replay};
 
 /// Why the process could not start, or could not end well.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +19,9 @@ pub enum Error {
     /// The folder of Functions cannot be read.
     #[error(transparent)]
     Libraries(#[from] libraries::Error),
+    /// An access log cannot be replayed.
+    #[error(transparent)]
+    Replay(#[from] replay::FileError),
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),

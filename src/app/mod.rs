@@ -12,6 +12,7 @@ mod doors;
 mod error;
 mod libraries;
 mod loading;
+pub mod replay;
 mod signals;
 
 use std::path::Path;

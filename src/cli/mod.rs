@@ -1,4 +1,4 @@
-//! The command line: `weir`, `weir serve`, `weir check`.
+//! The command line: `weir`, `weir serve`, `weir check`, `weir replay`.
 //!
 //! Exit codes: 0 when all went well, 1 when something is wrong with a file, an
 //! address or the data, 2 when the command line itself is wrong. What is wrong
@@ -31,6 +31,36 @@ enum Command {
     /// Check the configuration, the policies and the Functions, and say
     /// everything that is wrong.
     Check(Common),
+    /// Replay access logs: what the policies would have done to that traffic.
+    ///
+    /// Reads Common, Combined, JSON and Envoy's default form, plain or gzip, and
+    /// decides each request at its moment, with the real Functions. Nothing is
+    /// forwarded and no data is touched.
+    Replay(Replay),
+}
+
+impl Command {
+    fn common(&self) -> &Common {
+        match self {
+            Command::Serve(common) | Command::Check(common) => common,
+            Command::Replay(replay) => &replay.common,
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+struct Replay {
+    #[command(flatten)]
+    common: Common,
+    /// Write a page with charts to this file.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// How many keys to name for each limit.
+    #[arg(long, value_name = "COUNT", default_value_t = 5)]
+    top: usize,
+    /// Access logs, oldest first; `-` is standard input.
+    #[arg(value_name = "LOG", required = true)]
+    logs: Vec<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -53,16 +83,15 @@ enum LogFormat {
 /// Runs the command line of the process.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let (common, check_only) = match arguments.command {
-        None => (arguments.common, false),
-        Some(Command::Serve(common)) => (common, false),
-        Some(Command::Check(common)) => (common, true),
-    };
-    start_log(common.log_format);
-    let result = if check_only {
-        app::check(&common.config).map(|report| say(&report))
-    } else {
-        app::serve(&common.config, &mut |line| say(line))
+    let command = arguments.command.unwrap_or(Command::Serve(arguments.common));
+    start_log(command.common().log_format);
+    let result = match command {
+        Command::Serve(common) => app::serve(&common.config, &mut |line| say(line)),
+        Command::Check(common) => app::check(&common.config).map(|report| say(&report)),
+        Command::Replay(Replay { common, logs, html, top }) => {
+            let options = app::replay::Options { logs, html, top };
+            app::replay::replay(&common.config, &options).map(|report| say(report.trim_end()))
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use hashbrown::HashMap;
 
 use super::arg::Arg;
-use super::commands::{keys, payloads, scripting, server, sorted_sets, strings};
+use super::commands::{inspection, keys, payloads, scripting, server, sorted_sets, strings};
 use super::error::CommandError;
 use super::space::{Execution, Keyspace};
 
@@ -70,6 +70,8 @@ pub struct Table {
 
 /// The tables, one for each kind.
 static TABLES: &[&Table] = &[
+    &inspection::TABLE,
+    &inspection::SERVER_TABLE,
     &keys::TABLE,
     &payloads::TABLE,
     &scripting::TABLE,
@@ -196,6 +198,27 @@ impl Command {
     pub fn accepts(&self, arg_count: usize) -> bool {
         let least = self.arity.unsigned_abs() as usize;
         if self.arity < 0 { arg_count >= least } else { arg_count == least }
+    }
+
+    /// The command that `args` name: this one, or the subcommand of it.
+    ///
+    /// # Errors
+    /// There is no such subcommand, or there are too few or too many arguments.
+    pub fn resolve(&'static self, args: &[Arg<'_>]) -> Result<&'static Command, CommandError> {
+        if !self.accepts(args.len()) {
+            return Err(CommandError::Arity(self.name));
+        }
+        let (false, Some(word)) = (self.subcommands.is_empty(), args.get(1)) else {
+            return Ok(self);
+        };
+        match self.subcommands.iter().find(|it| word.is_word(it.name)) {
+            Some(found) if found.accepts(args.len()) => Ok(found),
+            Some(found) => Err(CommandError::SubcommandArity(self.name, found.name)),
+            None => Err(CommandError::UnknownSubcommand {
+                command: self.name,
+                word: String::from_utf8_lossy(&word.text()).chars().take(128).collect(),
+            }),
+        }
     }
 
     /// The places of the keys among `args`, the name included. A count of keys

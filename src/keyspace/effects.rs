@@ -98,7 +98,19 @@ impl Effects {
         self.notices.want(classes);
     }
 
-    /// What happened to which key, in order.
+    /// From here on, until [`Effects::notices_since`], every event is noted,
+    /// whether anybody listens or not.
+    pub(super) fn note_everything(&mut self) -> usize {
+        self.notices.note_everything()
+    }
+
+    /// Every event since [`Effects::note_everything`]; only those that somebody
+    /// listens for are noted from here on.
+    pub(super) fn notices_since(&mut self, mark: usize) -> impl Iterator<Item = Notice<'_>> {
+        self.notices.since(mark)
+    }
+
+    /// What happened to which key, in order, of what somebody listens for.
     pub fn notices(&self) -> impl Iterator<Item = Notice<'_>> {
         self.notices.iter()
     }

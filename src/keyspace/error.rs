@@ -10,6 +10,30 @@ pub enum CommandError {
     /// Too few or too many arguments for the command named.
     #[error("ERR wrong number of arguments for '{0}' command")]
     Arity(&'static str),
+    /// Too few or too many arguments for a subcommand.
+    #[error("ERR wrong number of arguments for '{0}|{1}' command")]
+    SubcommandArity(&'static str, &'static str),
+    /// The first argument of a command should name a subcommand.
+    #[error("ERR unknown subcommand '{word}'. Try {} HELP.", command.to_ascii_uppercase())]
+    UnknownSubcommand {
+        /// The command.
+        command: &'static str,
+        /// What was given.
+        word: String,
+    },
+    /// `OBJECT FREQ` under a policy that does not count uses.
+    #[error(
+        "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note \
+         that when switching between policies at runtime LRU and LFU data will take some time to \
+         adjust."
+    )]
+    FrequencyNotTracked,
+    /// `OBJECT IDLETIME` under a policy that counts uses.
+    #[error(
+        "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when \
+         switching between policies at runtime LRU and LFU data will take some time to adjust."
+    )]
+    IdleTimeNotTracked,
     /// The arguments do not fit together.
     #[error("ERR syntax error")]
     Syntax,

@@ -15,6 +15,8 @@
 
 use hashbrown::HashTable;
 
+use super::sizes::block_bytes;
+
 /// Mean entries of a table before the next split.
 const TABLE_LEN: usize = 1024;
 
@@ -24,6 +26,8 @@ pub(super) struct Index<T> {
     /// Never empty.
     tables: Vec<HashTable<Entry<T>>>,
     len: usize,
+    /// What the tables have on the heap.
+    table_bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +38,7 @@ struct Entry<T> {
 
 impl<T: Copy> Index<T> {
     pub(super) fn new() -> Index<T> {
-        Index { tables: vec![HashTable::new()], len: 0 }
+        Index { tables: vec![HashTable::new()], len: 0, table_bytes: 0 }
     }
 
     /// Entries in the index.
@@ -55,7 +59,13 @@ impl<T: Copy> Index<T> {
             self.split();
         }
         let table = self.table_of(hash);
-        self.tables[table].insert_unique(spread(hash), Entry { hash, item }, |it| spread(it.hash));
+        let table = &mut self.tables[table];
+        // Only a table that is full grows.
+        let grows = (table.len() == table.capacity()).then(|| bytes_of(table));
+        table.insert_unique(spread(hash), Entry { hash, item }, |it| spread(it.hash));
+        if let Some(before) = grows {
+            self.table_bytes = self.table_bytes - before + bytes_of(table);
+        }
         self.len += 1;
     }
 
@@ -122,11 +132,9 @@ impl<T: Copy> Index<T> {
         table.iter().nth(random.usize(..table.len())).map(|entry| entry.item)
     }
 
-    /// Bytes on the heap, nearly.
-    #[cfg(test)]
+    /// Bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
-        let buckets: usize = self.tables.iter().map(HashTable::capacity).sum::<usize>() * 8 / 7;
-        buckets * (size_of::<Entry<T>>() + 1) + self.tables.capacity() * size_of::<HashTable<u8>>()
+        self.table_bytes + block_bytes(self.tables.capacity() * size_of::<HashTable<Entry<T>>>())
     }
 
     fn table_of(&self, hash: u32) -> usize {
@@ -148,8 +156,13 @@ impl<T: Copy> Index<T> {
             }
             stays
         });
+        self.table_bytes += bytes_of(&table);
         self.tables.push(table);
     }
+}
+
+fn bytes_of<T>(table: &HashTable<T>) -> usize {
+    block_bytes(table.allocation_size())
 }
 
 /// A hash for one small table. The low bits of the entry's own hash have chosen
@@ -184,6 +197,8 @@ mod tests {
             assert_eq!(index.remove(hash(key), |it| it == key), None);
         }
         assert_eq!(index.len(), count as usize / 2);
+        let bytes: usize = index.tables.iter().map(bytes_of).sum();
+        assert_eq!(index.table_bytes, bytes, "the account is kept");
         for key in 0..count {
             let expected = (key % 2 == 1).then_some(key);
             assert_eq!(index.find(hash(key), |it| it == key), expected);

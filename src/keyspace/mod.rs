@@ -11,6 +11,10 @@
 //! | `sorted_set` | members by score, small and big |
 //! | `glob` | patterns of names |
 //! | `string` | text, integers, and strings that grow |
+//! | `digest` | what two servers with the same data answer |
+//! | `eviction` | which keys go when memory is short |
+//! | `watches` | who watches which keys, and whether they changed |
+//! | `sizes` | what an allocation really takes |
 //! | `command`, `commands` | the table of commands, and their handlers |
 //! | `rdb` | values as bytes: what base files hold and `DUMP` gives |
 //! | `arg`, `effects`, `notices`, `error`, `value` | what goes in and comes out |
@@ -31,25 +35,30 @@
 mod arg;
 mod command;
 mod commands;
+mod digest;
 mod effects;
 mod error;
+mod eviction;
 pub mod glob;
 mod index;
 mod long_double;
 mod notices;
 pub mod rdb;
+mod sizes;
 mod slots;
 mod sorted_set;
 mod space;
 mod string;
 mod value;
+mod watches;
 
 pub use arg::{Arg, Text};
 pub use command::{Command, Docs, Flags, Handler, KeyPositions, Run, Table, command, commands};
 pub use effects::{Effects, EffectsMark};
 pub use error::CommandError;
+pub use eviction::{Asker, EvictionPolicy, MemoryLimits, Room};
 pub use notices::{EventClass, Notice};
-pub use slots::{SnapshotRunning, SnapshotSink, Walk};
+pub use slots::{Remains, SnapshotRunning, SnapshotSink, Walk};
 pub use sorted_set::{Entries, FrozenSortedSet, Inserted, SortedSet};
 pub use space::{DuplicateKey, Execution, Keyspace, Mode, Swept};
 pub use string::{STRING_LEN_MAX, StringValue};

@@ -63,6 +63,8 @@ pub struct Notice<'a> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Notices {
     wanted: EventClass,
+    /// Everything is noted, for those who watch keys.
+    is_watched: bool,
     list: Vec<(EventClass, &'static str, Range<usize>)>,
     keys: Vec<u8>,
 }
@@ -74,7 +76,7 @@ impl Notices {
     }
 
     pub(super) fn push(&mut self, class: EventClass, event: &'static str, key: &[u8]) {
-        if self.wanted.meets(class) {
+        if self.is_watched || self.wanted.meets(class) {
             let start = self.keys.len();
             self.keys.extend_from_slice(key);
             self.list.push((class, event, start..self.keys.len()));
@@ -90,12 +92,27 @@ impl Notices {
         self.list.truncate(len);
     }
 
+    /// Notes everything from here on; where that begins.
+    pub(super) fn note_everything(&mut self) -> usize {
+        self.is_watched = true;
+        self.list.len()
+    }
+
+    /// Everything that was noted since `mark`; from here on only what is wanted.
+    pub(super) fn since(&mut self, mark: usize) -> impl Iterator<Item = Notice<'_>> {
+        self.is_watched = false;
+        let mark = mark.min(self.list.len());
+        self.list[mark..].iter().map(|entry| self.notice(entry))
+    }
+
+    /// What is wanted of what was noted.
     pub(super) fn iter(&self) -> impl Iterator<Item = Notice<'_>> {
-        self.list.iter().map(|(class, event, key)| Notice {
-            class: *class,
-            event,
-            key: &self.keys[key.clone()],
-        })
+        let is_wanted = |notice: &Notice<'_>| self.wanted.meets(notice.class);
+        self.list.iter().map(|entry| self.notice(entry)).filter(is_wanted)
+    }
+
+    fn notice(&self, (class, event, key): &(EventClass, &'static str, Range<usize>)) -> Notice<'_> {
+        Notice { class: *class, event, key: &self.keys[key.clone()] }
     }
 }
 

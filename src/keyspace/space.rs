@@ -11,9 +11,11 @@ use super::arg::Arg;
 use super::command::{Command, Run};
 use super::effects::Effects;
 use super::error::CommandError;
+use super::eviction::{MemoryLimits, Pool};
 use super::notices::EventClass;
-use super::slots::{SlotId, Slots, SnapshotRunning, SnapshotSink, Vacant, Walk};
+use super::slots::{Remains, SlotId, Slots, SnapshotRunning, SnapshotSink, Vacant, Walk};
 use super::value::Value;
+use super::watches::Watches;
 use crate::base::clock::Timestamp;
 use crate::resp::Reply;
 
@@ -21,8 +23,12 @@ use crate::resp::Reply;
 #[derive(Debug)]
 pub struct Keyspace {
     pub(super) slots: Slots,
-    /// Where the next sweep begins.
-    sweep_cursor: usize,
+    pub(super) limits: MemoryLimits,
+    pub(super) pool: Pool,
+    pub(super) evicted_count: u64,
+    /// Whether [`Keyspace::sweep`] does anything; a test may want it still.
+    pub(super) sweeps_by_itself: bool,
+    watches: Watches,
     /// Draws keys and members; not for secrets.
     pub(super) random: fastrand::Rng,
 }
@@ -54,7 +60,7 @@ pub enum Mode {
 pub struct Swept {
     /// Keys found expired and removed.
     pub expired: usize,
-    /// True when the sweep reached the last slot; the next begins at the first.
+    /// True when no other deadline has passed.
     pub finished: bool,
 }
 
@@ -96,7 +102,15 @@ impl Keyspace {
     pub fn new() -> Keyspace {
         // The standard library's keys are the one source of chance without a clock.
         let seed = RandomState::new().build_hasher().finish();
-        Keyspace { slots: Slots::new(), sweep_cursor: 0, random: fastrand::Rng::with_seed(seed) }
+        Keyspace {
+            slots: Slots::new(),
+            random: fastrand::Rng::with_seed(seed),
+            limits: MemoryLimits::NONE,
+            pool: Pool::default(),
+            evicted_count: 0,
+            sweeps_by_itself: true,
+            watches: Watches::default(),
+        }
     }
 
     /// Runs one command of [`Run::Keyspace`]. `args[0]` is its name. Adds one
@@ -111,14 +125,12 @@ impl Keyspace {
         args: &[Arg<'_>],
         run: &mut Execution<'_>,
     ) -> Result<(), CommandError> {
-        if !command.accepts(args.len()) {
-            return Err(CommandError::Arity(command.name));
-        }
+        let command = command.resolve(args)?;
         let Run::Keyspace(handler) = command.run else {
             return Err(CommandError::Elsewhere(command.name));
         };
         let mark = run.reply.mark();
-        let result = handler(self, args, run);
+        let result = self.watched(run, |space, run| handler(space, args, run));
         if result.is_err() {
             run.reply.truncate(mark);
         }
@@ -140,15 +152,26 @@ impl Keyspace {
         self.slots.begin();
     }
 
+    /// Opens a transaction of the limiter: the keys that it writes are guarded
+    /// from eviction, see [`Asker`](super::Asker).
+    pub fn begin_guarded(&mut self) {
+        self.slots.begin();
+        self.slots.set_guarding(true);
+    }
+
     /// Closes the transaction; its changes stand.
     pub fn commit(&mut self) {
         self.slots.commit();
+        self.slots.set_guarding(false);
+        self.watches.close_transaction(false);
     }
 
     /// Closes the transaction and undoes it. The caller takes back its effects
     /// with [`Effects::truncate`].
     pub fn rollback(&mut self) {
         self.slots.rollback();
+        self.slots.set_guarding(false);
+        self.watches.close_transaction(true);
     }
 
     /// Begins a snapshot of this very moment, in constant time.
@@ -185,22 +208,48 @@ impl Keyspace {
         Ok(())
     }
 
-    /// Looks at the next `slot_count` slots and removes what has expired, with a
-    /// `DEL` each as an effect. Also frees a piece of what a flush left behind.
-    pub fn sweep(&mut self, slot_count: usize, run: &mut Execution<'_>) -> Swept {
-        self.slots.bury();
-        let end = self.sweep_cursor.saturating_add(slot_count).min(self.slots.used());
-        let mut expired = 0;
-        for slot in self.sweep_cursor..end {
-            if let Some(id) = self.slots.live_at(slot)
-                && self.expire_if_due(id, run)
-            {
-                expired += 1;
-            }
+    /// Looks at up to `step_count` keys whose deadline may have passed and removes
+    /// those that have expired, with a `DEL` each as an effect.
+    pub fn sweep(&mut self, step_count: usize, run: &mut Execution<'_>) -> Swept {
+        if !self.sweeps_by_itself {
+            return Swept { expired: 0, finished: true };
         }
-        let finished = end == self.slots.used();
-        self.sweep_cursor = if finished { 0 } else { end };
-        Swept { expired, finished }
+        self.watched(run, |space, run| {
+            let mut expired = 0;
+            for _ in 0..step_count {
+                let Some(id) = space.slots.pop_due(run.now.millis()) else {
+                    return Swept { expired, finished: true };
+                };
+                if space.expire_if_due(id, run) {
+                    expired += 1;
+                } else {
+                    space.slots.file(id);
+                }
+            }
+            Swept { expired, finished: false }
+        })
+    }
+
+    /// A piece of what a flush left behind, to be dropped where nobody waits;
+    /// `None` when nothing is left.
+    pub fn bury(&mut self) -> Option<Remains> {
+        self.slots.bury()
+    }
+
+    /// Bytes of the whole keyspace, by what its allocations really take.
+    /// Constant time.
+    pub fn used_bytes(&self) -> usize {
+        self.slots.heap_bytes()
+    }
+
+    /// Keys that have a deadline.
+    pub fn expiring(&self) -> usize {
+        self.slots.expiring()
+    }
+
+    /// The present moment, for what is loaded before anything runs.
+    pub fn set_present(&mut self, now: Timestamp) {
+        self.slots.set_present(now);
     }
 
     /// Every key with its value and its deadline in unix milliseconds, in no
@@ -210,10 +259,64 @@ impl Keyspace {
     }
 }
 
+/// Watching. A watcher is a client, by a number of its own.
+impl Keyspace {
+    /// From here on a change of this key makes the watcher's keys stale.
+    pub fn watch(&mut self, watcher: u64, key: &[u8], now: Timestamp) {
+        let deadline = self.slots.lookup(key).and_then(|id| self.slots.deadline(id));
+        let had_expired = deadline.is_some_and(|it| it < now.millis());
+        self.watches.add(watcher, key, had_expired);
+    }
+
+    /// The watcher watches nothing any more.
+    pub fn unwatch(&mut self, watcher: u64) {
+        self.watches.remove(watcher);
+    }
+
+    /// True if none of the watcher's keys has changed or expired since it began
+    /// to watch it. A key that had expired already has nothing to lose.
+    pub fn is_intact(&self, watcher: u64, now: Timestamp) -> bool {
+        let slots = &self.slots;
+        self.watches.are_intact(watcher, |key| {
+            let deadline = slots.lookup(key).and_then(|id| slots.deadline(id));
+            deadline.is_some_and(|deadline| deadline < now.millis())
+        })
+    }
+
+    /// Runs something whose events watchers must know of.
+    pub(super) fn watched<'a, T>(
+        &mut self,
+        run: &mut Execution<'a>,
+        work: impl FnOnce(&mut Keyspace, &mut Execution<'a>) -> T,
+    ) -> T {
+        if self.watches.is_empty() {
+            return work(self, run);
+        }
+        let mark = run.effects.note_everything();
+        let worked = work(self, run);
+        let in_transaction = self.slots.in_transaction();
+        for notice in run.effects.notices_since(mark) {
+            self.watches.happened(notice.class, notice.key, in_transaction);
+        }
+        worked
+    }
+}
+
 /// What commands are made of.
 impl Keyspace {
-    /// The slot of a key. A key found expired is removed first.
+    /// The slot of a key, which is used by this. A key found expired is removed
+    /// first.
     pub(super) fn find(&mut self, key: &[u8], run: &mut Execution<'_>) -> Result<SlotId, Vacant> {
+        let found = self.peek(key, run);
+        if let Ok(id) = found {
+            self.slots.note_use(id);
+        }
+        found
+    }
+
+    /// The slot of a key, for commands that ask about it and do not use it.
+    pub(super) fn peek(&mut self, key: &[u8], run: &mut Execution<'_>) -> Result<SlotId, Vacant> {
+        self.slots.set_present(run.now);
         let id = self.slots.find(key)?;
         if self.expire_if_due(id, run) { self.slots.find(key) } else { Ok(id) }
     }
@@ -227,7 +330,7 @@ impl Keyspace {
         found
     }
 
-    /// The value of a key that is only read.
+    /// The value of a key that is only read, which uses it.
     pub(super) fn value(&mut self, key: &[u8], run: &mut Execution<'_>) -> Option<&Value> {
         let id = self.look_up(key, run)?;
         self.slots.value(id)
@@ -260,6 +363,13 @@ impl Keyspace {
             }
             Err(vacant) => self.create(vacant, key, value, run),
         }
+    }
+
+    /// Removes every key.
+    pub(super) fn clear(&mut self) {
+        let slots = &self.slots;
+        self.watches.flushed(slots.in_transaction(), |key| slots.lookup(key).is_some());
+        self.slots.clear();
     }
 
     /// Removes a key whose deadline has passed; true if it is gone.

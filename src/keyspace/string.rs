@@ -13,6 +13,7 @@
 use std::mem;
 
 use super::arg::{Text, parse_integer};
+use super::sizes::block_bytes;
 use crate::resp::number::NumberText;
 
 /// Bytes of a string: Redis' `proto-max-bulk-len` as it comes.
@@ -127,7 +128,7 @@ impl StringValue {
     pub fn heap_bytes(&self) -> usize {
         match &self.form {
             Form::Integer(_) | Form::Inline { .. } => 0,
-            Form::Heap { bytes, .. } => bytes.capacity(),
+            Form::Heap { bytes, .. } => block_bytes(bytes.capacity()),
         }
     }
 

@@ -21,6 +21,14 @@ impl Value {
         }
     }
 
+    /// Bytes on the heap. Constant time, whatever the size.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Value::String(string) => string.heap_bytes(),
+            Value::SortedSet(set) => set.heap_bytes(),
+        }
+    }
+
     /// The word that `OBJECT ENCODING` answers.
     pub fn encoding(&self) -> &'static str {
         match self {

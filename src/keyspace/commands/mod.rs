@@ -4,6 +4,7 @@
 //! anything: an error leaves everything as it was. What it changed it records as
 //! an effect: the command as sent, unless Redis writes another to its log.
 
+pub(super) mod inspection;
 pub(super) mod keys;
 pub(super) mod payloads;
 mod scan;

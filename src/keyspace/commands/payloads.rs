@@ -1,12 +1,14 @@
 //! `DUMP` and `RESTORE`: values as payloads that can travel.
 
 use super::{Done, TimeBase, TimeUnit, unix_millis};
+use crate::base::clock::Timestamp;
 use crate::keyspace::arg::Arg;
 use crate::keyspace::command::short::{GROW, ONE_KEY, READ};
 use crate::keyspace::command::{Table, docs, entry};
 use crate::keyspace::error::CommandError;
 use crate::keyspace::notices::EventClass;
 use crate::keyspace::rdb::payload::{self, Refused};
+use crate::keyspace::slots::SlotId;
 use crate::keyspace::space::{Execution, Keyspace, Mode};
 use crate::resp::number::NumberText;
 
@@ -90,6 +92,17 @@ impl Options {
         }
         Ok(options)
     }
+
+    /// Says how the key was used before, if that is what eviction goes by.
+    fn tell_usage(self, space: &mut Keyspace, id: SlotId, now: Timestamp) {
+        let is_lfu = space.memory_limits().policy.is_lfu();
+        let usage = space.slots.usage_mut(id);
+        match (self.idle_seconds, self.frequency) {
+            (Some(seconds), _) if !is_lfu => usage.set_idle(now, seconds.unsigned_abs()),
+            (_, Some(count)) if is_lfu => usage.set_frequency(now, count as u8),
+            _ => {}
+        }
+    }
 }
 
 /// `RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME seconds | FREQ count]`
@@ -122,6 +135,7 @@ fn restore(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> D
     }
     let id = space.put(at, &key, value, run);
     space.slots.set_deadline(id, deadline);
+    options.tell_usage(space, id, run.now);
     record_restored(run, args, options, deadline);
     run.notify(EventClass::GENERIC, "restore", &key);
     Ok(())

@@ -115,7 +115,7 @@ fn flush(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Don
         [_, option] if option.is_word("async") || option.is_word("sync") => {}
         _ => return Err(CommandError::Syntax),
     }
-    space.slots.clear();
+    space.clear();
     run.record(args);
     run.reply.status("OK");
     Ok(())

@@ -376,19 +376,19 @@ fn numbers_from_lua_reach_scores_and_effects_without_detours() {
 fn a_sweep_removes_what_has_expired_in_steps() {
     let mut space = Keyspace::new();
     for key in 0..10 {
-        let (deadline, now) = (key % 2 * 100 + 1, Timestamp::from_millis(0));
+        let (deadline, now) = (key % 2 * 100_000 + 1, Timestamp::from_millis(0));
         run(&mut space, now, Mode::Live, &format!("SET k{key} v PXAT {deadline}"));
     }
     let (mut reply, mut effects) = (Reply::new(), Effects::new());
     let mut execution = Execution {
-        now: Timestamp::from_millis(50),
+        now: Timestamp::from_millis(50_000),
         mode: Mode::Live,
         effects: &mut effects,
         reply: &mut reply,
     };
     let first = space.sweep(4, &mut execution);
-    assert_eq!((first.expired, first.finished), (2, false));
+    assert_eq!((first.expired, first.finished), (4, false));
     let second = space.sweep(100, &mut execution);
-    assert_eq!((second.expired, second.finished), (3, true));
+    assert_eq!((second.expired, second.finished), (1, true));
     assert_eq!((space.len(), effects.len()), (5, 5));
 }

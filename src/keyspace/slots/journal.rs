@@ -9,7 +9,8 @@
 //! Undoing changes slots, so it touches them: a running snapshot sees a rollback
 //! as it sees any change.
 
-use super::{NEVER, Slab, SlotId, Slots, hash_of};
+use super::{NEVER, Slab, Slot, SlotId, Slots, Usage, hash_of};
+use crate::keyspace::sizes::block_bytes;
 use crate::keyspace::value::Value;
 
 /// The inverse of one change.
@@ -18,7 +19,7 @@ pub(super) enum Undo {
     /// A key was born: free the slot.
     Born(SlotId),
     /// A key was freed: bring it back, value and key from their stacks.
-    Freed { expires_at_ms: u64 },
+    Freed { expires_at_ms: u64, usage: Usage },
     /// The key was another, now on the stack of keys.
     Renamed(SlotId),
     /// The value was another, now on the stack of values.
@@ -54,6 +55,15 @@ impl Journal {
         self.is_open
     }
 
+    /// Bytes of the stacks. What a transaction took out of the keyspace does not
+    /// count while it lasts.
+    pub(super) fn heap_bytes(&self) -> usize {
+        block_bytes(self.notes.capacity() * size_of::<Undo>())
+            + block_bytes(self.members.capacity())
+            + block_bytes(self.keys.capacity() * size_of::<Box<[u8]>>())
+            + block_bytes(self.values.capacity() * size_of::<Value>())
+    }
+
     /// Notes an inverse that owns nothing. Does nothing outside a transaction.
     pub(super) fn note(&mut self, undo: Undo) {
         if self.is_open {
@@ -66,12 +76,13 @@ impl Journal {
         self.note(undo(member.len() as u32));
     }
 
-    pub(super) fn note_freed(&mut self, key: Box<[u8]>, value: Option<Value>, expires_at_ms: u64) {
+    pub(super) fn note_freed(&mut self, freed: Slot) {
+        let Slot { key, value, expires_at_ms, usage, .. } = freed;
         debug_assert!(value.is_some(), "only a live slot is freed");
         if let Some(value) = value {
             self.keys.push(key);
             self.values.push(value);
-            self.note(Undo::Freed { expires_at_ms });
+            self.note(Undo::Freed { expires_at_ms, usage });
         }
     }
 
@@ -132,11 +143,12 @@ impl Slots {
             Undo::Born(id) => {
                 self.vacate(id);
             }
-            Undo::Freed { expires_at_ms } => {
+            Undo::Freed { expires_at_ms, usage } => {
                 if let (Some(key), Some(value)) =
                     (self.journal.keys.pop(), self.journal.values.pop())
                 {
-                    self.occupy(hash_of(&self.hasher, &key), key, value, expires_at_ms);
+                    let hash = hash_of(&self.hasher, &key);
+                    self.occupy(hash, key, value, expires_at_ms, usage);
                 }
             }
             Undo::Renamed(id) => {

@@ -6,15 +6,21 @@
 //! command, script or sweep can forget what hangs there.
 //!
 //! ```text
-//! slab    [ segment of 4096 slots ][ segment ][ segment … ]
-//! slot    key | value | deadline | epoch | next free
-//! index   hash of key -> slot
+//! slab       [ segment of 4096 slots ][ segment ][ segment … ]
+//! slot       key | value | deadline | epoch | usage | links
+//! index      hash of key -> slot
+//! deadlines  which slots expire next
 //! ```
 //!
 //! What hangs there:
 //! - the running snapshot (`snapshot`): the slot as it was at the cut is handed
 //!   to the sink before it changes;
-//! - the open transaction (`journal`): how to undo the change is noted down.
+//! - the open transaction (`journal`): how to undo the change is noted down;
+//! - the account of bytes (`slab`): what the slot took before the change;
+//! - the guard: what the limiter writes is never evicted.
+//!
+//! Two things change without a touch, for nothing remembers them: how a key was
+//! used (`usage`), and where it is filed among the deadlines (`deadlines`).
 //!
 //! # Invariants
 //!
@@ -23,25 +29,32 @@
 //!    step, backward, therefore revives each key in the slot it had.
 //! 3. A slot that is born takes the present epoch: no snapshot that runs emits it.
 
+mod deadlines;
+mod evictable;
 mod journal;
+mod slab;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::hash::{BuildHasher, RandomState};
 use std::mem;
 
+use fastrand::Rng;
+
+use self::deadlines::Links;
+pub(super) use self::evictable::Candidates;
 use self::journal::{Journal, Undo};
+use self::slab::{Slab, Slot};
 use self::snapshot::Snapshot;
 pub use self::snapshot::{SnapshotRunning, SnapshotSink, Walk};
-use super::index::Index;
+pub(super) use self::usage::{Counting, Usage};
 use super::sorted_set::SortedSet;
 use super::value::Value;
+use crate::base::clock::Timestamp;
 
-/// Slots of one segment.
-const SEGMENT_LEN: usize = 4096;
-
-/// The end of the list of free slots.
+/// The end of a list of slots.
 const NO_SLOT: u32 = u32::MAX;
 
 /// Slots that are tried before a random key is taken from the index.
@@ -71,95 +84,35 @@ pub(super) struct Slots {
     journal: Journal,
     /// Emptied slabs that are freed piece by piece.
     graveyard: Vec<Slab>,
+    /// The moment of the last look-up; a birth takes it for its first use.
+    present: Timestamp,
+    counting: Counting,
+    chance: Rng,
+    /// While this is set, what is touched or born is guarded from eviction.
+    is_guarding: bool,
 }
 
+/// Slots of a keyspace that was cleared away, to be dropped where nobody waits.
 #[derive(Debug)]
-struct Slab {
-    segments: Vec<Box<[Slot]>>,
-    /// Slots ever used; the rest of the last segment is blank.
-    used: u32,
-    first_free: u32,
-    index: Index<u32>,
-    /// The slot found last. A Function runs several commands on one key, and
-    /// comparing it is cheaper than hashing it again.
-    recent: u32,
-}
-
-#[derive(Debug)]
-struct Slot {
-    key: Box<[u8]>,
-    /// `None` in a free slot.
-    value: Option<Value>,
-    expires_at_ms: u64,
-    /// The snapshot that need not look at this slot any more.
-    epoch: u32,
-    next_free: u32,
-}
-
-impl Slot {
-    fn blank() -> Slot {
-        Slot {
-            key: Box::default(),
-            value: None,
-            expires_at_ms: NEVER,
-            epoch: 0,
-            next_free: NO_SLOT,
-        }
-    }
-
-    fn deadline(&self) -> Option<u64> {
-        (self.expires_at_ms != NEVER).then_some(self.expires_at_ms)
-    }
-}
-
-impl Slab {
-    fn new() -> Slab {
-        Slab { segments: Vec::new(), used: 0, first_free: NO_SLOT, index: Index::new(), recent: 0 }
-    }
-
-    fn get(&self, slot: u32) -> Option<&Slot> {
-        self.segments.get(slot as usize / SEGMENT_LEN)?.get(slot as usize % SEGMENT_LEN)
-    }
-
-    fn slot(&self, id: SlotId) -> &Slot {
-        &self.segments[id.0 as usize / SEGMENT_LEN][id.0 as usize % SEGMENT_LEN]
-    }
-
-    /// For [`Slots::touch`] and for births only.
-    fn slot_mut(&mut self, id: SlotId) -> &mut Slot {
-        &mut self.segments[id.0 as usize / SEGMENT_LEN][id.0 as usize % SEGMENT_LEN]
-    }
-
-    /// A free slot, off the list or behind the last.
-    fn take_free(&mut self) -> SlotId {
-        if self.first_free != NO_SLOT {
-            let id = SlotId(self.first_free);
-            self.first_free = self.slot(id).next_free;
-            return id;
-        }
-        let id = SlotId(self.used);
-        if self.used as usize == self.segments.len() * SEGMENT_LEN {
-            self.segments.push((0..SEGMENT_LEN).map(|_| Slot::blank()).collect());
-        }
-        self.used += 1;
-        id
-    }
-
-    fn live(&self) -> impl Iterator<Item = &Slot> {
-        self.segments.iter().flat_map(|segment| segment.iter()).filter(|slot| slot.value.is_some())
-    }
+pub struct Remains {
+    _slots: Box<[Slot]>,
 }
 
 /// Reading.
 impl Slots {
     pub(super) fn new() -> Slots {
+        let hasher = RandomState::new();
         Slots {
             slab: Slab::new(),
-            hasher: RandomState::new(),
+            chance: Rng::with_seed(hasher.hash_one(0)),
+            hasher,
             epoch: 0,
             snapshot: None,
             journal: Journal::default(),
             graveyard: Vec::new(),
+            present: Timestamp::default(),
+            counting: Counting::Recency,
+            is_guarding: false,
         }
     }
 
@@ -188,7 +141,14 @@ impl Slots {
         }
     }
 
-    /// The live slot of this number, for a sweep.
+    /// The slot of a key, without changing what was found last.
+    pub(super) fn lookup(&self, key: &[u8]) -> Option<SlotId> {
+        let hash = hash_of(&self.hasher, key);
+        let is_it = |slot: u32| *self.slab.slot(SlotId(slot)).key == *key;
+        self.slab.index.find(hash, is_it).map(SlotId)
+    }
+
+    /// The live slot of this number.
     pub(super) fn live_at(&self, slot: usize) -> Option<SlotId> {
         let slot = u32::try_from(slot).ok()?;
         self.slab.get(slot)?.value.as_ref().map(|_| SlotId(slot))
@@ -204,9 +164,14 @@ impl Slots {
         tried.or_else(|| self.slab.index.any(random).map(SlotId))
     }
 
-    /// Slots ever used; a sweep goes from 0 to here.
+    /// Slots ever used.
     pub(super) fn used(&self) -> usize {
         self.slab.used as usize
+    }
+
+    /// True between [`Slots::begin`] and its end.
+    pub(super) fn in_transaction(&self) -> bool {
+        self.journal.is_open()
     }
 
     pub(super) fn key(&self, id: SlotId) -> &[u8] {
@@ -224,10 +189,100 @@ impl Slots {
         self.slab.slot(id).deadline()
     }
 
+    /// How the key was used.
+    pub(super) fn usage(&self, id: SlotId) -> Usage {
+        self.slab.slot(id).usage
+    }
+
+    /// Keys with a deadline.
+    pub(super) fn expiring(&self) -> usize {
+        self.slab.deadlines.len()
+    }
+
+    /// Bytes of a key with its value, and of its slot.
+    pub(super) fn bytes_of(&self, id: SlotId) -> usize {
+        size_of::<Slot>() + self.slab.slot(id).heap_bytes()
+    }
+
+    /// Bytes of keys and values alone.
+    pub(super) fn content_bytes(&self) -> usize {
+        self.slab.content_bytes()
+    }
+
+    /// Bytes of everything that is kept, also of what was cleared away and is
+    /// still to be freed.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let detached = self.snapshot.as_ref().map_or(0, Snapshot::heap_bytes);
+        let buried: usize = self.graveyard.iter().map(Slab::heap_bytes).sum();
+        self.slab.heap_bytes() + detached + buried + self.journal.heap_bytes()
+    }
+
     pub(super) fn entries(&self) -> impl Iterator<Item = (&[u8], &Value, Option<u64>)> {
         self.slab
             .live()
             .filter_map(|slot| Some((&*slot.key, slot.value.as_ref()?, slot.deadline())))
+    }
+}
+
+/// Usage, of which nothing is remembered: no touch.
+impl Slots {
+    /// The present moment, for births.
+    pub(super) fn set_present(&mut self, now: Timestamp) {
+        self.present = now;
+    }
+
+    /// Notes that a key was used.
+    pub(super) fn note_use(&mut self, id: SlotId) {
+        let (now, counting) = (self.present, self.counting);
+        self.slab.slot_mut(id).usage.note(now, counting, || self.chance.u32(..));
+    }
+
+    /// Says how a key was used, as a restored one brings it along.
+    pub(super) fn usage_mut(&mut self, id: SlotId) -> &mut Usage {
+        &mut self.slab.slot_mut(id).usage
+    }
+
+    /// Counts usage in this way from here on.
+    pub(super) fn count_by(&mut self, counting: Counting) {
+        self.counting = counting;
+    }
+
+    /// From here on, until it is unset, what is touched or born is guarded from
+    /// eviction.
+    pub(super) fn set_guarding(&mut self, is_guarding: bool) {
+        self.is_guarding = is_guarding;
+    }
+}
+
+/// Expiry. A key that is looked at leaves its list; it is removed or filed anew.
+impl Slots {
+    /// A key whose deadline may have passed, by what is filed.
+    pub(super) fn pop_due(&mut self, now_ms: u64) -> Option<SlotId> {
+        self.slab.pop_due(now_ms)
+    }
+
+    /// Files a key that [`Slots::pop_due`] gave and that has not expired.
+    pub(super) fn file(&mut self, id: SlotId) {
+        self.slab.file(id);
+    }
+}
+
+/// Eviction: see `evictable`.
+impl Slots {
+    pub(super) fn evictable_count(&self, candidates: Candidates) -> u32 {
+        self.slab.evictable_count(candidates)
+    }
+
+    pub(super) fn is_evictable(&self, id: SlotId, candidates: Candidates) -> bool {
+        self.slab.is_evictable(id, candidates)
+    }
+
+    pub(super) fn sample(&mut self, from: Candidates, count: usize, found: &mut Vec<SlotId>) {
+        self.slab.sample(from, count, &mut self.chance, found);
+    }
+
+    pub(super) fn sample_soonest(&self, count: usize, found: &mut Vec<SlotId>) {
+        self.slab.sample_soonest(count, found);
     }
 }
 
@@ -236,6 +291,10 @@ impl Slots {
 impl Slots {
     /// The slot, to be changed. The only way to one.
     fn touch(&mut self, id: SlotId) -> &mut Slot {
+        self.slab.open_account(id);
+        if self.is_guarding {
+            self.slab.guard(id);
+        }
         let slot = self.slab.slot_mut(id);
         if let Some(snapshot) = &mut self.snapshot {
             snapshot.before_change(id, slot, self.epoch);
@@ -252,16 +311,20 @@ impl Slots {
         deadline: Option<u64>,
     ) -> SlotId {
         debug_assert_eq!(vacant.hash, hash_of(&self.hasher, key), "the key that was looked up");
-        let id = self.occupy(vacant.hash, key.into(), value, deadline.unwrap_or(NEVER));
+        let mut usage = Usage::born(self.present, self.counting);
+        if self.is_guarding {
+            usage.guard();
+        }
+        let id = self.occupy(vacant.hash, key.into(), value, deadline.unwrap_or(NEVER), usage);
         self.journal.note(Undo::Born(id));
         id
     }
 
     /// Removes a key.
     pub(super) fn free(&mut self, id: SlotId) {
-        let (key, value, expires_at_ms) = self.vacate(id);
+        let freed = self.vacate(id);
         if self.journal.is_open() {
-            self.journal.note_freed(key, value, expires_at_ms);
+            self.journal.note_freed(freed);
         }
     }
 
@@ -285,8 +348,8 @@ impl Slots {
 
     /// Sets or removes a key's deadline.
     pub(super) fn set_deadline(&mut self, id: SlotId, deadline: Option<u64>) {
-        let slot = self.touch(id);
-        let was = mem::replace(&mut slot.expires_at_ms, deadline.unwrap_or(NEVER));
+        self.touch(id);
+        let was = self.slab.set_deadline(id, deadline.unwrap_or(NEVER));
         self.journal.note(Undo::Deadline { id, was });
     }
 
@@ -335,14 +398,15 @@ impl Slots {
         }
     }
 
-    /// Frees a piece of what [`Slots::clear`] left behind; false when nothing is
-    /// left.
-    pub(super) fn bury(&mut self) -> bool {
-        let Some(slab) = self.graveyard.last_mut() else { return false };
-        if slab.segments.pop().is_none() {
-            self.graveyard.pop();
+    /// A piece of what [`Slots::clear`] left behind; `None` when nothing is left.
+    pub(super) fn bury(&mut self) -> Option<Remains> {
+        while let Some(slab) = self.graveyard.last_mut() {
+            match slab.pop_segment() {
+                Some(slots) => return Some(Remains { _slots: slots }),
+                None => self.graveyard.pop(),
+            };
         }
-        true
+        None
     }
 
     /// A slab that was cleared away belongs to the snapshot that walks it, if
@@ -354,25 +418,37 @@ impl Slots {
         }
     }
 
-    fn occupy(&mut self, hash: u32, key: Box<[u8]>, value: Value, expires_at_ms: u64) -> SlotId {
-        let id = self.slab.take_free();
-        self.slab.index.insert(hash, id.0);
-        self.slab.recent = id.0;
-        let epoch = self.epoch;
-        let slot = self.slab.slot_mut(id);
-        *slot = Slot { key, value: Some(value), expires_at_ms, epoch, next_free: NO_SLOT };
+    fn occupy(
+        &mut self,
+        hash: u32,
+        key: Box<[u8]>,
+        value: Value,
+        expires_at_ms: u64,
+        usage: Usage,
+    ) -> SlotId {
+        let slab = &mut self.slab;
+        let id = slab.take_free();
+        slab.open_account(id);
+        slab.index.insert(hash, id.0);
+        slab.recent = id.0;
+        let (value, epoch, links) = (Some(value), self.epoch, Links::default());
+        *slab.slot_mut(id) = Slot { key, value, expires_at_ms, epoch, usage, links };
+        slab.file(id);
+        slab.count_evictable(id);
         id
     }
 
-    fn vacate(&mut self, id: SlotId) -> (Box<[u8]>, Option<Value>, u64) {
-        let first_free = self.slab.first_free;
-        let slot = self.touch(id);
-        slot.next_free = first_free;
-        let (key, value) = (mem::take(&mut slot.key), slot.value.take());
-        let expires_at_ms = mem::replace(&mut slot.expires_at_ms, NEVER);
-        self.slab.first_free = id.0;
-        self.slab.index.remove(hash_of(&self.hasher, &key), |slot| slot == id.0);
-        (key, value, expires_at_ms)
+    /// Takes what a slot holds and gives the slot back.
+    fn vacate(&mut self, id: SlotId) -> Slot {
+        self.touch(id);
+        let slab = &mut self.slab;
+        slab.uncount_evictable(id);
+        slab.unfile(id);
+        let epoch = slab.slot(id).epoch;
+        let taken = mem::replace(slab.slot_mut(id), Slot { epoch, ..Slot::blank() });
+        slab.give_back(id);
+        slab.index.remove(hash_of(&self.hasher, &taken.key), |slot| slot == id.0);
+        taken
     }
 
     fn rekey(&mut self, id: SlotId, hash: u32, key: Box<[u8]>) -> Box<[u8]> {

@@ -27,7 +27,8 @@
 
 use std::any::Any;
 
-use super::{Slab, Slot, SlotId, Slots};
+use super::slab::{Slab, Slot};
+use super::{SlotId, Slots};
 use crate::keyspace::value::Value;
 
 /// Where a snapshot's entries go. Called under the keyspace's owner, so it must
@@ -92,6 +93,11 @@ impl Snapshot {
             emit(&mut *self.sink, slot);
             slot.epoch = epoch;
         }
+    }
+
+    /// Bytes of the slab of the cut, when it is kept for the snapshot alone.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.detached.as_ref().map_or(0, Slab::heap_bytes)
     }
 
     /// False once the slab of the cut was cleared away.

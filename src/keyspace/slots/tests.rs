@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::slab::SEGMENT_LEN;
 use super::*;
 use crate::base::clock::Timestamp;
 use crate::keyspace::{Arg, Effects, Execution, Keyspace, Mode, command};
@@ -55,7 +56,7 @@ impl SnapshotSink for Sink {
 enum Step {
     Command(String),
     Wait(u64),
-    Begin,
+    Begin { guarded: bool },
     Commit,
     Rollback,
     Cut,
@@ -93,7 +94,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => key().prop_map(|key| Step::Command(format!("GET {key}"))),
         1 => Just(Step::Command("FLUSHALL".to_owned())),
         3 => (0u64..20).prop_map(Step::Wait),
-        3 => Just(Step::Begin),
+        3 => any::<bool>().prop_map(|guarded| Step::Begin { guarded }),
         2 => Just(Step::Commit),
         2 => Just(Step::Rollback),
         3 => Just(Step::Cut),
@@ -135,9 +136,9 @@ impl Session {
             Step::Wait(ms) => {
                 self.now = Timestamp::from_millis(self.now.millis() + ms);
             }
-            Step::Begin if self.before.is_none() => {
+            Step::Begin { guarded } if self.before.is_none() => {
                 self.before = Some(state(&self.space));
-                self.space.begin();
+                if *guarded { self.space.begin_guarded() } else { self.space.begin() }
             }
             Step::Commit if self.before.take().is_some() => {
                 self.space.commit();
@@ -157,6 +158,21 @@ impl Session {
         if self.before.is_none() {
             self.remember();
         }
+        self.check_books();
+    }
+
+    /// The books of the slab say what its slots say.
+    fn check_books(&self) {
+        let slab = &self.space.slots.slab;
+        let bytes: usize = slab.live().map(Slot::heap_bytes).sum();
+        assert_eq!(slab.content_bytes(), bytes, "the account of bytes");
+        let has_deadline = |slot: &&Slot| slot.deadline().is_some();
+        let is_open = |slot: &&Slot| !slot.usage.is_guarded();
+        assert_eq!(slab.deadlines.len(), slab.live().filter(has_deadline).count(), "filed");
+        let all = slab.live().filter(is_open).count();
+        let volatile = slab.live().filter(is_open).filter(has_deadline).count();
+        assert_eq!(slab.evictable_count(Candidates::All) as usize, all);
+        assert_eq!(slab.evictable_count(Candidates::Volatile) as usize, volatile);
     }
 
     fn command(&mut self, line: &str) {
@@ -271,10 +287,10 @@ fn a_flush_frees_in_pieces_and_leaves_the_snapshot_alone() {
     session.step(&Step::Command("FLUSHALL".to_owned()));
     session.step(&Step::Command("SET key:1 anew".to_owned()));
     assert_eq!(session.space.len(), 1);
-    assert!(!session.space.slots.bury(), "the snapshot still needs the slots");
+    assert!(session.space.slots.bury().is_none(), "the snapshot still needs the slots");
     session.walk(usize::MAX);
     assert_eq!(session.images_checked, 1);
-    let pieces = std::iter::from_fn(|| session.space.slots.bury().then_some(())).count();
+    let pieces = std::iter::from_fn(|| session.space.slots.bury()).count();
     assert!(pieces >= 3, "freed in {pieces} pieces");
 }
 
@@ -289,5 +305,5 @@ fn slots_are_used_again() {
             session.command(&format!("DEL {round}:{key}"));
         }
     }
-    assert_eq!((session.space.len(), session.space.slots.used()), (0, 100));
+    assert_eq!((session.space.len(), session.space.slots.slab.used), (0, 100));
 }

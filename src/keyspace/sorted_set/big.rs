@@ -26,6 +26,7 @@ use std::sync::Arc;
 use super::ranks::Ranks;
 use super::run::Run;
 use crate::keyspace::index::Index;
+use crate::keyspace::sizes::block_bytes;
 
 /// Entries of a full leaf. Tests have small ones, to split and to join often.
 const LEAF_LEN: usize = if cfg!(test) { 8 } else { 512 };
@@ -55,6 +56,11 @@ impl Leaf {
         &self.run
     }
 
+    fn heap_bytes(&self) -> usize {
+        // An `Arc` counts its holders beside the run.
+        block_bytes(size_of::<Run<false>>() + 2 * size_of::<usize>()) + self.run.heap_bytes()
+    }
+
     /// Changes the run, copying it if it is shared. It must not become empty.
     fn change<T>(&mut self, change: impl FnOnce(&mut Run<false>) -> T) -> T {
         let run = Arc::make_mut(&mut self.run);
@@ -70,6 +76,8 @@ pub(super) struct Big {
     leaves: VecDeque<Leaf>,
     ranks: Ranks,
     index: Index<PackedScore>,
+    /// What the leaves' runs have on the heap.
+    leaf_bytes: usize,
     /// Keyed at random: members may come from strangers.
     hasher: RandomState,
 }
@@ -84,6 +92,7 @@ impl Big {
             leaves: VecDeque::new(),
             ranks: Ranks::default(),
             index: Index::new(),
+            leaf_bytes: 0,
             hasher: RandomState::new(),
         }
     }
@@ -146,7 +155,7 @@ impl Big {
                 at -= half;
             }
         }
-        self.leaves[leaf].change(|run| run.insert(at, score, member));
+        self.change(leaf, |run| run.insert(at, score, member));
         self.ranks.add(leaf, 1);
     }
 
@@ -194,11 +203,13 @@ impl Big {
         (found, next)
     }
 
-    /// Bytes on the heap, the index estimated.
-    #[cfg(test)]
+    /// Bytes on the heap. Leaves that a frozen copy shares count here only.
     pub(super) fn heap_bytes(&self) -> usize {
-        let leaves: usize = self.leaves.iter().map(|it| it.run.heap_bytes() + 88).sum();
-        leaves + self.index.heap_bytes()
+        block_bytes(size_of::<Big>())
+            + self.leaf_bytes
+            + block_bytes(self.leaves.capacity() * size_of::<Leaf>())
+            + self.ranks.heap_bytes()
+            + self.index.heap_bytes()
     }
 
     pub(super) fn hash(&self, member: &[u8]) -> u32 {
@@ -232,15 +243,34 @@ impl Big {
     fn push_leaf(&mut self, score: f64, member: &[u8]) {
         let mut run = Run::default();
         run.insert(0, score, member);
-        self.leaves.push_back(Leaf::new(run));
+        let leaf = Leaf::new(run);
+        self.leaf_bytes += leaf.heap_bytes();
+        self.leaves.push_back(leaf);
         self.ranks.push(1);
+    }
+
+    /// Changes a leaf, which must not become empty.
+    fn change<T>(&mut self, leaf: usize, change: impl FnOnce(&mut Run<false>) -> T) -> T {
+        let leaf = &mut self.leaves[leaf];
+        let before = leaf.heap_bytes();
+        let result = leaf.change(change);
+        self.leaf_bytes = self.leaf_bytes - before + leaf.heap_bytes();
+        result
+    }
+
+    /// Takes a leaf off the list.
+    fn drop_leaf(&mut self, leaf: usize) -> Option<Leaf> {
+        let dropped = self.leaves.remove(leaf)?;
+        self.leaf_bytes -= dropped.heap_bytes();
+        Some(dropped)
     }
 
     /// Splits a leaf in two; how many entries stay in the first.
     fn split(&mut self, leaf: usize) -> usize {
         let half = self.leaves[leaf].run.len() / 2;
-        let right = self.leaves[leaf].change(|run| run.split_off(half));
-        self.leaves.insert(leaf + 1, Leaf::new(right));
+        let right = Leaf::new(self.change(leaf, |run| run.split_off(half)));
+        self.leaf_bytes += right.heap_bytes();
+        self.leaves.insert(leaf + 1, right);
         self.rebuild_ranks();
         half
     }
@@ -251,7 +281,7 @@ impl Big {
         let len = self.leaves[leaf].run.len();
         self.ranks.add(leaf, -(range.len() as i64));
         if range.len() == len {
-            self.leaves.remove(leaf);
+            self.drop_leaf(leaf);
             if leaf == 0 {
                 self.ranks.pop_front();
             }
@@ -260,15 +290,15 @@ impl Big {
             }
             return;
         }
-        self.leaves[leaf].change(|run| run.remove(range));
+        self.change(leaf, |run| run.remove(range));
         let joined = |a: &Leaf, b: &Leaf| {
             a.run.len() + b.run.len() <= JOINED_LEN
                 && a.run.member_bytes() + b.run.member_bytes() <= LEAF_BYTES
         };
         if self.leaves.get(leaf + 1).is_some_and(|next| joined(&self.leaves[leaf], next))
-            && let Some(next) = self.leaves.remove(leaf + 1)
+            && let Some(next) = self.drop_leaf(leaf + 1)
         {
-            self.leaves[leaf].change(|run| run.append(&next.run));
+            self.change(leaf, |run| run.append(&next.run));
             self.rebuild_ranks();
         }
     }

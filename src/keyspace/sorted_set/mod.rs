@@ -282,9 +282,8 @@ impl SortedSet {
         self.form = Form::Big(big);
     }
 
-    /// Bytes on the heap.
-    #[cfg(test)]
-    fn heap_bytes(&self) -> usize {
+    /// Bytes on the heap, in constant time.
+    pub fn heap_bytes(&self) -> usize {
         match &self.form {
             Form::Small(run) => run.heap_bytes(),
             Form::Big(big) => big.heap_bytes(),

@@ -4,6 +4,8 @@
 //! a leaf that is gone keeps its place with a length of zero until half of the
 //! places are such.
 
+use crate::keyspace::sizes::block_bytes;
+
 /// Prefix sums of the lengths of leaves.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ranks {
@@ -14,6 +16,11 @@ pub(super) struct Ranks {
 }
 
 impl Ranks {
+    /// Bytes on the heap.
+    pub(super) fn heap_bytes(&self) -> usize {
+        block_bytes(self.sums.capacity() * size_of::<u64>())
+    }
+
     /// Builds the sums anew. Linear in the number of leaves.
     pub(super) fn rebuild(&mut self, lengths: impl Iterator<Item = usize>) {
         self.sums.clear();

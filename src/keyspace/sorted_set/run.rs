@@ -28,6 +28,8 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
+use crate::keyspace::sizes::block_bytes;
+
 /// Bytes of an entry besides its member: a score and a mark.
 const ENTRY_BYTES: usize = 12;
 
@@ -59,9 +61,8 @@ impl<const TAGGED: bool> Run<TAGGED> {
     }
 
     /// Bytes that the run has on the heap.
-    #[cfg(test)]
     pub(super) fn heap_bytes(&self) -> usize {
-        self.block.len()
+        block_bytes(self.block.len())
     }
 
     pub(super) fn score(&self, at: usize) -> f64 {
@@ -272,9 +273,12 @@ impl<const TAGGED: bool> Run<TAGGED> {
         if slides {
             self.slide();
         } else {
-            let capacity = len + len / 8 + len.min(4) / 2;
-            let area = (bytes + bytes / 8).max(bytes.div_ceil(len) * capacity);
-            self.relocate(capacity, area);
+            // A block takes the whole of its class, so the run uses the whole.
+            let spare = len / 8 + len.min(4) / 2;
+            let entry = ENTRY_BYTES + bytes.div_ceil(len);
+            let block = block_bytes((len + spare) * entry);
+            let capacity = block / entry;
+            self.relocate(capacity, block - capacity * ENTRY_BYTES);
         }
     }
 
