@@ -10,7 +10,7 @@ mod metrics;
 
 use crate::resp::Reply;
 
-pub use embedded::{Embedded, Library, OpenError, Opened};
+pub use embedded::{Commands, Embedded, Held, Library, OpenError, Opened};
 pub use metrics::Metrics;
 
 /// One run of a Function.
