@@ -10,7 +10,7 @@ use std::sync::{Arc, MutexGuard};
 
 use super::{Owned, Shared};
 use crate::base::clock::Timestamp;
-use crate::keyspace::{Arg, Command, Execution, Flags, Keyspace, Mode, Run};
+use crate::keyspace::{Announced, Arg, Command, Execution, Flags, Keyspace, Mode, Run};
 use crate::persist::{Log, Lsn};
 use crate::resp::Reply;
 
@@ -38,6 +38,24 @@ impl Commands {
         if let Some(log) = &self.shared.log {
             // A log that cannot make it durable says so itself; see `call`.
             let _ = log.durable(record).await;
+        }
+    }
+
+    /// Waits until a record is on disk, whatever the log's policy; says if it is.
+    /// Without a record there is nothing to wait for.
+    pub async fn synced(&self, record: Option<Lsn>) -> bool {
+        match (&self.shared.log, record) {
+            (Some(log), Some(record)) => log.synced(record).await.is_ok(),
+            (Some(_), None) => true,
+            (None, _) => false,
+        }
+    }
+
+    /// Has a snapshot written to `dump.rdb` and waits for it; says if it was.
+    pub async fn save(&self) -> bool {
+        match &self.shared.log {
+            Some(log) => log.save().await,
+            None => false,
         }
     }
 
@@ -118,6 +136,12 @@ impl Held<'_> {
     pub fn end(&mut self) {
         self.in_transaction = false;
         self.record();
+    }
+
+    /// From here on these keyspace events are told, whoever causes them.
+    pub fn announce(&mut self, announced: Announced) {
+        let owned = &mut *self.owned;
+        owned.keyspace.announce(announced, &mut owned.effects);
     }
 
     /// The keys, to look at.

@@ -244,8 +244,9 @@ impl Owned {
         self.functions.libraries().map(|library| Arc::clone(&library.code)).collect()
     }
 
-    /// Hands the effects of what just ran to the log.
-    fn record(&self, log: Option<&Log>) -> Option<Lsn> {
+    /// Hands the effects of what just ran to the log, and tells listeners.
+    fn record(&mut self, log: Option<&Log>) -> Option<Lsn> {
+        self.keyspace.tell(&self.effects);
         match log {
             Some(log) if !self.effects.is_empty() => Some(log.append(&self.effects)),
             _ => None,
