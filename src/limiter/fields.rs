@@ -73,14 +73,20 @@ pub fn quota_exceeded(violated: &[&str]) -> Bytes {
     Bytes::from(body.to_string())
 }
 
-/// The body of a refusal because the request lacks a part of a policy's key.
-pub fn key_missing(policies: &[&str]) -> Bytes {
+/// The body of a refusal without a question: the request lacks a part of a policy's
+/// key, or a list denies whoever sent it.
+pub fn denied_unasked(policies: &[&str], lacks_key: bool) -> Bytes {
     let names = policies.join(", ");
+    let detail = if lacks_key {
+        format!("this request lacks what {names} limits by")
+    } else {
+        format!("this request is denied by {names}")
+    };
     let body = serde_json::json!({
         "type": "about:blank",
         "title": "Forbidden",
         "status": 403,
-        "detail": format!("this request lacks what {names} limits by"),
+        "detail": detail,
         "violated-policies": policies,
     });
     Bytes::from(body.to_string())

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use crate::policy::{Algorithm, Entry, Limit, Mode, Plan, Policy, PolicySet, Role};
+use crate::policy::{Algorithm, Cause, Denial, Entry, Limit, Mode, Plan, Policy, PolicySet, Role};
 
 use super::ask::Scratch;
 use super::decision::{Decision, Fields, Refusal, Verdict};
@@ -47,7 +47,7 @@ impl Live {
             .iter()
             .map(|policy| {
                 let mut value = Vec::new();
-                for limit in policy.limits().iter().filter(|it| it.role() != Role::Candidate) {
+                for limit in policy.own_limits().iter().filter(|it| it.role() != Role::Candidate) {
                     push_policy_item(&mut value, limit);
                 }
                 Bytes::from(value)
@@ -105,17 +105,17 @@ impl Live {
 
     /// True when an enforced policy of `on_missing_key: deny` found no key.
     pub(super) fn refuses_unasked(&self, plan: &Plan) -> bool {
-        plan.denying().iter().any(|policy| self.mode(*policy) == Mode::Enforce)
+        plan.denying().iter().any(|denial| self.mode(denial.policy) == Mode::Enforce)
     }
 
     /// Folds what the limits said into one decision and counts it: any enforced
     /// limit without room denies.
     pub(super) fn decide(&self, scratch: &Scratch) -> Decision {
-        for policy in scratch.plan().denying() {
-            self.metrics[*policy as usize].denied();
+        for denial in scratch.plan().denying() {
+            self.metrics[denial.policy as usize].denied();
         }
         if self.refuses_unasked(scratch.plan()) {
-            return self.key_missing(scratch.plan());
+            return self.denied_unasked(scratch.plan());
         }
         let denied = self.violated(scratch).next().is_some();
         self.count(scratch, denied);
@@ -141,10 +141,11 @@ impl Live {
         }
     }
 
-    fn key_missing(&self, plan: &Plan) -> Decision {
-        let enforced = plan.denying().iter().filter(|it| self.mode(**it) == Mode::Enforce);
-        let names: Vec<&str> =
-            enforced.map(|it| self.policies.policies()[*it as usize].name()).collect();
+    fn denied_unasked(&self, plan: &Plan) -> Decision {
+        let enforced = || plan.denying().iter().filter(|it| self.mode(it.policy) == Mode::Enforce);
+        let name_of = |it: &Denial| self.policies.policies()[it.policy as usize].name();
+        let names: Vec<&str> = enforced().map(name_of).collect();
+        let lacks_key = enforced().all(|it| it.cause == Cause::MissingKey);
         Decision {
             verdict: Verdict::Deny,
             fields: None,
@@ -152,7 +153,7 @@ impl Live {
             refusal: Some(Box::new(Refusal {
                 status: 403,
                 retry_after_seconds: None,
-                problem: fields::key_missing(&names),
+                problem: fields::denied_unasked(&names, lacks_key),
             })),
         }
     }

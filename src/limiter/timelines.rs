@@ -46,7 +46,12 @@ impl Headers for Fields {
 
 fn compile(store: &Store, policies: &str) -> policy::PolicySet {
     let functions = Functions::new(store.functions());
-    match policy::compile("policies.yaml", policies, &functions) {
+    let files = |name: &str| match name {
+        "partners.txt" => Ok(b"192.0.2.0/28 # partners\n2001:db8::/32\n".to_vec()),
+        "secret" => Ok(b"a secret of some length".to_vec()),
+        _ => Err("no such file".to_owned()),
+    };
+    match policy::compile("policies.yaml", policies, &functions, &files) {
         Ok(set) => set,
         Err(problems) => panic!("{problems}"),
     }
@@ -121,7 +126,19 @@ impl World {
                 None => client = words.next().unwrap().parse().unwrap(),
             }
         }
-        let facts = RequestFacts { method, host: "example.com", path, client, headers: &fields };
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let facts = RequestFacts {
+            method,
+            host: "example.com",
+            path,
+            query,
+            client,
+            headers: &fields,
+            body_bytes: fields
+                .get("content-length")
+                .and_then(|it| std::str::from_utf8(it).ok()?.parse().ok()),
+            descriptors: &[],
+        };
         let mut decision =
             self.wait(async |world| world.limiter.check(&facts, &mut world.scratch).await);
         if let (Some(name), Some(dues)) = (stays_as, decision.dues.take()) {
@@ -434,4 +451,85 @@ policies:
     assert_eq!(said("admit", "admit"), 1);
     assert_eq!(said("deny", "admit"), 1, "the candidate has room for one more");
     assert_eq!(said("deny", "deny"), 1);
+}
+
+#[test]
+fn tiers_and_overrides_choose_the_limits_and_share_the_counts() {
+    check(
+        "
+policies:
+  - name: p
+    key: header:x-key
+    limits: [{ quota: 1, window: 10s }]
+    tiers:
+      by: header:x-plan
+      limits: { pro: [{ quota: 3, window: 10s }] }
+    overrides:
+      - { key: [vip], limits: [{ quota: 9, window: 10s }] }
+      - { key: [banned], deny: true }
+      - { when: { header:x-role: staff, client_ip: 192.0.2.0/24 }, unlimited: true }
+",
+        r#"
+        0s GET / x-key=a  admit, "p";r=0;t=10
+        1s GET / x-key=a  429 retry in 9s, "p";r=0;t=9
+        1s GET / x-key=a x-plan=pro  admit, "p";r=1;t=9      # it goes on from one used
+        1s GET / x-key=a x-plan=unknown  429 retry in 10s, "p";r=0;t=9
+        2s GET / x-key=vip x-plan=pro  admit, "p";r=8;t=10
+        2s GET / x-key=banned  403
+        2s GET / x-key=a x-role=staff  admit
+        2s GET / x-key=a x-role=staff from 198.51.100.1  429 retry in 9s, "p";r=0;t=8
+        "#,
+    );
+}
+
+#[test]
+fn lists_and_networks_treat_clients_differently() {
+    check(
+        "
+policies:
+  - name: p
+    key: client_ip
+    allow: { file: partners.txt }
+    limits: [{ quota: 1, window: 10s }]
+    overrides:
+      - { key: [198.51.100.0/24], limits: [{ quota: 5, window: 10s }] }
+      - { key: [198.51.100.128/25], deny: true }
+      - { key: [198.51.100.200], unlimited: true }
+",
+        r#"
+        0s GET / from 192.0.2.1  admit
+        0s GET / from ::ffff:192.0.2.1  admit
+        0s GET / from 2001:db8:5::1  admit
+        0s GET / from 192.0.2.16  admit, "p";r=0;t=10
+        0s GET / from 198.51.100.1  admit, "p";r=4;t=10
+        0s GET / from 198.51.100.199  403
+        0s GET / from 198.51.100.200  admit
+        "#,
+    );
+}
+
+#[test]
+fn a_cost_is_fixed_or_told_by_the_request() {
+    check(
+        "
+policies:
+  - { name: fixed, match: { path: /fixed }, cost: 3, limits: [{ quota: 10, window: 10s }] }
+  - { name: told, match: { path: /told }, cost: header:x-cost, limits: [{ quota: 10, window: 10s }] }
+  - name: size
+    match: { path: /size }
+    cost: { from: body_bytes, per: 1024, max: 8, default: 2 }
+    limits: [{ quota: 10, window: 10s, algorithm: token_bucket }]
+",
+        r#"
+        0s GET /fixed  admit, "fixed";r=7;t=10
+        0s GET /told x-cost=4  admit, "told";r=6;t=10
+        0s GET /told x-cost=many  admit, "told";r=5;t=10
+        0s GET /told x-cost=0  admit, "told";r=5;t=10
+        0s GET /told x-cost=6  429 retry in 10s, "told";r=5;t=10
+        0s GET /told x-cost=11  429, "told";r=5;t=10             # never
+        0s POST /size content-length=1025  admit, "size";r=8;t=1
+        0s POST /size  admit, "size";r=6;t=1
+        0s POST /size content-length=999999  429 retry in 2s, "size";r=6;t=1
+        "#,
+    );
 }

@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// A whole file.
@@ -15,6 +16,7 @@ use serde::{Deserialize, Deserializer};
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
     pub(super) policies: Option<Vec<Policy>>,
+    pub(super) jwt: Option<Jwt>,
 }
 
 /// An entry of `policies`.
@@ -28,6 +30,99 @@ pub(super) struct Policy {
     pub(super) on_missing_key: Option<String>,
     pub(super) limits: Option<Vec<Limit>>,
     pub(super) mode: Option<String>,
+    pub(super) tiers: Option<Tiers>,
+    pub(super) overrides: Option<Vec<Override>>,
+    pub(super) allow: Option<List>,
+    pub(super) deny: Option<List>,
+    pub(super) cost: Option<Cost>,
+}
+
+/// The `jwt` of a file: where tokens are, and which are believed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Jwt {
+    pub(super) header: Option<String>,
+    pub(super) keys: Option<String>,
+    pub(super) unverified: Option<bool>,
+}
+
+/// The `tiers` of a policy.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tiers {
+    pub(super) by: Option<String>,
+    pub(super) limits: Option<BTreeMap<String, Vec<Limit>>>,
+}
+
+/// An entry of `overrides`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Override {
+    pub(super) key: Option<Words>,
+    pub(super) when: Option<BTreeMap<String, String>>,
+    pub(super) limits: Option<Vec<Limit>>,
+    pub(super) unlimited: Option<bool>,
+    pub(super) deny: Option<bool>,
+}
+
+/// A list from a file of its own: `allow`, `deny`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct List {
+    pub(super) file: Option<String>,
+    pub(super) of: Option<String>,
+}
+
+/// The `cost` of a policy: a word, or more.
+#[derive(Debug, Default)]
+pub(super) struct Cost {
+    pub(super) from: Option<String>,
+    pub(super) per: Option<String>,
+    pub(super) default: Option<String>,
+    pub(super) max: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Cost {
+    fn deserialize<D: Deserializer<'de>>(cost: D) -> Result<Cost, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Whole {
+            from: Option<String>,
+            per: Option<String>,
+            default: Option<String>,
+            max: Option<String>,
+        }
+
+        struct CostVisitor;
+
+        impl<'de> Visitor<'de> for CostVisitor {
+            type Value = Cost;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a cost, or where it comes from")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Cost, E> {
+                Ok(Cost { from: Some(word.to_owned()), ..Cost::default() })
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Cost, E> {
+                self.visit_str(&number.to_string())
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Cost, E> {
+                self.visit_str(&number.to_string())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Cost, A::Error> {
+                let whole = Whole::deserialize(MapAccessDeserializer::new(map))?;
+                let Whole { from, per, default, max } = whole;
+                Ok(Cost { from, per, default, max })
+            }
+        }
+
+        cost.deserialize_any(CostVisitor)
+    }
 }
 
 /// The `match` of a policy.

@@ -117,7 +117,7 @@ impl Checker<'_> {
             matches!(algorithm, Some(Algorithm::SlidingWindow | Algorithm::Concurrency));
         let quota_max = if is_remembered { REMEMBERED_MAX } else { QUOTA_MAX };
         match text.parse::<u64>() {
-            Ok(0) => self.problem(path, "must be at least 1; to allow nothing, write `deny: true` instead of limits"),
+            Ok(0) => self.problem(path, "must be at least 1; whom to allow nothing, name in `overrides` with `deny: true`"),
             Ok(quota) if quota <= quota_max => Some(quota),
             _ if is_remembered => self.problem(
                 path,
