@@ -103,16 +103,25 @@ impl World {
     }
 
     fn answer(&mut self, request: &str) -> String {
-        let mut words = request.split_whitespace();
-        let at = words.next().unwrap().parse::<Span>().unwrap().0;
-        self.clock.advance(at - self.now);
-        self.now = at;
-        let (method, path) = (words.next().unwrap(), words.next().unwrap());
-        if method == "END" {
-            self.under_way.remove(path).expect("a request under way");
+        if let Some((at, name)) = request.split_once(" END ") {
+            self.move_to(at);
+            self.under_way.remove(name).expect("a request under way");
             self.wait(async |world| world.payments.pay_waiting(&world.limiter).await);
             return "paid".to_owned();
         }
+        describe(&self.decide(request))
+    }
+
+    fn move_to(&mut self, at: &str) {
+        let at = at.parse::<Span>().unwrap().0;
+        self.clock.advance(at - self.now);
+        self.now = at;
+    }
+
+    fn decide(&mut self, request: &str) -> Decision {
+        let mut words = request.split_whitespace();
+        self.move_to(words.next().unwrap());
+        let (method, path) = (words.next().unwrap(), words.next().unwrap());
         let mut client: IpAddr = "192.0.2.1".parse().unwrap();
         let mut fields = Fields(Vec::new());
         let mut stays_as = None;
@@ -144,7 +153,7 @@ impl World {
         if let (Some(name), Some(dues)) = (stays_as, decision.dues.take()) {
             self.under_way.insert(name.to_owned(), dues);
         }
-        describe(&decision)
+        decision
     }
 
     fn wait<T>(&mut self, work: impl AsyncFnOnce(&mut World) -> T) -> T {
@@ -161,8 +170,10 @@ fn describe(decision: &Decision) -> String {
         },
     };
     if let Some(fields) = &decision.fields {
-        text.push_str(", ");
-        text.push_str(std::str::from_utf8(&fields.rate_limit).unwrap());
+        for (name, value) in fields.iter().filter(|(name, _)| *name != "ratelimit-policy") {
+            let shown = if name == "ratelimit" { String::new() } else { format!("{name}: ") };
+            text.push_str(&format!(", {shown}{}", std::str::from_utf8(value).unwrap()));
+        }
     }
     text
 }
@@ -415,15 +426,15 @@ policies:
   - { name: all, limits: [{ quota: 4, window: 100s }] }
 ",
         r#"
-        0s GET / as a  admit, "jobs";r=1;t=0, "all";r=3;t=100
-        1s GET / as b  admit, "jobs";r=0;t=0, "all";r=2;t=99
-        2s GET /  429 retry in 1s, "jobs";r=0;t=0, "all";r=2;t=98
-        3s GET / from 192.0.2.2 as c  admit, "jobs";r=1;t=0, "all";r=1;t=97
+        0s GET / as a  admit, "jobs";r=1, "all";r=3;t=100
+        1s GET / as b  admit, "jobs";r=0, "all";r=2;t=99
+        2s GET /  429 retry in 1s, "jobs";r=0, "all";r=2;t=98
+        3s GET / from 192.0.2.2 as c  admit, "jobs";r=1, "all";r=1;t=97
         4s END a  paid
-        4s GET / as d  admit, "jobs";r=0;t=0, "all";r=0;t=96
+        4s GET / as d  admit, "jobs";r=0, "all";r=0;t=96
         5s END c  paid
-        5s GET / from 192.0.2.2  429 retry in 95s, "jobs";r=2;t=0, "all";r=0;t=95
-        61s GET /  429 retry in 39s, "jobs";r=1;t=0, "all";r=0;t=39    # nobody ended b
+        5s GET / from 192.0.2.2  429 retry in 95s, "jobs";r=2, "all";r=0;t=95
+        61s GET /  429 retry in 39s, "jobs";r=1, "all";r=0;t=39    # nobody ended b
         "#,
     );
 }
@@ -532,4 +543,92 @@ policies:
         0s POST /size content-length=999999  429 retry in 2s, "size";r=6;t=1
         "#,
     );
+}
+
+#[test]
+fn who_is_refused_too_often_is_banned_for_longer_each_time() {
+    check(
+        "
+policies:
+  - name: login
+    key: client_ip
+    limits: [{ quota: 1, window: 1s }]
+    penalty: { refusals: 2, window: 10s, ban: 30s, ban_max: 100s }
+",
+        r#"
+         0s GET /  admit, "login";r=0;t=1
+         0s GET /  429 retry in 1s, "login";r=0;t=1
+         0s GET /  429 retry in 1s, "login";r=0;t=1         # the second refusal
+         1s GET /  429 retry in 29s, "login";r=1;t=0        # banned
+         1s GET / from 192.0.2.9  admit, "login";r=0;t=1
+        30s GET /  admit, "login";r=0;t=1
+        30s GET /  429 retry in 1s, "login";r=0;t=1
+        30s GET /  429 retry in 1s, "login";r=0;t=1
+        31s GET /  429 retry in 59s, "login";r=1;t=0        # twice as long
+        90s GET /  admit, "login";r=0;t=1
+        "#,
+    );
+}
+
+#[test]
+fn each_dialect_tells_the_tightest_limit_or_all() {
+    let with = |headers: &str| {
+        format!(
+            "
+headers: {headers}
+policies:
+  - {{ name: a, key: client_ip, limits: [{{ quota: 3, window: 10s }}, {{ quota: 2, window: 60s }}] }}
+"
+        )
+    };
+    check(
+        &with("draft-03"),
+        r#"
+        0s GET /  admit, x-ratelimit-limit: 2, x-ratelimit-remaining: 1, x-ratelimit-reset: 60
+        "#,
+    );
+    check(
+        &with("draft-07"),
+        r#"
+        0s GET /  admit, ratelimit-limit: 2, ratelimit-remaining: 1, ratelimit-reset: 60
+        "#,
+    );
+    check(
+        &with("both"),
+        r#"
+        0s GET /  admit, "a.1";r=2;t=10, "a.2";r=1;t=60, x-ratelimit-limit: 2, x-ratelimit-remaining: 1, x-ratelimit-reset: 60
+        "#,
+    );
+    check(&with("none"), "0s GET /  admit");
+    check(
+        &with("{ dialect: draft-10, partition_key: true }"),
+        r#"
+        0s GET /  admit, "a.1";r=2;t=10;pk=:N/z/JL9iA1s=:, "a.2";r=1;t=60;pk=:N/z/JL9iA1s=:
+        "#,
+    );
+}
+
+#[test]
+fn a_refusal_is_told_as_the_policy_says() {
+    let mut world = World::new(
+        "
+policies:
+  - name: p
+    limits: [{ quota: 1, window: 10s }]
+    on_deny:
+      status: 503
+      headers: { X-Why: quota }
+      body: 'try {policy} again in {retry_after} s'
+      jitter: 5s
+",
+        FailureMode::Open,
+    );
+    world.run("0s GET /  admit, \"p\";r=0;t=10");
+    let refusal = world.decide("1s GET /").refusal.unwrap();
+    let wait = refusal.retry_after_seconds.unwrap();
+    assert!((9..=14).contains(&wait), "{wait}");
+    assert_eq!(refusal.status, 503);
+    assert_eq!(refusal.headers, [("x-why".into(), "quota".into())]);
+    assert_eq!(refusal.body, format!("try p again in {wait} s"));
+    assert_eq!(&*refusal.content_type, "text/plain; charset=utf-8");
 }

@@ -40,6 +40,11 @@ impl Default for Cost {
 }
 
 impl Cost {
+    /// True when units are bytes of bodies.
+    pub(super) fn counts_bytes(&self) -> bool {
+        self.from == From::BodyBytes && self.per == 1
+    }
+
     /// The units of a request.
     pub(super) fn of(&self, facts: &RequestFacts<'_>) -> u64 {
         let raw = match &self.from {

@@ -32,6 +32,7 @@ mod index;
 mod jwt;
 mod key;
 mod limit;
+mod on_deny;
 pub mod path;
 mod pattern;
 mod plan;
@@ -47,6 +48,7 @@ use crate::base::problems::Problems;
 use crate::base::yaml;
 
 pub use limit::{Algorithm, Begins, LIBRARY, Limit, Role};
+pub use on_deny::{Dialect, Headings, OnDeny, Penalty};
 pub use pattern::{PathPattern, PatternError};
 pub use plan::{Cause, Denial, Entry, Plan};
 
@@ -133,6 +135,7 @@ pub struct PolicySet {
     policies: Vec<Policy>,
     index: index::Index,
     tokens: Option<jwt::Tokens>,
+    headings: Headings,
 }
 
 impl PolicySet {
@@ -140,6 +143,11 @@ impl PolicySet {
     /// the policy indices of a [`Plan`].
     pub fn policies(&self) -> &[Policy] {
         &self.policies
+    }
+
+    /// Which header fields tell quotas.
+    pub fn headings(&self) -> Headings {
+        self.headings
     }
 
     /// What is different from an earlier set, a line for each policy: added,
@@ -181,6 +189,8 @@ pub struct Policy {
     sets: Vec<Range<u32>>,
     choices: choice::Choices,
     cost: cost::Cost,
+    on_deny: OnDeny,
+    penalty: Option<Penalty>,
     mode: Mode,
     /// What the store keys of each limit begin with: `weir:<policy>:<place>:{`.
     store_prefixes: Vec<Box<str>>,
@@ -211,6 +221,16 @@ impl Policy {
     pub fn own_limits(&self) -> &[Limit] {
         let own = self.sets.first().map_or(0..0, |it| it.start as usize..it.end as usize);
         &self.limits[own]
+    }
+
+    /// How it wants its refusals told.
+    pub fn on_deny(&self) -> &OnDeny {
+        &self.on_deny
+    }
+
+    /// What becomes of those who are refused too often.
+    pub fn penalty(&self) -> Option<&Penalty> {
+        self.penalty.as_ref()
     }
 
     /// The key template as it would be written: `client_ip, header:x-tenant`;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, SeqAccess, Visitor};
@@ -17,6 +18,7 @@ use serde::{Deserialize, Deserializer};
 pub(super) struct File {
     pub(super) policies: Option<Vec<Policy>>,
     pub(super) jwt: Option<Jwt>,
+    pub(super) headers: Option<Headers>,
 }
 
 /// An entry of `policies`.
@@ -35,6 +37,8 @@ pub(super) struct Policy {
     pub(super) allow: Option<List>,
     pub(super) deny: Option<List>,
     pub(super) cost: Option<Cost>,
+    pub(super) on_deny: Option<OnDeny>,
+    pub(super) penalty: Option<Penalty>,
 }
 
 /// The `jwt` of a file: where tokens are, and which are believed.
@@ -44,6 +48,34 @@ pub(super) struct Jwt {
     pub(super) header: Option<String>,
     pub(super) keys: Option<String>,
     pub(super) unverified: Option<bool>,
+}
+
+/// The `headers` of a file: which fields tell quotas.
+#[derive(Debug, Default)]
+pub(super) struct Headers {
+    pub(super) dialect: Option<String>,
+    pub(super) partition_key: Option<bool>,
+}
+
+/// The `on_deny` of a policy.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OnDeny {
+    pub(super) status: Option<String>,
+    pub(super) headers: Option<BTreeMap<String, String>>,
+    pub(super) body: Option<String>,
+    pub(super) content_type: Option<String>,
+    pub(super) jitter: Option<String>,
+}
+
+/// The `penalty` of a policy.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Penalty {
+    pub(super) refusals: Option<String>,
+    pub(super) window: Option<String>,
+    pub(super) ban: Option<String>,
+    pub(super) ban_max: Option<String>,
 }
 
 /// The `tiers` of a policy.
@@ -93,36 +125,63 @@ impl<'de> Deserialize<'de> for Cost {
             max: Option<String>,
         }
 
-        struct CostVisitor;
+        Ok(match word_or(cost)? {
+            WordOr::Word(word) => Cost { from: Some(word), ..Cost::default() },
+            WordOr::Whole(Whole { from, per, default, max }) => Cost { from, per, default, max },
+        })
+    }
+}
 
-        impl<'de> Visitor<'de> for CostVisitor {
-            type Value = Cost;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a cost, or where it comes from")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Cost, E> {
-                Ok(Cost { from: Some(word.to_owned()), ..Cost::default() })
-            }
-
-            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Cost, E> {
-                self.visit_str(&number.to_string())
-            }
-
-            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Cost, E> {
-                self.visit_str(&number.to_string())
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Cost, A::Error> {
-                let whole = Whole::deserialize(MapAccessDeserializer::new(map))?;
-                let Whole { from, per, default, max } = whole;
-                Ok(Cost { from, per, default, max })
-            }
+impl<'de> Deserialize<'de> for Headers {
+    fn deserialize<D: Deserializer<'de>>(headers: D) -> Result<Headers, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Whole {
+            dialect: Option<String>,
+            partition_key: Option<bool>,
         }
 
-        cost.deserialize_any(CostVisitor)
+        Ok(match word_or(headers)? {
+            WordOr::Word(word) => Headers { dialect: Some(word), partition_key: None },
+            WordOr::Whole(Whole { dialect, partition_key }) => Headers { dialect, partition_key },
+        })
     }
+}
+
+/// A word, or the mapping that it is short for.
+enum WordOr<T> {
+    Word(String),
+    Whole(T),
+}
+
+fn word_or<'de, T: Deserialize<'de>, D: Deserializer<'de>>(node: D) -> Result<WordOr<T>, D::Error> {
+    struct WordOrVisitor<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for WordOrVisitor<T> {
+        type Value = WordOr<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a word or a mapping")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<WordOr<T>, E> {
+            Ok(WordOr::Word(word.to_owned()))
+        }
+
+        fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<WordOr<T>, E> {
+            Ok(WordOr::Word(number.to_string()))
+        }
+
+        fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<WordOr<T>, E> {
+            Ok(WordOr::Word(number.to_string()))
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<WordOr<T>, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map)).map(WordOr::Whole)
+        }
+    }
+
+    node.deserialize_any(WordOrVisitor(PhantomData))
 }
 
 /// The `match` of a policy.

@@ -16,6 +16,8 @@ const WALKED_MAX: usize = 100;
 /// and who gets which.
 pub(super) struct Sets<'p> {
     pub(super) policy: Option<&'p str>,
+    /// Stands in each set, when the policy has a penalty.
+    pub(super) ban: Option<Limit>,
     pub(super) limits: Vec<Limit>,
     /// Where each set lies in `limits`; the first is the policy's own.
     pub(super) ranges: Vec<std::ops::Range<u32>>,
@@ -26,6 +28,7 @@ impl Sets<'_> {
     pub(super) fn add(&mut self, set: Vec<Limit>) -> Treatment {
         let start = self.limits.len() as u32;
         self.limits.extend(set);
+        self.limits.extend(self.ban.clone());
         self.ranges.push(start..self.limits.len() as u32);
         Treatment::Limited(self.ranges.len() as u32 - 1)
     }

@@ -91,7 +91,9 @@ impl Checker<'_> {
         let algorithm = self.with_burst(path, written, algorithm, quota);
         let (algorithm, quota, window) = (algorithm?, quota?, window?);
         let Named { name, role, place } = named;
-        Some(Limit::new(Parts { name: name.to_owned(), quota, window, algorithm, role, place }))
+        let name = name.to_owned();
+        let counts_bytes = self.counts_bytes;
+        Some(Limit::new(Parts { name, quota, window, algorithm, role, place, counts_bytes }))
     }
 
     fn quota(

@@ -13,6 +13,7 @@ mod cost;
 mod key;
 mod limits;
 mod matching;
+mod refusal;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ use std::collections::HashMap;
 
 use self::choices::Sets;
 use super::condition::Conditions;
+use super::cost::Cost;
 use super::index::Index;
 use super::written;
 use super::{Functions, Mode, OnMissingKey, Policy, PolicySet, ReadFile};
@@ -42,15 +44,21 @@ pub(super) fn check(
     functions: &Functions,
     files: ReadFile<'_>,
 ) -> Result<PolicySet, Problems> {
-    let mut checker =
-        Checker { functions, files, has_tokens: file.jwt.is_some(), problems: Problems::default() };
+    let mut checker = Checker {
+        functions,
+        files,
+        has_tokens: file.jwt.is_some(),
+        counts_bytes: false,
+        problems: Problems::default(),
+    };
     let tokens = file.jwt.as_ref().and_then(|jwt| checker.tokens(jwt));
+    let headings = checker.headings(file.headers.as_ref());
     let policies = checker.policies(file);
     if !checker.problems.is_empty() {
         return Err(checker.problems);
     }
     let index = Index::new(policies.iter().map(|it| &it.conditions));
-    Ok(PolicySet { policies, index, tokens })
+    Ok(PolicySet { policies, index, tokens, headings: headings.unwrap_or_default() })
 }
 
 struct Checker<'f> {
@@ -58,6 +66,8 @@ struct Checker<'f> {
     files: ReadFile<'f>,
     /// The file says where tokens are.
     has_tokens: bool,
+    /// The policy under check has costs that are bytes of bodies.
+    counts_bytes: bool,
     problems: Problems,
 }
 
@@ -128,14 +138,19 @@ impl Checker<'_> {
             written.on_missing_key.as_deref(),
             &ON_MISSING_KEY,
         );
+        let cost = self.cost(&format!("{path}.cost"), written.cost.as_ref());
+        self.counts_bytes = cost.as_ref().is_some_and(Cost::counts_bytes);
         let limits = self.limits(
             &format!("{path}.limits"),
             name,
             written.limits.as_deref().unwrap_or_default(),
         );
         let mode = self.word(&format!("{path}.mode"), written.mode.as_deref(), &MODES);
-        let cost = self.cost(&format!("{path}.cost"), written.cost.as_ref());
-        let mut sets = Sets { policy: name, limits: Vec::new(), ranges: Vec::new() };
+        let on_deny = self.on_deny(&format!("{path}.on_deny"), written.on_deny.as_ref());
+        let penalty = self.penalty(&format!("{path}.penalty"), name, written.penalty.as_ref());
+        let penalty = penalty.flatten();
+        let ban = penalty.as_ref().map(|(_, ban)| ban.clone());
+        let mut sets = Sets { policy: name, ban, limits: Vec::new(), ranges: Vec::new() };
         sets.add(limits.unwrap_or_default());
         let parts = key.as_deref().unwrap_or_default();
         let choices = self.choices(path, written, parts, &mut sets);
@@ -156,6 +171,8 @@ impl Checker<'_> {
             sets: ranges,
             choices: choices?,
             cost: cost?,
+            on_deny: on_deny?,
+            penalty: penalty.map(|(penalty, _)| penalty),
             mode: mode?,
         })
     }
