@@ -69,9 +69,6 @@ pub enum CommandError {
     /// Less than one of what is named.
     #[error("ERR {0} should be greater than 0")]
     NotAboveZero(&'static str),
-    /// `ZINTERCARD … LIMIT` below 0.
-    #[error("ERR LIMIT can't be negative")]
-    LimitNegative,
     /// `ZRANGE … BYLEX WITHSCORES`.
     #[error("ERR syntax error, WITHSCORES not supported in combination with BYLEX")]
     ScoresByLex,
@@ -111,9 +108,6 @@ pub enum CommandError {
     /// An argument that must not be negative and is.
     #[error("ERR {0} can't be negative")]
     Negative(&'static str),
-    /// A count that must be at least 1 and is not.
-    #[error("ERR {0} should be greater than 0")]
-    NotAboveZero(&'static str),
     /// More keys are promised than there are arguments.
     #[error("ERR Number of keys can't be greater than number of args")]
     TooManyKeys,

@@ -117,16 +117,11 @@ pub(super) fn store(
     Ok(())
 }
 
-/// An argument that is no negative number; anything else is `refused`.
-pub(super) fn natural(arg: Arg<'_>, refused: CommandError) -> Result<usize, CommandError> {
-    arg.integer().ok().and_then(|it| usize::try_from(it).ok()).ok_or(refused)
-}
-
-/// An argument that is a number above 0; anything else is `refused`.
-pub(super) fn positive(arg: Arg<'_>, refused: CommandError) -> Result<usize, CommandError> {
-    match natural(arg, refused.clone())? {
-        0 => Err(refused),
-        number => Ok(number),
+/// An argument that is a number above 0, and is called `name`.
+pub(super) fn positive(arg: Arg<'_>, name: &'static str) -> Result<usize, CommandError> {
+    match arg.count() {
+        Ok(number @ 1..) => Ok(number),
+        _ => Err(CommandError::NotAboveZero(name)),
     }
 }
 

@@ -6,7 +6,7 @@ mod places;
 mod tests;
 
 use super::Done;
-use super::collections::{change, locate, natural, open, read, remove};
+use super::collections::{change, locate, open, read, remove};
 use crate::keyspace::arg::Arg;
 use crate::keyspace::command::short::{
     GROW, GROW_FAST, ONE_KEY, READ, READ_FAST, TWO_KEYS, WRITE, WRITE_FAST,
@@ -285,7 +285,7 @@ fn pop(
 ) -> Done {
     let count = match &args[2..] {
         [] => None,
-        [count] => Some(natural(*count, CommandError::NotPositive)?),
+        [count] => Some(count.count()?),
         _ => return Err(CommandError::Arity(name)),
     };
     let key = args[1].text();

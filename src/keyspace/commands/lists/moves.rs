@@ -56,7 +56,7 @@ fn move_element(
 /// `LMPOP numkeys key … LEFT|RIGHT [COUNT count]`: recorded as `LPOP` or `RPOP` of
 /// what it took.
 pub(super) fn lmpop(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
-    let key_count = positive(args[1], CommandError::NotAboveZero("numkeys"))?;
+    let key_count = positive(args[1], "numkeys")?;
     let Some((keys, rest)) = args[2..].split_at_checked(key_count) else {
         return Err(CommandError::Syntax);
     };
@@ -67,7 +67,7 @@ pub(super) fn lmpop(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<
             if !word.is_word("count") {
                 return Err(CommandError::Syntax);
             }
-            (end, positive(*count, CommandError::NotAboveZero("count"))?)
+            (end, positive(*count, "count")?)
         }
         _ => return Err(CommandError::Syntax),
     };

@@ -3,7 +3,7 @@
 use super::End;
 use crate::keyspace::arg::Arg;
 use crate::keyspace::commands::Done;
-use crate::keyspace::commands::collections::{change, locate, natural, read, remove};
+use crate::keyspace::commands::collections::{change, locate, read, remove};
 use crate::keyspace::error::CommandError;
 use crate::keyspace::list::List;
 use crate::keyspace::notices::EventClass;
@@ -132,8 +132,9 @@ impl PositionOptions {
         let (pairs, rest) = args.as_chunks::<2>();
         for [word, value] in pairs {
             // 0 means as many as there are.
-            let many = |name: &'static str| match natural(*value, CommandError::Negative(name)) {
+            let many = |name: &'static str| match value.count() {
                 Ok(0) => Ok(usize::MAX),
+                Err(_) => Err(CommandError::Negative(name)),
                 number => number,
             };
             if word.is_word("rank") {

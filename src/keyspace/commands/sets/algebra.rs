@@ -2,7 +2,7 @@
 
 use crate::keyspace::arg::{Arg, Text};
 use crate::keyspace::commands::Done;
-use crate::keyspace::commands::collections::{natural, positive, read_all, store};
+use crate::keyspace::commands::collections::{positive, read_all, store};
 use crate::keyspace::error::CommandError;
 use crate::keyspace::notices::EventClass;
 use crate::keyspace::set::Set;
@@ -50,7 +50,7 @@ pub(super) fn sdiffstore(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execu
 
 /// `SINTERCARD numkeys key … [LIMIT limit]`
 pub(super) fn sintercard(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
-    let count = positive(args[1], CommandError::NotAboveZero("numkeys"))?;
+    let count = positive(args[1], "numkeys")?;
     if count > args.len() - 2 {
         return Err(CommandError::TooManyKeys);
     }
@@ -61,7 +61,7 @@ pub(super) fn sintercard(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execu
         if !word.is_word("limit") {
             return Err(CommandError::Syntax);
         }
-        limit = natural(*value, CommandError::Negative("LIMIT"))?;
+        limit = value.count().map_err(|_| CommandError::Negative("LIMIT"))?;
     }
     if !rest.is_empty() {
         return Err(CommandError::Syntax);

@@ -2,9 +2,7 @@
 
 use crate::keyspace::arg::{Arg, Text};
 use crate::keyspace::commands::Done;
-use crate::keyspace::commands::collections::{
-    Picks, change, locate, natural, read_by_chance, remove,
-};
+use crate::keyspace::commands::collections::{Picks, change, locate, read_by_chance, remove};
 use crate::keyspace::error::CommandError;
 use crate::keyspace::notices::EventClass;
 use crate::keyspace::set::Set;
@@ -42,7 +40,7 @@ pub(super) fn srandmember(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Exec
 pub(super) fn spop(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let count = match &args[2..] {
         [] => None,
-        [count] => Some(natural(*count, CommandError::NotPositive)?),
+        [count] => Some(count.count()?),
         _ => return Err(CommandError::Syntax),
     };
     let key = args[1].text();

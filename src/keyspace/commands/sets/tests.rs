@@ -89,3 +89,19 @@ fn what_chance_took_is_recorded() {
         ",
     );
 }
+
+#[test]
+fn sets_count_as_sorted_sets_whose_members_are_scored_1() {
+    check(
+        "
+        SADD s a 7 -> (2) | SADD s a 7
+        ZADD z 5 a 6 b -> (2) | ZADD z 5 a 6 b
+        ZUNION 2 s z WITHSCORES -> [7 ,1 a ,6 b ,6]
+        ZINTER 2 s z WEIGHTS 10 1 WITHSCORES -> [a ,15]
+        ZDIFF 2 s z -> [7]
+        ZINTERCARD 2 z s LIMIT 5 -> (1)
+        RPUSH l a -> (1) | RPUSH l a
+        ZUNION 2 z l -> -WRONGTYPE Operation against a key holding the wrong kind of value
+        ",
+    );
+}
