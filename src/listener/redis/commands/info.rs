@@ -2,6 +2,7 @@
 //! and dashboards read.
 
 use std::fmt::{Display, Write as _};
+use std::time::Duration;
 
 use crate::base::process;
 use crate::listener::redis::directory::Handler;
