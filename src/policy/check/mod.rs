@@ -146,6 +146,7 @@ impl Checker<'_> {
             written.limits.as_deref().unwrap_or_default(),
         );
         let mode = self.word(&format!("{path}.mode"), written.mode.as_deref(), &MODES);
+        let settle = self.settle(&format!("{path}.settle"), written.settle.as_ref());
         let on_deny = self.on_deny(&format!("{path}.on_deny"), written.on_deny.as_ref());
         let penalty = self.penalty(&format!("{path}.penalty"), name, written.penalty.as_ref());
         let penalty = penalty.flatten();
@@ -171,6 +172,7 @@ impl Checker<'_> {
             sets: ranges,
             choices: choices?,
             cost: cost?,
+            settle: settle?,
             on_deny: on_deny?,
             penalty: penalty.map(|(penalty, _)| penalty),
             mode: mode?,
