@@ -170,7 +170,8 @@ mod tests {
         let tokens = || Some(Measure::Json(vec!["usage".into(), "total".into()]));
         let events = &[("content-type", "text/event-stream; charset=utf-8")];
         let zipped = &[("content-encoding", "gzip")];
-        let cases: &[(Option<Measure>, u16, &[(&str, &str)], &[&str], u64)] = &[
+        type Case<'c> = (Option<Measure>, u16, &'c [(&'c str, &'c str)], &'c [&'c str], u64);
+        let cases: &[Case<'_>] = &[
             (None, 200, &[], &["x"], 100),
             (None, 401, &[], &["x"], 100),
             (None, 302, &[], &["x"], 0),

@@ -27,6 +27,8 @@ mod choice;
 pub mod client_address;
 mod condition;
 mod cost;
+mod example;
+mod explain;
 pub mod host;
 mod index;
 mod jwt;
@@ -36,6 +38,7 @@ mod on_deny;
 pub mod path;
 mod pattern;
 mod plan;
+pub mod schema;
 mod settle;
 mod source;
 #[cfg(test)]

@@ -12,6 +12,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::example::Example;
+
 /// A whole file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,6 +42,7 @@ pub(super) struct Policy {
     pub(super) settle: Option<Settle>,
     pub(super) on_deny: Option<OnDeny>,
     pub(super) penalty: Option<Penalty>,
+    pub(super) examples: Option<Vec<Example>>,
 }
 
 /// The `jwt` of a file: where tokens are, and which are believed.

@@ -58,7 +58,15 @@ pub(super) fn check(
         return Err(checker.problems);
     }
     let index = Index::new(policies.iter().map(|it| &it.conditions));
-    Ok(PolicySet { policies, index, tokens, headings: headings.unwrap_or_default() })
+    let set = PolicySet { policies, index, tokens, headings: headings.unwrap_or_default() };
+    let mut problems = checker.problems;
+    for (place, written) in file.policies.iter().flatten().enumerate() {
+        for (number, example) in written.examples.iter().flatten().enumerate() {
+            let path = format!("policies[{place}].examples[{number}]");
+            example.run(&path, &set, place, &mut problems);
+        }
+    }
+    if problems.is_empty() { Ok(set) } else { Err(problems) }
 }
 
 struct Checker<'f> {
