@@ -2,7 +2,7 @@
 //!
 //! The store is an embedded one without a log, under a clock that the timeline
 //! moves. A line is `AT METHOD PATH [from ADDRESS] [NAME=VALUE …]  ANSWER`. A
-//! request `as NAME` stays under way until a line `AT END NAME  paid`.
+//! request `as NAME` stays under way until a line `AT END NAME [STATUS [BODY]]  paid`.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,6 +15,7 @@ use crate::base::units::Span;
 use crate::policy::{self, Functions, Headers, RequestFacts};
 use crate::store::{self, Embedded, Library, Store};
 
+use super::dues::give_back_abandoned;
 use super::{Decision, Dues, FailureMode, Limiter, Metrics, Payments, Scratch};
 
 /// A Function that fails when asked, and one that admits everything.
@@ -103,9 +104,15 @@ impl World {
     }
 
     fn answer(&mut self, request: &str) -> String {
-        if let Some((at, name)) = request.split_once(" END ") {
+        if let Some((at, end)) = request.split_once(" END ") {
             self.move_to(at);
-            self.under_way.remove(name).expect("a request under way");
+            let mut words = end.split_whitespace();
+            let mut dues = self.under_way.remove(words.next().unwrap()).expect("under way");
+            if let Some(status) = words.next() {
+                dues.head(status.parse().unwrap(), &Fields(Vec::new()));
+                dues.data(words.next().unwrap_or_default().as_bytes());
+            }
+            drop(dues);
             self.wait(async |world| world.payments.pay_waiting(&world.limiter).await);
             return "paid".to_owned();
         }
@@ -631,4 +638,86 @@ policies:
     assert_eq!(refusal.headers, [("x-why".into(), "quota".into())]);
     assert_eq!(refusal.body, format!("try p again in {wait} s"));
     assert_eq!(&*refusal.content_type, "text/plain; charset=utf-8");
+}
+
+#[test]
+fn an_estimate_is_settled_by_what_the_response_says() {
+    check(
+        "
+policies:
+  - name: tokens
+    cost: 40
+    settle: { from: 'json:usage.total' }
+    limits:
+      - { quota: 100, window: 60s }
+      - { quota: 1000, window: 60s, algorithm: token_bucket, burst: 200 }
+",
+        r#"
+        0s GET / as a  admit, "tokens.1";r=60;t=60, "tokens.2";r=160;t=1
+        0s GET / as b  admit, "tokens.1";r=20;t=60, "tokens.2";r=120;t=1
+        0s GET /  429 retry in 60s, "tokens.1";r=20;t=60, "tokens.2";r=120;t=1
+        0s END a 200 {"usage":{"total":5}}  paid
+        0s GET / as c  admit, "tokens.1";r=15;t=60, "tokens.2";r=115;t=1
+        0s END b 200 {"usage":{"total":70}}  paid
+        0s END c 200 {"error":"no"}  paid
+        0s GET /  429 retry in 60s, "tokens.1";r=0;t=60, "tokens.2";r=85;t=1
+        "#,
+    );
+}
+
+#[test]
+fn only_responses_that_count_cost_anything() {
+    check(
+        "
+policies:
+  - name: logins
+    key: client_ip
+    settle: { when_status: [401, 403] }
+    limits: [{ quota: 2, window: 60s, algorithm: fixed_window, begins: first_hit }]
+",
+        r#"
+        0s POST /login as a  admit, "logins";r=1;t=60
+        1s END a 200  paid
+        2s POST /login as b  admit, "logins";r=1;t=58
+        3s END b 401  paid
+        4s POST /login as c  admit, "logins";r=0;t=56
+        5s END c 403  paid
+        6s POST /login  429 retry in 54s, "logins";r=0;t=54
+        "#,
+    );
+}
+
+#[test]
+fn an_estimate_that_nobody_settles_is_given_back() {
+    let mut world = World::new(
+        "
+policies:
+  - name: p
+    cost: 8
+    settle: { from: 'header:x-used', reserve: 30s }
+    limits: [{ quota: 10, window: 1h }]
+",
+        FailureMode::Open,
+    );
+    world.run(
+        r#"
+         0s GET / as lost  admit, "p";r=2;t=3600
+        29s GET /  429 retry in 3571s, "p";r=2;t=3571
+        "#,
+    );
+    let give_back = async |world: &mut World| {
+        give_back_abandoned(world.limiter.store()).await.unwrap();
+    };
+    world.wait(give_back);
+    world.run("30s GET /  429 retry in 3570s, \"p\";r=2;t=3570");
+    world.wait(give_back);
+    // The response comes all the same, and says nothing: the estimate is charged.
+    world.run(
+        r#"
+        31s GET / as next  admit, "p";r=2;t=3600
+        32s END next 200  paid
+        33s END lost 200  paid
+        34s GET /  429 retry in 3599s, "p";r=0;t=3597
+        "#,
+    );
 }
