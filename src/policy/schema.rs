@@ -10,28 +10,61 @@ use super::Algorithm;
 /// The schema of a policy file.
 pub fn schema() -> Value {
     let text = json!({ "type": "string" });
-    let span = json!({
-        "type": "string",
-        "pattern": "^[0-9]+(ms|s|m|h|d)$",
-        "description": "a span of time: 250ms, 10s, 5m, 1h, 7d"
-    });
-    let number = json!({ "type": ["integer", "string"], "minimum": 0 });
-    let fields =
-        json!({ "type": "object", "additionalProperties": { "type": ["string", "integer"] } });
-    let words =
-        json!({ "anyOf": [text, { "type": "array", "items": { "type": ["string", "integer"] } }] });
-    let limit = object(json!({
-        "quota": number, "window": span, "name": text,
+    let dialect = json!({ "enum": ["draft-10", "draft-07", "draft-03", "both", "none"] });
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Weir policies",
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["policies"],
+        "properties": {
+            "policies": { "type": "array", "items": policy() },
+            "jwt": object(json!({ "header": text, "keys": text, "unverified": { "type": "boolean" } })),
+            "headers": { "anyOf": [
+                dialect,
+                object(json!({ "dialect": dialect, "partition_key": { "type": "boolean" } })),
+            ] },
+        },
+        "$defs": { "limit": limit(), "span": {
+            "type": "string",
+            "pattern": "^[0-9]+(ms|s|m|h|d)$",
+            "description": "a span of time: 250ms, 10s, 5m, 1h, 7d"
+        } },
+    })
+}
+
+fn number() -> Value {
+    json!({ "type": ["integer", "string"], "minimum": 0 })
+}
+
+fn span() -> Value {
+    json!({ "$ref": "#/$defs/span" })
+}
+
+fn limit() -> Value {
+    object(json!({
+        "quota": number(), "window": span(), "name": { "type": "string" },
         "algorithm": {
             "anyOf": [{ "enum": Algorithm::NAMES }, { "type": "string", "pattern": "^[^.]+[.].+$" }],
             "description": "how the limit is decided; or LIBRARY.FUNCTION"
         },
-        "burst": number, "begins": { "enum": ["clock", "first_hit"] },
+        "burst": number(), "begins": { "enum": ["clock", "first_hit"] },
         "candidate": { "$ref": "#/$defs/limit" },
-    }));
+    }))
+}
+
+fn policy() -> Value {
+    let text = json!({ "type": "string" });
+    let flag = json!({ "type": "boolean" });
+    let fields =
+        json!({ "type": "object", "additionalProperties": { "type": ["string", "integer"] } });
+    let words = json!({ "anyOf": [
+        text,
+        { "type": "array", "items": { "type": ["string", "integer"] } },
+    ] });
     let limits = json!({ "type": "array", "items": { "$ref": "#/$defs/limit" }, "minItems": 1 });
     let list = object(json!({ "file": text, "of": text }));
-    let policy = object(json!({
+    object(json!({
         "name": { "type": "string", "pattern": "^[a-z0-9][a-z0-9._-]{0,63}$" },
         "match": object(json!({ "path": text, "method": words, "host": text, "header": fields })),
         "key": words,
@@ -43,44 +76,28 @@ pub fn schema() -> Value {
             "limits": { "type": "object", "additionalProperties": limits },
         })),
         "overrides": { "type": "array", "items": object(json!({
-            "key": words, "when": fields, "limits": limits,
-            "unlimited": { "type": "boolean" }, "deny": { "type": "boolean" },
+            "key": words, "when": fields, "limits": limits, "unlimited": flag, "deny": flag,
         })) },
         "allow": list, "deny": list,
-        "cost": { "anyOf": [number, text, object(json!({
-            "from": text, "per": number, "default": number, "max": number,
+        "cost": { "anyOf": [number(), text, object(json!({
+            "from": text, "per": number(), "default": number(), "max": number(),
         }))] },
         "settle": object(json!({
-            "from": text, "per": number, "max": number, "when_status": words, "reserve": span,
+            "from": text, "per": number(), "max": number(), "when_status": words,
+            "reserve": span(),
         })),
         "on_deny": object(json!({
-            "status": number, "headers": fields, "body": text, "content_type": text, "jitter": span,
+            "status": number(), "headers": fields, "body": text, "content_type": text,
+            "jitter": span(),
         })),
         "penalty": object(json!({
-            "refusals": number, "window": span, "ban": span, "ban_max": span,
+            "refusals": number(), "window": span(), "ban": span(), "ban_max": span(),
         })),
         "examples": { "type": "array", "items": object(json!({
             "request": text, "header": fields, "from": text, "key": text,
             "expect": { "enum": ["limited", "unmatched", "unlimited", "denied"] },
         })) },
-    }));
-    let dialect = json!({ "enum": ["draft-10", "draft-07", "draft-03", "both", "none"] });
-    json!({
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Weir policies",
-        "type": "object",
-        "additionalProperties": false,
-        "required": ["policies"],
-        "properties": {
-            "policies": { "type": "array", "items": policy },
-            "jwt": object(json!({ "header": text, "keys": text, "unverified": { "type": "boolean" } })),
-            "headers": { "anyOf": [
-                dialect,
-                object(json!({ "dialect": dialect, "partition_key": { "type": "boolean" } })),
-            ] },
-        },
-        "$defs": { "limit": limit },
-    })
+    }))
 }
 
 /// A mapping of exactly these keys.

@@ -400,8 +400,6 @@ policies:
     allow: { file: nowhere.txt }
     cost: header
     settle: { from: nowhere }
-    on_deny: { status: 200, jitter: 5 }
-    penalty: { refusals: 0, window: 1m, ban: 1m }
 ",
         "
 policies.yaml:1:1: jwt: needs either `keys`, a file with the keys that sign tokens, or `unverified: true` when something in front has checked them
@@ -443,15 +441,30 @@ policies.yaml:14:11: policies[0].cost: `header` is not a cost; write a number up
 policies.yaml:15:21: policies[0].settle.from: `nowhere` is no place in a response; write `header:NAME`, `trailer:NAME`, `body_bytes` or `json:usage.total_tokens`
   15 |     settle: { from: nowhere }
      |                     ^
-policies.yaml:16:24: policies[0].on_deny.status: `200` is not a status of a refusal; write 400 to 599
-  16 |     on_deny: { status: 200, jitter: 5 }
-     |                        ^
-policies.yaml:16:37: policies[0].on_deny.jitter: `5` is not a span of time; write a whole number and a unit, such as 250ms, 10s, 5m, 1h, 7d
-  16 |     on_deny: { status: 200, jitter: 5 }
-     |                                     ^
-policies.yaml:17:26: policies[0].penalty.refusals: must say how many refusals begin a ban, a whole number, at least 1
-  17 |     penalty: { refusals: 0, window: 1m, ban: 1m }
-     |                          ^
+",
+    );
+}
+
+#[test]
+fn refusals_and_penalties_that_make_no_sense_are_told() {
+    refused(
+        "
+policies:
+  - name: a
+    limits: [{ quota: 5, window: 1s }]
+    on_deny: { status: 200, jitter: 5 }
+    penalty: { refusals: 0, window: 1m, ban: 1m }
+",
+        "
+policies.yaml:4:24: policies[0].on_deny.status: `200` is not a status of a refusal; write 400 to 599
+  4 |     on_deny: { status: 200, jitter: 5 }
+    |                        ^
+policies.yaml:4:37: policies[0].on_deny.jitter: `5` is not a span of time; write a whole number and a unit, such as 250ms, 10s, 5m, 1h, 7d
+  4 |     on_deny: { status: 200, jitter: 5 }
+    |                                     ^
+policies.yaml:5:26: policies[0].penalty.refusals: must say how many refusals begin a ban, a whole number, at least 1
+  5 |     penalty: { refusals: 0, window: 1m, ban: 1m }
+    |                          ^
 ",
     );
 }
