@@ -68,9 +68,9 @@ enum NameChange {
 /// What a call that was told to fail does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// `EIO`.
+    /// The disk is broken.
     Broken,
-    /// `ENOSPC`; a write takes half of its bytes before.
+    /// The disk is full; a write takes half of its bytes before.
     Full,
     /// The process dies here: no call succeeds from now on.
     Death,
@@ -237,9 +237,9 @@ impl State {
 }
 
 fn error(fault: Fault) -> io::Error {
-    io::Error::from_raw_os_error(match fault {
-        Fault::Broken | Fault::Death => libc::EIO,
-        Fault::Full => libc::ENOSPC,
+    io::Error::from(match fault {
+        Fault::Broken | Fault::Death => ErrorKind::Other,
+        Fault::Full => ErrorKind::StorageFull,
     })
 }
 
