@@ -110,6 +110,7 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     }
     readiness.probe("log", loading::log_probe(log));
     opened.recovery.iter().for_each(loading::report);
+    opened.store.set_memory_limits(written.config.memory);
     let limiter = Arc::new(Limiter::new(
         Store::Embedded(opened.store),
         written.policies,

@@ -17,9 +17,11 @@ use crate::base::files;
 use crate::base::problems::{Problem, Problems};
 use crate::base::units::Span;
 use crate::base::yaml;
+use crate::keyspace::MemoryLimits;
 use crate::limiter::FailureMode;
 use crate::listener::proxy;
 use crate::persist;
+use crate::store;
 
 /// More workers than this would not find cores.
 const WORKER_COUNT_MAX: u32 = 1024;
@@ -43,6 +45,8 @@ pub struct Config {
     pub failure_mode: FailureMode,
     /// The log of the embedded store.
     pub log: persist::Config,
+    /// How much memory the embedded store may take.
+    pub memory: MemoryLimits,
 }
 
 /// Addresses of the doors.
@@ -85,6 +89,7 @@ struct RawListen {
 #[serde(deny_unknown_fields, default)]
 struct RawStore {
     embedded: persist::RawConfig,
+    memory: store::RawMemory,
 }
 
 impl Default for RawConfig {
@@ -145,8 +150,11 @@ impl Config {
         let log = raw.store.embedded.check(path, "store.embedded").map_err(|found| {
             problems.append(found);
         });
-        match (listen, worker_count, proxy, log) {
-            (Some(listen), Some(worker_count), Ok(proxy), Ok(log)) => Ok(Config {
+        let memory = raw.store.memory.check("store.memory").map_err(|found| {
+            problems.append(found);
+        });
+        match (listen, worker_count, proxy, log, memory) {
+            (Some(listen), Some(worker_count), Ok(proxy), Ok(log), Ok(memory)) => Ok(Config {
                 listen,
                 worker_count,
                 drain_timeout: raw.drain_timeout.0,
@@ -155,6 +163,7 @@ impl Config {
                 functions: folder.join(raw.functions),
                 failure_mode: raw.failure_mode,
                 log,
+                memory,
             }),
             _ => Err(places.locate(problems)),
         }

@@ -42,6 +42,8 @@ mod eviction;
 pub mod glob;
 mod index;
 mod long_double;
+#[cfg(test)]
+mod memory_tests;
 mod notices;
 pub mod rdb;
 mod sizes;
@@ -60,6 +62,6 @@ pub use eviction::{Asker, EvictionPolicy, MemoryLimits, Room};
 pub use notices::{EventClass, Notice};
 pub use slots::{Remains, SnapshotRunning, SnapshotSink, Walk};
 pub use sorted_set::{Entries, FrozenSortedSet, Inserted, SortedSet};
-pub use space::{DuplicateKey, Execution, Keyspace, Mode, Swept};
+pub use space::{DuplicateKey, Execution, Keyspace, KeyspaceStats, Mode, Swept};
 pub use string::{STRING_LEN_MAX, StringValue};
 pub use value::Value;

@@ -5,11 +5,13 @@
 //! store from another, latency and failure aside. There is no mock: an embedded
 //! store without a log *is* the test double.
 
+mod config;
 mod embedded;
 mod metrics;
 
 use crate::resp::Reply;
 
+pub use config::RawMemory;
 pub use embedded::{Embedded, Library, OpenError, Opened};
 pub use metrics::Metrics;
 
@@ -37,6 +39,9 @@ pub struct Asked {
 /// Why a store did not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The keys take all the memory that they may, and none may be evicted.
+    #[error("OOM command not allowed when used memory > 'maxmemory'.")]
+    OutOfMemory,
     /// A Function failed, overran its budget, or does not exist. Nothing that
     /// the group wrote remains.
     #[error("the Function {function} failed")]

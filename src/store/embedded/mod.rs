@@ -15,6 +15,7 @@
 //! The process then aborts, and recovers from the log at its next start.
 
 mod housekeeping;
+mod memory;
 #[cfg(test)]
 mod tests;
 
@@ -116,6 +117,7 @@ impl Embedded {
             load(&mut functions, library)?;
         }
         let mut keyspace = Keyspace::new();
+        keyspace.set_present(clock.now());
         let (log, recovery) = match config {
             Some(config) => {
                 let (log, recovery) = Log::open(config, &mut keyspace, clock.now(), progress)?;
@@ -194,8 +196,12 @@ impl Shared {
         let owned = &mut *guard;
         // Read inside the lock, so that time rises with the order of decisions.
         let now = self.clock.now();
+        if !owned.make_room_for_calls(calls, now, self) {
+            self.metrics.call_refused();
+            return Err(Error::OutOfMemory);
+        }
         owned.effects.clear();
-        owned.keyspace.begin();
+        owned.keyspace.begin_guarded();
         let mut asked = Asked { answered: 0, kept: true };
         for (call, reply) in calls.iter().zip(replies) {
             reply.clear();
