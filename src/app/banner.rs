@@ -25,6 +25,9 @@ pub fn serving(
     if let Some(envoy) = open.envoy {
         line(&mut text, "envoy", &format!("{envoy}  gRPC, ext_authz v3"));
     }
+    if let Some(redis) = open.redis {
+        line(&mut text, "redis", &format!("redis-cli -p {}", redis.port()));
+    }
     policies(&mut text, &config.policies, live.policies());
     let mut data = tidy(&config.log.dir).display().to_string();
     if let Some(recovery) = recovery {

@@ -20,6 +20,8 @@ use crate::listener::accept::{Acceptor, Bound, Cap, bind};
 use crate::listener::admin::{self, Admin, Readiness};
 use crate::listener::envoy;
 use crate::listener::proxy::{self, Proxy};
+use crate::listener::redis;
+use crate::store::Store;
 
 use super::Error;
 
@@ -28,6 +30,7 @@ pub struct Doors {
     proxy: Bound,
     admin: Bound,
     envoy: Option<Bound>,
+    redis: Option<Bound>,
 }
 
 /// The doors that are open: where they listen, and how they end.
@@ -38,6 +41,8 @@ pub struct Open {
     pub admin: SocketAddr,
     /// Where the door for Envoy listens.
     pub envoy: Option<SocketAddr>,
+    /// Where the door for Redis clients listens.
+    pub redis: Option<SocketAddr>,
     workers: Vec<JoinHandle<Drained>>,
     end_workers: CancellationToken,
 }
@@ -71,7 +76,11 @@ impl Doors {
             Some(address) => Some(bind("envoy", address, 1)?),
             None => None,
         };
-        Ok(Doors { proxy, admin, envoy })
+        let redis = match config.listen.redis {
+            Some(address) => Some(bind("redis", address, config.worker_count as usize)?),
+            None => None,
+        };
+        Ok(Doors { proxy, admin, envoy, redis })
     }
 
     /// Opens the admin door, which also shows how loading goes.
@@ -113,28 +122,27 @@ impl Doors {
                 envoy::serve(acceptor, limiter, envoy_metrics, serving)
             });
         }
-        let end_workers = CancellationToken::new();
-        let workers = self
-            .proxy
-            .sockets
-            .drain(..)
-            .enumerate()
-            .map(|(index, socket)| {
-                let worker = Worker {
-                    proxy: Arc::clone(&proxy),
-                    end: end_workers.clone(),
-                    drain_timeout: config.drain_timeout,
-                };
-                spawn_thread(&format!("proxy-{index}"), move || worker.run(socket))
-            })
-            .collect::<Result<_, _>>()
-            .map_err(Error::Runtime)?;
+        let crew = Crew { end: CancellationToken::new(), drain_timeout: config.drain_timeout };
+        let mut workers = crew.start(self.proxy.sockets, "proxy", move |socket, tasks| {
+            let proxy = Arc::clone(&proxy);
+            async move { proxy::serve(socket, proxy, &tasks).await }
+        })?;
+        let redis_address = self.redis.as_ref().map(|bound| bound.address);
+        if let Some(bound) = self.redis {
+            let Store::Embedded(store) = limiter.store();
+            let server = redis::Server::new(store.commands());
+            workers.extend(crew.start(bound.sockets, "redis", move |socket, tasks| {
+                let server = Arc::clone(&server);
+                async move { redis::serve(socket, server, &tasks).await }
+            })?);
+        }
         Ok(Open {
             proxy: self.proxy.address,
             admin: self.admin.address,
             envoy: envoy_address,
+            redis: redis_address,
             workers,
-            end_workers,
+            end_workers: crew.end,
         })
     }
 }
@@ -148,37 +156,61 @@ fn acceptor(bound: &mut Bound, cap: Cap) -> Result<Acceptor, Error> {
     Acceptor::new(bound.listener, socket, cap).map_err(Error::Runtime)
 }
 
-/// A thread of the proxy.
-struct Worker {
-    proxy: Arc<Proxy>,
+/// Threads that each serve one socket of a door.
+struct Crew {
     end: CancellationToken,
     drain_timeout: Duration,
 }
 
-impl Worker {
-    /// Serves until told to end, then lets requests under way finish.
-    fn run(self, socket: std::net::TcpListener) -> Drained {
-        let tasks = Tasks::default();
-        let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                tracing::error!(%error, "cannot start a worker of the proxy");
-                return Drained::Clean;
-            }
+impl Crew {
+    /// Starts a thread for each of `sockets`, which serves it until told to end
+    /// and then lets what is under way finish.
+    fn start<Served>(
+        &self,
+        sockets: Vec<std::net::TcpListener>,
+        door: &'static str,
+        serve: impl Fn(std::net::TcpListener, Tasks) -> Served + Clone + Send + 'static,
+    ) -> Result<Vec<JoinHandle<Drained>>, Error>
+    where
+        Served: Future<Output = std::io::Result<()>> + 'static,
+    {
+        let start = |(index, socket)| {
+            let (serve, end, drain_timeout) = (serve.clone(), self.end.clone(), self.drain_timeout);
+            spawn_thread(&format!("{door}-{index}"), move || {
+                let tasks = Tasks::default();
+                let serving = serve(socket, tasks.clone());
+                run_worker(door, tasks, serving, end, drain_timeout)
+            })
         };
-        let local = LocalSet::new();
-        local.block_on(&runtime, async {
-            let serving = tasks.clone();
-            let proxy = Arc::clone(&self.proxy);
-            tasks.spawn_local(async move {
-                if let Err(error) = proxy::serve(socket, proxy, &serving).await {
-                    tracing::error!(%error, "cannot serve the proxy");
-                }
-            });
-            self.end.cancelled().await;
-            tasks.drain(self.drain_timeout).await
-        })
+        sockets.into_iter().enumerate().map(start).collect::<Result<_, _>>().map_err(Error::Runtime)
     }
+}
+
+/// Drives `serving` and its tasks on this thread until `end`.
+fn run_worker(
+    door: &'static str,
+    tasks: Tasks,
+    serving: impl Future<Output = std::io::Result<()>> + 'static,
+    end: CancellationToken,
+    drain_timeout: Duration,
+) -> Drained {
+    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, door, "cannot start a worker");
+            return Drained::Clean;
+        }
+    };
+    let local = LocalSet::new();
+    local.block_on(&runtime, async {
+        tasks.spawn_local(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, door, "cannot serve");
+            }
+        });
+        end.cancelled().await;
+        tasks.drain(drain_timeout).await
+    })
 }
 
 impl Open {

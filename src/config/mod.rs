@@ -58,6 +58,8 @@ pub struct Listen {
     pub admin: SocketAddr,
     /// gRPC for Envoy; `None` leaves the door shut.
     pub envoy: Option<SocketAddr>,
+    /// RESP, for Redis clients; `None` leaves the door shut.
+    pub redis: Option<SocketAddr>,
 }
 
 /// `weir.yaml` as written.
@@ -83,6 +85,7 @@ struct RawListen {
     proxy: String,
     admin: String,
     envoy: Option<String>,
+    redis: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -115,6 +118,7 @@ impl Default for RawListen {
             proxy: "127.0.0.1:8080".to_owned(),
             admin: "127.0.0.1:9900".to_owned(),
             envoy: None,
+            redis: None,
         }
     }
 }
@@ -200,11 +204,14 @@ impl RawListen {
         let proxy = address("proxy", &self.proxy);
         let admin = address("admin", &self.admin);
         let envoy = self.envoy.as_ref().map(|text| address("envoy", text));
-        let envoy = match envoy {
-            None => None,
-            Some(parsed) => Some(parsed?),
+        let redis = self.redis.as_ref().map(|text| address("redis", text));
+        // A door that is left out is shut; one that cannot be read is a problem.
+        let optional = |parsed: Option<Option<SocketAddr>>| match parsed {
+            None => Some(None),
+            Some(parsed) => parsed.map(Some),
         };
-        Some(Listen { proxy: proxy?, admin: admin?, envoy })
+        let (envoy, redis) = (optional(envoy)?, optional(redis)?);
+        Some(Listen { proxy: proxy?, admin: admin?, envoy, redis })
     }
 }
 
@@ -221,7 +228,7 @@ mod tests {
         let config = parse("{}").unwrap();
         assert_eq!(config.listen.proxy.to_string(), "127.0.0.1:8080");
         assert_eq!(config.listen.admin.to_string(), "127.0.0.1:9900");
-        assert!(config.listen.envoy.is_none());
+        assert!(config.listen.envoy.is_none() && config.listen.redis.is_none());
         assert!(config.worker_count >= 1);
         assert_eq!(config.failure_mode, FailureMode::Open);
     }

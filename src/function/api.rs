@@ -13,9 +13,9 @@ use std::io::Write as _;
 use mlua::ffi::{lua_Debug, lua_State};
 
 use super::context::{Context, Origin, Refusal, Registration, TIME_IS_UP};
-use super::convert;
 use super::raw::{Kind, Native, State};
 use super::script::hex_sha1;
+use super::{convert, faces, json, msgpack, packing, strings};
 use crate::keyspace;
 
 /// The native functions by the names that `sandbox.lua` knows.
@@ -43,6 +43,16 @@ pub(super) fn push_natives(state: State, context: *mut Context) {
         state.push_native(native, context);
         state.set_field(name);
     }
+    strings::push_library(state, context);
+    state.set_field(c"string");
+    faces::push_library(state, context);
+    state.set_field(c"faces");
+    json::push_library(state, context, true);
+    state.set_field(c"cjson");
+    msgpack::push_library(state, context);
+    state.set_field(c"cmsgpack");
+    packing::push_library(state, context);
+    state.set_field(c"struct");
 }
 
 /// `redis.call`: what the command refuses is raised.
@@ -120,7 +130,7 @@ unsafe extern "C-unwind" fn check_time(lua: *mut lua_State) -> c_int {
 
 /// Ends a run whose time is up. From here on the hook raises at every single
 /// instruction, so that no `pcall` of the script can go on.
-fn end(state: State) -> ! {
+pub(super) fn end(state: State) -> ! {
     state.arm(watch, 1);
     state.push_bytes(TIME_IS_UP.as_bytes());
     state.raise();

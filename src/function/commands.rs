@@ -12,11 +12,12 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::engine::{Engine, Job, What};
-use super::error::{CallError, CommandError};
+use super::error::{CallError, CommandError, LoadError};
 use super::help;
-use super::library::{Flags, Library};
+use super::library::{Flags, Library, Rule};
 use super::script::{Script, Sha};
-use crate::keyspace::{Arg, Command, Execution, Keyspace};
+use crate::keyspace::rdb::payload::{self, Refused};
+use crate::keyspace::{Arg, Command, Execution, Keyspace, glob};
 use crate::resp::Reply;
 
 /// An argv: the command's name, then its arguments.
@@ -85,6 +86,8 @@ impl Engine {
             ("function", "delete") => self.function_delete(rest, args, run),
             ("function", "flush") => self.function_flush(rest, args, run),
             ("function", "list") => self.function_list(rest, run.reply),
+            ("function", "dump") => self.function_dump(run.reply),
+            ("function", "restore") => self.function_restore(rest, args, run),
             ("function", "stats") => self.function_stats(run.reply),
             _ => Err(CommandError::Elsewhere(part.name)),
         }
@@ -272,13 +275,50 @@ impl Engine {
             }
         }
         let listed = |library: &&Library| match pattern {
-            Some(pattern) => matches_any_case(pattern, library.name.as_bytes()),
+            Some(pattern) => {
+                let name = library.name.to_ascii_lowercase();
+                glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes())
+            }
             None => true,
         };
         reply.array(self.libraries.iter().filter(listed).count());
         for library in self.libraries.iter().filter(listed) {
             list_library(library, with_code, reply);
         }
+        Ok(())
+    }
+
+    /// `FUNCTION DUMP`
+    fn function_dump(&self, reply: &mut Reply) -> Done {
+        reply.bulk(&payload::dump_libraries(self.libraries.iter().map(|it| &*it.code)));
+        Ok(())
+    }
+
+    /// `FUNCTION RESTORE payload [FLUSH | APPEND | REPLACE]`
+    fn function_restore(
+        &mut self,
+        rest: &Words<'_>,
+        args: &[Arg<'_>],
+        run: &mut Execution<'_>,
+    ) -> Done {
+        let (packed, rule) = match rest {
+            [packed] => (packed, Rule::Append),
+            [packed, word] if word.eq_ignore_ascii_case(b"append") => (packed, Rule::Append),
+            [packed, word] if word.eq_ignore_ascii_case(b"replace") => (packed, Rule::Replace),
+            [packed, word] if word.eq_ignore_ascii_case(b"flush") => (packed, Rule::Flush),
+            [_, _] => return Err(CommandError::RestorePolicy),
+            _ => return Err(CommandError::RestoreArguments),
+        };
+        let codes = payload::restore_libraries(packed).map_err(|refused| match refused {
+            Refused::VersionOrChecksum => CommandError::BadPayload,
+            Refused::Format => CommandError::NotFunctions,
+        })?;
+        self.install(&codes, rule).map_err(|error| match error {
+            LoadError::LibraryExists(name) => CommandError::LibraryExists(name),
+            other => other.into(),
+        })?;
+        run.record(args);
+        run.reply.status("OK");
         Ok(())
     }
 
@@ -380,21 +420,6 @@ fn is_flush_option(rest: &Words<'_>) -> bool {
     match rest {
         [] => true,
         [word] => word.eq_ignore_ascii_case(b"async") || word.eq_ignore_ascii_case(b"sync"),
-        _ => false,
-    }
-}
-
-/// `*` and `?` of a glob, whatever the case.
-fn matches_any_case(pattern: &[u8], name: &[u8]) -> bool {
-    match (pattern, name) {
-        ([], []) => true,
-        ([b'*', rest @ ..], _) => {
-            (0..=name.len()).any(|skipped| matches_any_case(rest, &name[skipped..]))
-        }
-        ([b'?', rest @ ..], [_, name @ ..]) => matches_any_case(rest, name),
-        ([a, rest @ ..], [b, name @ ..]) => {
-            a.eq_ignore_ascii_case(b) && matches_any_case(rest, name)
-        }
         _ => false,
     }
 }

@@ -22,7 +22,10 @@ use crate::resp::{Protocol, Reply};
 
 /// C stack that one call may use: callbacks from `string.gsub`, `table.sort` and
 /// coroutines take up to 9 KiB each. Threads have 2 MiB.
-const C_STACK_BYTES_MAX: usize = 256 * 1024;
+const C_STACK_BYTES_MAX: usize = 512 * 1024;
+
+/// Longest text that a native function builds.
+const TEXT_BYTES_MAX: usize = 64 << 20;
 
 /// Commands between two looks at the clock, beside those of the hook: a command
 /// over a large value takes long and counts few instructions.
@@ -61,6 +64,8 @@ pub(super) struct Context {
     pub(super) random: Random,
     /// A text on its way into Lua: kept here, because pushing it may raise.
     pub(super) text: Vec<u8>,
+    /// Counts the runs of Lua; see `json`.
+    pub(super) run_number: u64,
     args: Vec<Arg<'static>>,
     command_count: u32,
     stack_base: usize,
@@ -156,6 +161,7 @@ impl Context {
             commands: CommandCache::new(),
             random: Random::new(),
             text: Vec::new(),
+            run_number: 0,
             args: Vec::new(),
             command_count: 0,
             stack_base: 0,
@@ -188,6 +194,7 @@ impl Context {
     pub(super) fn start(&mut self, budget: Duration, base: usize) {
         self.protocol = Protocol::Resp2;
         self.records_effects = true;
+        self.run_number += 1;
         self.budget = Budget::new(budget);
         self.failure.clear();
         self.failure_line = None;
@@ -261,6 +268,19 @@ impl Context {
                 Err(Refusal::Panicked)
             }
         }
+    }
+
+    /// Adds to the text on its way into Lua; raises when it outgrows what Lua may
+    /// use.
+    pub(super) fn add_text(&mut self, state: State, bytes: &[u8]) {
+        if self.text.len() + bytes.len() > TEXT_BYTES_MAX {
+            // Given back at once: nothing else needs a text that long.
+            self.text.clear();
+            self.text.shrink_to(0);
+            state.push_bytes(b"not enough memory");
+            state.raise();
+        }
+        self.text.extend_from_slice(bytes);
     }
 
     /// True when a native function stands too deep in the thread's stack.

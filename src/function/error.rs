@@ -178,6 +178,18 @@ pub(super) enum CommandError {
     NoLibraryName,
     #[error("ERR Library not found")]
     LibraryNotFound,
+    #[error("ERR Library {0} already exists")]
+    LibraryExists(String),
+    #[error("ERR Wrong restore policy given, value should be either FLUSH, APPEND or REPLACE.")]
+    RestorePolicy,
+    #[error(
+        "ERR Unknown subcommand or wrong number of arguments for 'restore'. Try FUNCTION HELP."
+    )]
+    RestoreArguments,
+    #[error("ERR DUMP payload version or checksum are wrong")]
+    BadPayload,
+    #[error("ERR given type is not a function")]
+    NotFunctions,
     #[error("ERR {0}")]
     Load(#[from] LoadError),
     #[error("{0}")]

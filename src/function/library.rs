@@ -74,6 +74,17 @@ impl Flags {
     }
 }
 
+/// What becomes of libraries that are there when others come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// They stay, and their names are taken.
+    Append,
+    /// Those of the same name go.
+    Replace,
+    /// All of them go.
+    Flush,
+}
+
 /// Where a name leads: which library, which of its Functions.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target {
@@ -88,30 +99,69 @@ impl Engine {
     /// # Errors
     /// [`LoadError`], in Redis' words.
     pub fn load(&mut self, code: &str, replace: bool) -> Result<String, LoadError> {
+        let rule = if replace { Rule::Replace } else { Rule::Append };
+        let names = self.install(&[code], rule)?;
+        Ok(names.into_iter().next().unwrap_or_default())
+    }
+
+    /// Loads several libraries, all of them or none, and returns their names.
+    ///
+    /// # Errors
+    /// The first [`LoadError`] among them.
+    pub fn install(
+        &mut self,
+        codes: &[impl AsRef<str>],
+        rule: Rule,
+    ) -> Result<Vec<String>, LoadError> {
+        let mut staged = Vec::new();
+        for code in codes {
+            match self.stage(code.as_ref(), &staged, rule) {
+                Ok(library) => staged.push(library),
+                Err(error) => {
+                    staged.iter().for_each(|it| self.release_all(&it.functions));
+                    return Err(error);
+                }
+            }
+        }
+        let names = staged.iter().map(|it| it.name.clone()).collect();
+        if rule == Rule::Flush {
+            self.flush();
+        }
+        for library in staged {
+            match self.libraries.iter().position(|it| it.name == library.name) {
+                Some(place) => {
+                    let old = std::mem::replace(&mut self.libraries[place], library);
+                    self.release_all(&old.functions);
+                }
+                None => self.libraries.push(library),
+            }
+        }
+        self.rebuild_index();
+        Ok(names)
+    }
+
+    /// Runs a library's top level and holds it against those that are to stay and
+    /// those that come with it.
+    fn stage(&mut self, code: &str, staged: &[Library], rule: Rule) -> Result<Library, LoadError> {
         let Metadata { library: name, body } = metadata::parse(code)?;
-        let place = self.libraries.iter().position(|it| it.name == name);
-        if place.is_some() && !replace {
+        let is_named = |it: &&Library| it.name == name;
+        let is_taken = rule == Rule::Append && self.libraries.iter().any(|it| is_named(&it));
+        if is_taken || staged.iter().any(|it| is_named(&it)) {
             return Err(LoadError::LibraryExists(name));
         }
         let functions = self.register(body)?;
-        let others = self.libraries.iter().enumerate().filter(|(index, _)| Some(*index) != place);
-        let mut taken = others.flat_map(|(_, it)| &it.functions);
+        let stays = |it: &&Library| {
+            rule != Rule::Flush && it.name != name && staged.iter().all(|new| new.name != it.name)
+        };
+        let others = self.libraries.iter().filter(stays).chain(staged);
+        let mut taken = others.flat_map(|it| &it.functions);
         let clash = taken.find(|it| functions.iter().any(|new| same_name(&new.name, &it.name)));
         if let Some(clash) = clash {
             let name = clash.name.to_string();
             self.release_all(&functions);
             return Err(LoadError::FunctionExists(name));
         }
-        let library = Library { name: name.clone(), code: Arc::from(code), functions };
-        match place {
-            Some(place) => {
-                let old = std::mem::replace(&mut self.libraries[place], library);
-                self.release_all(&old.functions);
-            }
-            None => self.libraries.push(library),
-        }
-        self.rebuild_index();
-        Ok(name)
+        Ok(Library { name, code: Arc::from(code), functions })
     }
 
     /// Removes a library and its Functions; false when there is none of this name.

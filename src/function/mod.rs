@@ -13,6 +13,9 @@
 //! | `sandbox.lua` | the globals that a library sees, and how they are frozen |
 //! | `api` | native functions behind those globals; driver, hook, error handler |
 //! | `context` | what a running call knows and may still use |
+//! | `faces`, `strings`, `pattern` | base and string functions, within sandbox and budget |
+//! | `json`, `msgpack`, `packing` | `cjson`, `cmsgpack`, `struct` |
+//! | `number`, `random` | numbers as C prints them; the numbers that Redis draws |
 //! | `convert` | values between Lua and replies |
 //! | `watchdog` | how a call that runs for long is interrupted |
 //! | `raw` | Lua's C API, and the discipline for using it |
@@ -28,7 +31,7 @@
 //! # Not here
 //!
 //! Undoing what an ended call wrote: the keyspace can, the store decides. Clocks,
-//! files, the log. The libraries `cjson`, `cmsgpack` and `struct`.
+//! files, the log.
 
 mod api;
 mod commands;
@@ -36,17 +39,24 @@ mod context;
 mod convert;
 mod engine;
 mod error;
+mod faces;
 mod help;
+mod json;
 mod library;
 mod metadata;
+mod msgpack;
+mod number;
+mod packing;
+mod pattern;
 mod random;
 mod raw;
 mod script;
+mod strings;
 #[cfg(test)]
 mod tests;
 mod watchdog;
 
 pub use engine::{Engine, Limits};
 pub use error::{CallError, Callee, CompileError, Error, LoadError, Overrun};
-pub use library::{Flags, Function, Library};
+pub use library::{Flags, Function, Library, Rule};
 pub use script::Sha;

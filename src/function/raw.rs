@@ -300,6 +300,24 @@ impl State {
         unsafe { ffi::lua_rawset(self.0, -3) }
     }
 
+    /// Pops a value and the key below it into the table at `table`. May raise.
+    pub(super) fn set_pair_of(self, table: c_int) {
+        // SAFETY: by the discipline a table is there, and the key is not nil.
+        unsafe { ffi::lua_rawset(self.0, table) }
+    }
+
+    /// Pops a value into place `position` of the table at `table`. May raise.
+    pub(super) fn set_item_of(self, table: c_int, position: usize) {
+        // SAFETY: by the discipline a table is there.
+        unsafe { ffi::lua_rawseti_(self.0, table, hint(position)) }
+    }
+
+    /// Pushes what the state's own globals, which no script sees, hold under `name`.
+    pub(super) fn push_global(self, name: &CStr) {
+        // SAFETY: one slot; those globals have no metatable.
+        unsafe { ffi::lua_getfield_(self.0, ffi::LUA_GLOBALSINDEX, name.as_ptr()) };
+    }
+
     /// Replaces the key on top by what the table at `table` holds under it,
     /// metatables aside.
     pub(super) fn get(self, table: c_int) {
@@ -367,6 +385,167 @@ impl State {
         unsafe { ffi::lua_error(self.0) }
     }
 
+    /// Raises `text` with the position of the Lua function that called this native
+    /// one before it, if it was one.
+    pub(super) fn raise_text(self, text: &[u8]) -> ! {
+        self.raise_text_at(1, text)
+    }
+
+    /// Like [`State::raise_text`], with the position `level` calls up.
+    pub(super) fn raise_text_at(self, level: c_int, text: &[u8]) -> ! {
+        // SAFETY: `where` pushes one string, and both are joined into one.
+        unsafe { ffi::luaL_where(self.0, level) };
+        self.push_bytes(text);
+        // SAFETY: as above.
+        unsafe { ffi::lua_concat(self.0, 2) };
+        self.raise()
+    }
+
+    /// Raises what Lua says of a bad argument.
+    pub(super) fn raise_argument(self, index: c_int, problem: &CStr) -> ! {
+        // SAFETY: the text is copied; the function does not return.
+        unsafe { ffi::luaL_argerror(self.0, index, problem.as_ptr()) };
+        self.raise()
+    }
+
+    /// The string argument at `index`; a number becomes one. Raises for others.
+    pub(super) fn text_argument<'a>(self, index: c_int) -> &'a [u8] {
+        let mut len = 0;
+        // SAFETY: returns only with a string at `index`, which stays valid while
+        // it stands there (discipline, 4).
+        unsafe {
+            let start = ffi::luaL_checklstring(self.0, index, &raw mut len);
+            slice::from_raw_parts(start.cast::<u8>(), len)
+        }
+    }
+
+    /// The number argument at `index`, or what a string says. Raises for others.
+    pub(super) fn number_argument(self, index: c_int) -> f64 {
+        // SAFETY: reads, or raises.
+        unsafe { ffi::luaL_checknumber(self.0, index) }
+    }
+
+    /// Like [`State::number_argument`], cut to an integer.
+    pub(super) fn integer_argument(self, index: c_int) -> i64 {
+        // SAFETY: reads, or raises.
+        unsafe { ffi::luaL_checkinteger(self.0, index) as i64 }
+    }
+
+    /// Like [`State::integer_argument`]; `default` for nil and for none.
+    pub(super) fn integer_argument_or(self, index: c_int, default: i64) -> i64 {
+        match self.kind(index) {
+            Kind::Nil => default,
+            _ => self.integer_argument(index),
+        }
+    }
+
+    /// Raises unless a table stands at `index`.
+    pub(super) fn check_table(self, index: c_int) {
+        // SAFETY: reads, or raises.
+        unsafe { ffi::luaL_checktype(self.0, index, ffi::LUA_TTABLE) };
+    }
+
+    /// Raises when nothing, not even nil, stands at `index`.
+    pub(super) fn check_any(self, index: c_int) {
+        // SAFETY: reads, or raises.
+        unsafe { ffi::luaL_checkany(self.0, index) };
+    }
+
+    /// True when nothing, not even nil, stands at `index`.
+    pub(super) fn is_none(self, index: c_int) -> bool {
+        // SAFETY: reads only.
+        unsafe { ffi::lua_type(self.0, index) == ffi::LUA_TNONE }
+    }
+
+    /// True when `index` holds the light userdata that stands for JSON's null.
+    pub(super) fn is_null(self, index: c_int) -> bool {
+        // SAFETY: reads only.
+        unsafe {
+            ffi::lua_type(self.0, index) == ffi::LUA_TLIGHTUSERDATA
+                && ffi::lua_touserdata(self.0, index).is_null()
+        }
+    }
+
+    /// Pushes the light userdata that stands for JSON's null.
+    pub(super) fn push_null(self) {
+        // SAFETY: one slot.
+        unsafe { ffi::lua_pushlightuserdata(self.0, std::ptr::null_mut()) }
+    }
+
+    /// What Lua calls the type of the value at `index`.
+    pub(super) fn type_name(self, index: c_int) -> &'static CStr {
+        // SAFETY: the names are static texts.
+        unsafe { CStr::from_ptr(ffi::lua_typename(self.0, ffi::lua_type(self.0, index))) }
+    }
+
+    /// The length of the string or table at `index`, metatables aside.
+    pub(super) fn raw_len(self, index: c_int) -> usize {
+        // SAFETY: reads only.
+        unsafe { ffi::lua_objlen(self.0, index) }
+    }
+
+    /// Moves the topmost value to `index`, and what stood there and above up.
+    pub(super) fn insert(self, index: c_int) {
+        // SAFETY: by the discipline `index` is on the stack.
+        unsafe { ffi::lua_insert(self.0, index) }
+    }
+
+    /// Pops the topmost value into the place of the one at `index`.
+    pub(super) fn replace(self, index: c_int) {
+        // SAFETY: by the discipline `index` is on the stack.
+        unsafe { ffi::lua_replace(self.0, index) }
+    }
+
+    /// Pushes the metatable of the value at `index`; false, and nothing pushed, if
+    /// it has none.
+    pub(super) fn metatable(self, index: c_int) -> bool {
+        // SAFETY: one slot.
+        unsafe { ffi::lua_getmetatable(self.0, index) != 0 }
+    }
+
+    /// Pops a table or nil and makes it the metatable of the table at `index`.
+    pub(super) fn set_metatable(self, index: c_int) {
+        // SAFETY: by the discipline a table is there, and a table or nil on top.
+        unsafe { ffi::lua_setmetatable(self.0, index) };
+    }
+
+    /// Pushes a native function that finds `context` and, as its second upvalue,
+    /// the value on top, which is popped. May raise.
+    pub(super) fn push_native_with(self, function: Native, context: *mut Context) {
+        // SAFETY: two upvalues are on the stack and taken.
+        unsafe {
+            ffi::lua_pushlightuserdata(self.0, context.cast::<c_void>());
+            ffi::lua_insert(self.0, -2);
+            ffi::lua_pushcclosure(self.0, function, 2);
+        }
+    }
+
+    /// Pushes the second upvalue of the running native function.
+    pub(super) fn push_upvalue(self) {
+        // SAFETY: one slot; the function was pushed with it.
+        unsafe { ffi::lua_pushvalue(self.0, ffi::lua_upvalueindex(2)) }
+    }
+
+    /// Pushes a userdata that holds `value`. May raise.
+    pub(super) fn push_plain<T: Plain>(self, value: T) {
+        // SAFETY: the memory is fresh, of that size, aligned to 16 bytes, and
+        // plain values need no destructor.
+        unsafe {
+            let place = ffi::lua_newuserdata(self.0, size_of::<T>());
+            place.cast::<T>().write(value);
+        }
+    }
+
+    /// The second upvalue of the running native function, which was pushed with
+    /// [`State::push_plain`] as a `T`.
+    ///
+    /// # Safety
+    /// The upvalue is such a userdata, and no other reference to it is alive.
+    pub(super) unsafe fn plain_upvalue<'a, T: Plain>(self) -> &'a mut T {
+        // SAFETY: promised by the caller.
+        unsafe { &mut *ffi::lua_touserdata(self.0, ffi::lua_upvalueindex(2)).cast::<T>() }
+    }
+
     /// The line that runs in the innermost function of the chunk `source`.
     pub(super) fn current_line(self, source: &CStr) -> Option<u32> {
         let mut level = 0;
@@ -394,6 +573,10 @@ impl State {
         }
     }
 }
+
+/// Values that Lua may keep in a userdata: no destructor, no more than 16 bytes
+/// of alignment.
+pub(super) trait Plain: Copy + 'static {}
 
 /// Sizes and positions as Lua counts them.
 fn hint(count: usize) -> c_int {

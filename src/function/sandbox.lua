@@ -19,13 +19,12 @@
 
 local native = ...
 
-local assert, error, ipairs, select, tostring, type = assert, error, ipairs, select, tostring, type
+local assert, error, select, tonumber, tostring, type =
+  assert, error, select, tonumber, tostring, type
 local raw_collectgarbage, raw_getmetatable = collectgarbage, getmetatable
 local raw_load, raw_next, raw_pairs, raw_pcall = load, next, pairs, pcall
-local raw_rawget, raw_rawset, raw_setmetatable = rawget, rawset, setmetatable
-local raw_concat, raw_insert, raw_remove = table.concat, table.insert, table.remove
-local raw_sort = table.sort
-local raw_format, raw_gsub, raw_rep = string.format, string.gsub, string.rep
+local raw_rawget, raw_setmetatable = rawget, setmetatable
+local raw_concat, raw_remove, raw_sort = table.concat, table.remove, table.sort
 local raw_sub = string.sub
 local raw_resume, raw_wrap = coroutine.resume, coroutine.wrap
 local floor, bits_or = math.floor, bit.bor
@@ -37,8 +36,9 @@ local SOURCE_BYTES_MAX = 1024 * 1024
 
 local READONLY = "Attempt to modify a readonly table"
 
--- Faces and what they show.
-local contents_of = raw_setmetatable({}, { __mode = "k" })
+-- Faces and what they show; `faces` are the functions that look behind them.
+local faces = native.faces
+local contents_of = faces.contents_of
 
 local function refuse_write()
   error(READONLY, 2)
@@ -72,41 +72,9 @@ end
 local base = copy(_G, "assert error ipairs rawequal select tonumber tostring type unpack")
 base._VERSION = "Lua 5.1"
 
-function base.getmetatable(value)
-  if contents_of[value] then
-    return nil
-  end
-  return raw_getmetatable(value)
-end
-
-function base.setmetatable(target, metatable)
-  if contents_of[target] then
-    error(READONLY, 0)
-  end
-  return raw_setmetatable(target, metatable)
-end
-
-function base.rawget(target, key)
-  return raw_rawget(contents_of[target] or target, key)
-end
-
-function base.rawset(target, key, value)
-  if contents_of[target] then
-    error(READONLY, 0)
-  end
-  return raw_rawset(target, key, value)
-end
-
-function base.next(target, key)
-  return raw_next(contents_of[target] or target, key)
-end
-
-function base.pairs(target)
-  if contents_of[target] then
-    return base.next, target, nil
-  end
-  return raw_pairs(target)
-end
+base.getmetatable, base.setmetatable = faces.getmetatable, faces.setmetatable
+base.rawget, base.rawset = faces.rawget, faces.rawset
+base.next, base.pairs = faces.next, faces.pairs
 
 -- Redis 7.0 unwraps the error tables of redis.call for those who catch them.
 local function unwrap(ok, problem, ...)
@@ -188,82 +156,123 @@ end
 
 -- C functions that call back into Lua use the stack of the thread, which other
 -- guards do not see. `check_stack` raises before it runs out.
---
--- C functions that walk much memory count as one instruction to the hook that
--- watches the time. `check_time` looks at the clock after each of them.
 
-local LONG_BYTES, LONG_LIST = 16 * 1024, 1024
+local strings = copy(string, "byte char len lower rep reverse sub upper")
+strings.find, strings.match, strings.format =
+  native.string.find, native.string.match, native.string.format
+local match_from, starts_match, replace =
+  native.string.match_from, native.string.starts_match, native.string.replace
 
-local strings = copy(string, "byte char len sub")
-
--- Passes results on; `size` is that of what was walked.
-local function watched(size, ...)
-  if size > LONG_BYTES then
-    check_time()
+-- A text argument as Lua's own functions take it: a number is one.
+local function check_text(value, index, name)
+  local kind = type(value)
+  if kind == "string" then
+    return value
+  elseif kind == "number" then
+    return tostring(value)
   end
-  return ...
+  error("bad argument #" .. index .. " to '" .. name .. "' (string expected, got " .. kind .. ")", 3)
 end
 
-for name in ("find gmatch lower match reverse upper"):gmatch("%S+") do
-  local raw = string[name]
-  strings[name] = function(subject, ...)
-    return watched(#tostring(subject), raw(subject, ...))
+function strings.gmatch(subject, pattern)
+  subject = check_text(subject, 1, "gmatch")
+  pattern = check_text(pattern, 2, "gmatch")
+  local from = 1
+  local function step(first, last, ...)
+    if first then
+      from = last < first and first + 1 or last + 1
+      return ...
+    end
+    from = #subject + 2
+  end
+  return function()
+    if from <= #subject + 1 then
+      return step(match_from(subject, pattern, from))
+    end
   end
 end
 strings.gfind = strings.gmatch
 
-function strings.rep(text, count)
-  local result = raw_rep(text, count)
-  return watched(#result, result)
-end
-
-function strings.gsub(subject, pattern, replacement, count)
-  if type(replacement) ~= "string" then
-    check_stack()
+-- What a match becomes: what the function answers or the table holds for it.
+local function replaced(replacement, whole, key, ...)
+  local value
+  if type(replacement) == "function" then
+    value = replacement(key, ...)
+  else
+    value = replacement[key]
   end
-  return watched(#tostring(subject), raw_gsub(subject, pattern, replacement, count))
+  if not value then
+    return whole
+  elseif type(value) ~= "string" and type(value) ~= "number" then
+    error("invalid replacement value (a " .. type(value) .. ")", 4)
+  end
+  return value
 end
 
-function strings.format(...)
+function strings.gsub(subject, pattern, replacement, count_max)
+  subject = check_text(subject, 1, "gsub")
+  pattern = check_text(pattern, 2, "gsub")
+  local kind = type(replacement)
+  if count_max ~= nil and type(tonumber(count_max)) ~= "number" then
+    error("bad argument #4 to 'gsub' (number expected, got " .. type(count_max) .. ")", 2)
+  end
+  count_max = tonumber(count_max) or #subject + 1
+  if kind == "string" or kind == "number" then
+    return replace(subject, pattern, tostring(replacement), count_max)
+  elseif kind ~= "function" and kind ~= "table" then
+    error("bad argument #3 to 'gsub' (string/function/table expected)", 2)
+  end
   check_stack()
-  return raw_format(...)
+  local pieces, piece_count, count, from = {}, 0, 0, 1
+  local anchored = raw_sub(pattern, 1, 1) == "^"
+  local function add(piece)
+    piece_count = piece_count + 1
+    pieces[piece_count] = piece
+  end
+  local function step(first, last, ...)
+    if not first then
+      return false
+    end
+    count = count + 1
+    add(raw_sub(subject, from, first - 1))
+    add(replaced(replacement, raw_sub(subject, first, last), ...))
+    from = last + 1
+    if last < first then
+      add(raw_sub(subject, first, first))
+      from = first + 1
+    end
+    return true
+  end
+  while count < count_max and from <= #subject + 1 do
+    local found
+    if anchored then
+      found = step(starts_match(subject, raw_sub(pattern, 2)))
+    else
+      found = step(match_from(subject, pattern, from))
+    end
+    if anchored or not found then
+      break
+    end
+  end
+  add(raw_sub(subject, from))
+  return raw_concat(pieces), count
 end
 
-local tables = copy(table, "foreachi getn")
+local tables = copy(table, "concat foreachi getn maxn remove")
+tables.insert = faces.insert
 
 function tables.setn()
   error("'setn' is obsolete", 2)
 end
 
-function tables.insert(target, ...)
-  if contents_of[target] then
-    error(READONLY, 0)
-  end
-  raw_insert(target, ...)
-  if select("#", ...) > 1 and #target > LONG_LIST then
-    check_time()
-  end
-end
-
-function tables.remove(target, ...)
-  if select("#", ...) > 0 and #target > LONG_LIST then
-    check_time()
-  end
-  return raw_remove(target, ...)
-end
-
 function tables.sort(target, comes_before)
+  if type(target) ~= "table" then
+    error("bad argument #1 to 'sort' (table expected, got " .. type(target) .. ")", 2)
+  elseif comes_before ~= nil and type(comes_before) ~= "function" then
+    error("bad argument #2 to 'sort' (function expected, got " .. type(comes_before) .. ")", 2)
+  end
   check_stack()
   raw_sort(target, comes_before)
-  check_time()
-end
-
-for name in ("concat maxn"):gmatch("%S+") do
-  local raw = table[name]
-  tables[name] = function(...)
-    check_time()
-    return raw(...)
-  end
 end
 
 function tables.foreach(target, visit)
@@ -333,6 +342,9 @@ base.table = freeze(tables)
 base.math = freeze(maths)
 base.coroutine = freeze(coroutines)
 base.bit = freeze(bits)
+base.cjson = freeze(native.cjson)
+base.cmsgpack = freeze(native.cmsgpack)
+base.struct = freeze(native.struct)
 
 string_metatable.__metatable = freeze({ __index = base.string })
 
@@ -380,7 +392,9 @@ function redis_running.error_reply(...)
   if raw_sub(text, 1, 1) == "-" then
     text = raw_sub(text, 2)
   end
-  return { err = text ~= "" and text or "ERR " }
+  text = replace(text, "[\r\n]+$", "", 1)
+  -- One word alone is a text without a code.
+  return { err = native.string.find(text, " ", 1, true) and text or "ERR " .. text }
 end
 
 function redis_running.status_reply(...)
@@ -412,7 +426,7 @@ end
 
 function redis_running.set_repl(...)
   if select("#", ...) ~= 1 then
-    raise("redis.set_repl() requires one argument.")
+    raise("redis.set_repl() requires two arguments.")
   end
   local flags = tonumber((...)) or 0
   if flags < 0 or flags > 3 or flags ~= floor(flags) then
@@ -426,7 +440,7 @@ redis_running.REPL_SLAVE, redis_running.REPL_REPLICA, redis_running.REPL_ALL = 2
 
 function redis_running.acl_check_cmd(...)
   if select("#", ...) == 0 then
-    raise("Please specify at least one argument for this redis.acl_check_cmd() call")
+    raise("Please specify at least one argument for this redis lib call")
   end
   local name = ...
   if not native.knows_command(tostring(name)) then

@@ -72,7 +72,7 @@ impl<'a> Arg<'a> {
 
     /// A 64-bit integer in canonical decimal, as Redis demands one: no blanks,
     /// no plus, no leading zero.
-    pub(super) fn integer(self) -> Result<i64, CommandError> {
+    pub fn integer(self) -> Result<i64, CommandError> {
         match self {
             Arg::Bytes(bytes) => parse_integer(bytes),
             Arg::Number(value) => whole(value),

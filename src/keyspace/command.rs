@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use hashbrown::HashMap;
 
 use super::arg::Arg;
-use super::commands::{inspection, keys, payloads, scripting, server, sorted_sets, strings};
+use super::commands as kinds;
 use super::error::CommandError;
 use super::space::{Execution, Keyspace};
 
@@ -70,14 +70,18 @@ pub struct Table {
 
 /// The tables, one for each kind.
 static TABLES: &[&Table] = &[
-    &inspection::TABLE,
-    &inspection::SERVER_TABLE,
-    &keys::TABLE,
-    &payloads::TABLE,
-    &scripting::TABLE,
-    &server::TABLE,
-    &sorted_sets::TABLE,
-    &strings::TABLE,
+    &kinds::administration::TABLE,
+    &kinds::connection::TABLE,
+    &kinds::inspection::SERVER_TABLE,
+    &kinds::inspection::TABLE,
+    &kinds::keys::TABLE,
+    &kinds::payloads::TABLE,
+    &kinds::pubsub::TABLE,
+    &kinds::scripting::TABLE,
+    &kinds::server::TABLE,
+    &kinds::sorted_sets::TABLE,
+    &kinds::strings::TABLE,
+    &kinds::transactions::TABLE,
 ];
 
 /// A set of properties of a command, named as `COMMAND INFO` names them.
@@ -173,6 +177,13 @@ pub(super) mod short {
     pub const GROW: Flags = Flags::WRITE.and(Flags::DENYOOM);
     pub const GROW_FAST: Flags = GROW.and(Flags::FAST);
 
+    /// Concerns a connection or the server, and is answered whenever it can be.
+    pub const ANY_TIME: Flags = Flags::LOADING.and(Flags::STALE);
+    /// The same, and not for scripts.
+    pub const CLIENTS: Flags = ANY_TIME.and(Flags::NOSCRIPT);
+    /// The same, for administrators.
+    pub const ADMIN: Flags = CLIENTS.and(Flags::ADMIN);
+
     pub const NO_KEY: KeyPositions = KeyPositions { first: 0, last: 0, step: 0, counted: 0 };
     pub const ONE_KEY: KeyPositions = KeyPositions { first: 1, last: 1, step: 1, counted: 0 };
     pub const TWO_KEYS: KeyPositions = KeyPositions { first: 1, last: 2, step: 1, counted: 0 };
@@ -254,6 +265,27 @@ pub(super) const fn entry(
     docs: Docs,
 ) -> Command {
     Command { name, arity, flags, keys, run: Run::Keyspace(run), docs, subcommands: &[] }
+}
+
+/// One entry of a table that the door or the store runs.
+pub(super) const fn door(
+    name: &'static str,
+    arity: i32,
+    flags: Flags,
+    keys: KeyPositions,
+    docs: Docs,
+) -> Command {
+    Command { name, arity, flags, keys, run: Run::Door, docs, subcommands: &[] }
+}
+
+/// A command that is only the first word of others.
+pub(super) const fn container(
+    name: &'static str,
+    docs: Docs,
+    subcommands: &'static [Command],
+) -> Command {
+    let command = door(name, -2, Flags::NONE, short::NO_KEY, docs);
+    Command { subcommands, ..command }
 }
 
 /// What people are told: since which version of Redis, how time grows, and a

@@ -8,3 +8,4 @@ pub mod accept;
 pub mod admin;
 pub mod envoy;
 pub mod proxy;
+pub mod redis;

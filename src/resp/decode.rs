@@ -9,7 +9,7 @@
 //! A line may end in LF alone, as Redis allows in its log. The two bytes after a
 //! bulk string must be CR LF: Redis skips them unread, and so misses damage.
 //!
-//! Not here: inline commands, and the `#` annotation lines of the log.
+//! Not here: inline commands (`request`), and the `#` annotation lines of the log.
 
 use std::ops::Range;
 
@@ -120,6 +120,16 @@ impl Decoder {
         &self.args
     }
 
+    /// True before the first byte of a command was seen.
+    pub fn is_fresh(&self) -> bool {
+        self.position == 0 || self.missing == Some(0)
+    }
+
+    /// Changes the limits, from the next argument on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Forgets a command of which only a part was seen.
     pub fn reset(&mut self) {
         self.args.clear();
@@ -201,7 +211,7 @@ impl Decoder {
 }
 
 fn parse_length(digits: &[u8]) -> Option<usize> {
-    if digits.is_empty() || digits.len() > 18 {
+    if digits.is_empty() || digits.len() > 18 || (digits.len() > 1 && digits[0] == b'0') {
         return None;
     }
     digits.iter().try_fold(0usize, |number, &digit| {

@@ -1,8 +1,8 @@
 //! The wire codec of Redis: replies, commands, and the text of numbers.
 //!
 //! [`Reply`] is what a command or a Function answers, [`encode`] writes commands
-//! and frames, [`decode`] finds commands in bytes, [`number`] is how Redis prints
-//! a double.
+//! and frames, [`decode`] finds commands in bytes, [`request`] what clients send,
+//! [`number`] is how Redis prints a double.
 //!
 //! No I/O happens here and nothing is known of commands or of keys. The log and
 //! every door that speaks RESP share this one codec.
@@ -11,5 +11,6 @@ pub mod decode;
 pub mod encode;
 pub mod number;
 mod reply;
+pub mod request;
 
 pub use reply::{Items, Mark, Protocol, Reply, View};

@@ -54,6 +54,7 @@ enum Node {
     Set(u32),
     Map(u32),
     Pairs(u32),
+    Push(u32),
 }
 
 /// Where a text lies in the arena.
@@ -86,7 +87,7 @@ pub enum View<'a> {
     NullArray,
     /// `#t`; `:1` in RESP2.
     Boolean(bool),
-    /// An array.
+    /// An array, or a push.
     Array(Items<'a>),
     /// A set; an array in RESP2.
     Set(Items<'a>),
@@ -207,6 +208,12 @@ impl Reply {
         self.nodes.push(Node::Map(pairs as u32));
     }
 
+    /// Begins a push, which answers no request; the next `len` writes are its
+    /// children.
+    pub fn push(&mut self, len: usize) {
+        self.nodes.push(Node::Push(len as u32));
+    }
+
     /// Begins a list of pairs; the next `2 * pairs` writes are its parts, none
     /// of them an aggregate.
     pub fn pairs(&mut self, pairs: usize) {
@@ -277,7 +284,7 @@ impl Reply {
             Node::Boolean(value) => {
                 out.extend_from_slice(if value { b":1\r\n" } else { b":0\r\n" })
             }
-            Node::Set(len) => header(b'*', len as usize, out),
+            Node::Set(len) | Node::Push(len) => header(b'*', len as usize, out),
             Node::Map(pairs) | Node::Pairs(pairs) => header(b'*', 2 * pairs as usize, out),
             Node::Status(_)
             | Node::Error(_)
@@ -312,6 +319,7 @@ impl Reply {
             Node::Array(len) | Node::Pairs(len) => header(b'*', len as usize, out),
             Node::Set(len) => header(b'~', len as usize, out),
             Node::Map(pairs) => header(b'%', pairs as usize, out),
+            Node::Push(len) => header(b'>', len as usize, out),
         }
     }
 
@@ -350,7 +358,7 @@ impl Reply {
             Node::Null => View::Null,
             Node::NullArray => View::NullArray,
             Node::Boolean(value) => View::Boolean(value),
-            Node::Array(len) => View::Array(items(len)),
+            Node::Array(len) | Node::Push(len) => View::Array(items(len)),
             Node::Set(len) => View::Set(items(len)),
             Node::Map(pairs) => View::Map(items(2 * pairs)),
             Node::Pairs(pairs) => View::Pairs(items(2 * pairs)),
@@ -395,7 +403,7 @@ impl ExactSizeIterator for Items<'_> {}
 
 fn children(node: Node) -> u32 {
     match node {
-        Node::Array(len) | Node::Set(len) => len,
+        Node::Array(len) | Node::Set(len) | Node::Push(len) => len,
         Node::Map(pairs) | Node::Pairs(pairs) => 2 * pairs,
         _ => 0,
     }
@@ -437,6 +445,7 @@ mod tests {
         check(Reply::null_array, "*-1", "_");
         check(|it| it.boolean(true), ":1", "#t");
         check(|it| it.set(0), "*0", "~0");
+        check(|it| it.push(0), "*0", ">0");
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod metrics;
 use crate::resp::Reply;
 
 pub use config::RawMemory;
-pub use embedded::{Embedded, Library, OpenError, Opened};
+pub use embedded::{Commands, Embedded, Held, Library, OpenError, Opened};
 pub use metrics::Metrics;
 
 /// One run of a Function.

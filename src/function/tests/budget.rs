@@ -94,7 +94,7 @@ fn recursion_ends_in_an_error_not_in_a_crash() {
         "local function f() return table.sort({1, 2}, f) end return f()",
         "local m = {} m.__lt = function(a, b) table.sort{setmetatable({}, m), setmetatable({}, m)} end \
          return m.__lt()",
-        "local m = {} m.__tostring = function(t) return string.format('%s', t) end \
+        "local m = {} m.__tostring = function(t) return tostring(t) end \
          return tostring(setmetatable({}, m))",
         "local function f() return coroutine.wrap(f)() end return f()",
         "local function f() local ok, e = coroutine.resume(coroutine.create(f)) error(e, 0) end return f()",

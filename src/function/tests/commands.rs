@@ -4,10 +4,14 @@ use super::*;
 use crate::keyspace::{Arg, Command, command};
 
 impl World {
-    /// Sends one command line; words in '…' may hold blanks.
+    /// Sends one command.
     fn send(&mut self, words: &[&str]) -> String {
-        let command: &'static Command = command(words[0].as_bytes()).unwrap();
-        let args: Vec<Arg<'_>> = words.iter().map(|it| Arg::Bytes(it.as_bytes())).collect();
+        self.send_bytes(&words.iter().map(|it| it.as_bytes()).collect::<Vec<_>>())
+    }
+
+    fn send_bytes(&mut self, words: &[&[u8]]) -> String {
+        let command: &'static Command = command(words[0]).unwrap();
+        let args: Vec<Arg<'_>> = words.iter().map(|it| Arg::Bytes(it)).collect();
         self.reply.clear();
         let mut run = Execution {
             now: self.now,
@@ -154,6 +158,33 @@ fn libraries_are_loaded_listed_and_removed() {
         (&["function", "flush", "x"], "-ERR FUNCTION FLUSH only supports SYNC|ASYNC option"),
         (&["function", "flush"], "+OK"),
     ]);
+}
+
+#[test]
+fn libraries_travel_all_or_none() {
+    let mut world = World::new();
+    world.send(&["function", "load", FLAGGED]);
+    world.send(&["function", "load", "#!lua name=m\nredis.register_function('x', redis.log)"]);
+    world.send(&["function", "dump"]);
+    let View::Bulk(packed) = world.reply.view() else { panic!("no payload") };
+    let packed = packed.to_vec();
+    let restore = |world: &mut World, rule: &[&[u8]]| {
+        world.send_bytes(&[&[&b"function"[..], b"restore", &packed], rule].concat())
+    };
+    assert_eq!(restore(&mut world, &[]), "-ERR Library l already exists");
+    assert_eq!(restore(&mut world, &[b"replace"]), "+OK");
+    assert_eq!(restore(&mut world, &[b"flush"]), "+OK");
+    assert_eq!(
+        restore(&mut world, &[b"what"]),
+        "-ERR Wrong restore policy given, value should be either FLUSH, APPEND or REPLACE."
+    );
+    assert_eq!(world.call("l.r", &[], &[]), "'r'");
+    world.send(&["function", "delete", "l"]);
+    let clash = "#!lua name=n\nredis.register_function('R', redis.log)";
+    assert_eq!(world.send(&["function", "load", clash]), "'n'");
+    let refused = "-ERR Function R already exists";
+    assert_eq!(restore(&mut world, &[b"replace"]), refused);
+    assert!(!world.engine.has("l.w"), "none of the payload was loaded");
 }
 
 #[test]

@@ -4,9 +4,12 @@
 //! anything: an error leaves everything as it was. What it changed it records as
 //! an effect: the command as sent, unless Redis writes another to its log.
 
+pub(super) mod administration;
+pub(super) mod connection;
 pub(super) mod inspection;
 pub(super) mod keys;
 pub(super) mod payloads;
+pub(super) mod pubsub;
 mod scan;
 pub(super) mod scripting;
 pub(super) mod server;
@@ -14,6 +17,7 @@ pub(super) mod sorted_sets;
 pub(super) mod strings;
 #[cfg(test)]
 mod tests;
+pub(super) mod transactions;
 
 use super::error::CommandError;
 use super::space::Execution;

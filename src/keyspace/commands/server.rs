@@ -2,7 +2,7 @@
 
 use super::Done;
 use crate::keyspace::arg::Arg;
-use crate::keyspace::command::short::{NO_KEY, READ_FAST, WRITE};
+use crate::keyspace::command::short::{ANY_TIME, NO_KEY, READ_FAST, WRITE};
 use crate::keyspace::command::{Flags, Table, docs, entry};
 use crate::keyspace::error::CommandError;
 use crate::keyspace::space::{Execution, Keyspace};
@@ -12,14 +12,6 @@ pub(in crate::keyspace) static TABLE: Table = Table {
     group: "server",
     commands: &[
         entry("dbsize", 1, READ_FAST, NO_KEY, dbsize, docs("1.0.0", "O(1)", "Counts the keys.")),
-        entry(
-            "echo",
-            2,
-            Flags::FAST,
-            NO_KEY,
-            echo,
-            docs("1.0.0", "O(1)", "Answers with its argument."),
-        ),
         entry(
             "flushall",
             -1,
@@ -41,47 +33,15 @@ pub(in crate::keyspace) static TABLE: Table = Table {
             ),
         ),
         entry(
-            "ping",
-            -1,
-            Flags::FAST,
-            NO_KEY,
-            ping,
-            docs("1.0.0", "O(1)", "Answers PONG, or with its argument."),
-        ),
-        entry(
-            "select",
-            2,
-            Flags::FAST,
-            NO_KEY,
-            select,
-            docs("1.0.0", "O(1)", "Chooses the database; there is number 0."),
-        ),
-        entry(
             "time",
             1,
-            Flags::FAST,
+            ANY_TIME.and(Flags::FAST),
             NO_KEY,
             time,
             docs("2.6.0", "O(1)", "Tells the time of the store."),
         ),
     ],
 };
-
-/// `PING [message]`
-fn ping(_: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
-    match args {
-        [_] => run.reply.status("PONG"),
-        [_, message] => run.reply.bulk(&message.text()),
-        _ => return Err(CommandError::Arity("ping")),
-    }
-    Ok(())
-}
-
-/// `ECHO message`
-fn echo(_: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
-    run.reply.bulk(&args[1].text());
-    Ok(())
-}
 
 /// `TIME`: seconds, and microseconds of the second. It stands still in a call.
 fn time(_: &mut Keyspace, _: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
@@ -95,15 +55,6 @@ fn time(_: &mut Keyspace, _: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
 /// `DBSIZE`
 fn dbsize(space: &mut Keyspace, _: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     run.reply.count(space.len());
-    Ok(())
-}
-
-/// `SELECT index`: there is one database, number 0.
-fn select(_: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
-    if args[1].integer()? != 0 {
-        return Err(CommandError::DatabaseOutOfRange);
-    }
-    run.reply.status("OK");
     Ok(())
 }
 

@@ -14,6 +14,7 @@
 //! Invariant: a panic inside the lock may have left the keyspace half changed.
 //! The process then aborts, and recovers from the log at its next start.
 
+mod commands;
 mod housekeeping;
 mod memory;
 #[cfg(test)]
@@ -30,6 +31,8 @@ use crate::resp::Reply;
 
 use super::{Asked, Call, Error, Metrics};
 use housekeeping::Housekeeping;
+
+pub use commands::{Commands, Held};
 
 /// A library to load: a file of `functions/`, or one that is built in.
 #[derive(Clone, Debug)]
@@ -152,6 +155,11 @@ impl Embedded {
     /// Full names of the loaded Functions.
     pub fn functions(&self) -> Vec<String> {
         self.shared.lock().functions.functions()
+    }
+
+    /// The way in for a door whose clients send commands.
+    pub fn commands(&self) -> Commands {
+        Commands::new(Arc::clone(&self.shared))
     }
 
     /// The log, when there is one.

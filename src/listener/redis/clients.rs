@@ -1,0 +1,189 @@
+//! All connections of the door, as others see them.
+//!
+//! A connection tells what is to be seen of it at the end of each batch; names
+//! live here alone.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::base::clock::Timestamp;
+use crate::base::mailbox::Mailbox;
+
+/// One connection, as others see it.
+#[derive(Debug)]
+pub struct Client {
+    /// Its number; never used twice.
+    pub id: u64,
+    /// The other end.
+    pub peer: SocketAddr,
+    /// Our end.
+    pub local: SocketAddr,
+    /// Its file descriptor.
+    pub descriptor: i32,
+    /// When it was accepted.
+    pub since: Timestamp,
+    /// What others leave for it.
+    pub mailbox: Mailbox,
+    shown: Mutex<Shown>,
+}
+
+/// What a connection tells of itself.
+#[derive(Clone, Debug, Default)]
+pub struct Shown {
+    /// `CLIENT SETNAME`.
+    pub name: Box<str>,
+    /// `CLIENT SETINFO LIB-NAME`.
+    pub library_name: Box<str>,
+    /// `CLIENT SETINFO LIB-VER`.
+    pub library_version: Box<str>,
+    /// What changes from batch to batch.
+    pub state: State,
+}
+
+/// What a connection tells after each batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct State {
+    /// When it last sent something.
+    pub active_at: Timestamp,
+    /// Its last command; empty before the first.
+    pub command: &'static str,
+    /// Version of the protocol.
+    pub resp: u8,
+    /// Channels, patterns and shard channels it listens to.
+    pub subscriptions: [usize; 3],
+    /// Commands queued since `MULTI`; `None` outside a transaction.
+    pub queued: Option<usize>,
+    /// Bytes read and not answered.
+    pub input_bytes: usize,
+    /// Bytes answered and not written.
+    pub output_bytes: usize,
+    /// It is shown every command.
+    pub is_monitor: bool,
+    /// Something that it watches has changed.
+    pub is_dirty: bool,
+    /// It asked not to be evicted.
+    pub is_kept: bool,
+    /// It asked that its reads do not count as use of a key.
+    pub leaves_untouched: bool,
+}
+
+/// The kinds of connections that `CLIENT LIST` and `CLIENT KILL` can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Neither of the others.
+    Normal,
+    /// Listens to channels.
+    Subscriber,
+    /// There are none.
+    Replica,
+    /// There are none.
+    Master,
+}
+
+impl Client {
+    /// Its name and state, to look at or to change.
+    pub fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The line of `CLIENT LIST`, with its line end.
+    pub fn describe(&self, now: Timestamp) -> String {
+        let shown = self.shown();
+        let state = &shown.state;
+        let [sub, psub, ssub] = state.subscriptions;
+        let mut line = format!(
+            "id={} addr={} laddr={} fd={} name={} ",
+            self.id, self.peer, self.local, self.descriptor, shown.name
+        );
+        let _ = write!(
+            line,
+            "age={} idle={} flags={} db=0 sub={sub} psub={psub} ssub={ssub} multi={} ",
+            now.since(self.since).as_secs(),
+            now.since(state.active_at).as_secs(),
+            state.flags(),
+            state.queued.map_or(-1, |count| i64::try_from(count).unwrap_or(i64::MAX)),
+        );
+        let (input, output) = (state.input_bytes, state.output_bytes);
+        let total = input + output + size_of::<Client>();
+        let _ = write!(
+            line,
+            "qbuf={input} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={output} oll=0 \
+             omem={output} tot-mem={total} events=r cmd={} user=default redir=-1 resp={} ",
+            if state.command.is_empty() { "NULL" } else { state.command },
+            state.resp,
+        );
+        let _ = writeln!(line, "lib-name={} lib-ver={}", shown.library_name, shown.library_version);
+        line
+    }
+}
+
+impl State {
+    /// What kind of connection this is.
+    pub fn kind(&self) -> Kind {
+        if self.subscriptions == [0; 3] { Kind::Normal } else { Kind::Subscriber }
+    }
+
+    /// The letters of `CLIENT LIST`.
+    fn flags(&self) -> String {
+        let letters = [
+            (self.is_monitor, 'O'),
+            (self.kind() == Kind::Subscriber, 'P'),
+            (self.queued.is_some(), 'x'),
+            (self.is_dirty, 'd'),
+            (self.is_kept, 'e'),
+            (self.leaves_untouched, 'T'),
+        ];
+        let flags: String =
+            letters.into_iter().filter(|(holds, _)| *holds).map(|(_, letter)| letter).collect();
+        if flags.is_empty() { "N".to_owned() } else { flags }
+    }
+}
+
+/// The connections, by number.
+#[derive(Debug, Default)]
+pub struct Clients {
+    last_id: AtomicU64,
+    connected: Mutex<BTreeMap<u64, Arc<Client>>>,
+}
+
+impl Clients {
+    /// Adds a connection.
+    pub fn add(
+        &self,
+        (peer, local): (SocketAddr, SocketAddr),
+        descriptor: i32,
+        since: Timestamp,
+    ) -> Arc<Client> {
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let state = State { active_at: since, resp: 2, ..State::default() };
+        let client = Client {
+            id,
+            peer,
+            local,
+            descriptor,
+            since,
+            mailbox: Mailbox::default(),
+            shown: Mutex::new(Shown { state, ..Shown::default() }),
+        };
+        let client = Arc::new(client);
+        self.lock().insert(id, Arc::clone(&client));
+        client
+    }
+
+    /// Forgets a connection.
+    pub fn remove(&self, id: u64) {
+        self.lock().remove(&id);
+    }
+
+    /// Every connection, the oldest first.
+    pub fn all(&self) -> Vec<Arc<Client>> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Client>>> {
+        self.connected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

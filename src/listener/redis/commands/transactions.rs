@@ -1,0 +1,100 @@
+//! Transactions: commands that are queued, and then run with none of others
+//! between them. They are one record of the log.
+//!
+//! As in Redis a command of a transaction that fails undoes nothing.
+
+use crate::keyspace::Flags;
+use crate::listener::redis::directory::{Entry, Handler};
+use crate::listener::redis::dispatch::Turn;
+
+/// The handlers of this file.
+pub const HANDLERS: &[(&str, Handler)] = &[("discard", discard), ("exec", exec), ("multi", multi)];
+
+/// What `MULTI` opened.
+#[derive(Debug, Default)]
+pub struct Transaction {
+    queue: Vec<Queued>,
+    /// A command could not be queued.
+    is_spoiled: bool,
+}
+
+#[derive(Debug)]
+struct Queued {
+    entry: &'static Entry,
+    /// The arguments, one after the other.
+    bytes: Box<[u8]>,
+    /// Where each ends.
+    ends: Box<[usize]>,
+}
+
+impl Transaction {
+    /// Adds a command.
+    pub fn queue(&mut self, entry: &'static Entry, args: &[&[u8]]) {
+        let mut end = 0;
+        let ends = args.iter().map(|arg| {
+            end += arg.len();
+            end
+        });
+        self.queue.push(Queued { entry, ends: ends.collect(), bytes: args.concat().into() });
+    }
+
+    /// How many commands are queued.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// True if a command that is queued may need memory.
+    pub fn needs_memory(&self) -> bool {
+        self.queue.iter().any(|it| it.entry.command.flags.contains(Flags::DENYOOM))
+    }
+
+    /// A command could not be queued: `EXEC` will not run the others.
+    pub fn spoil(&mut self) {
+        self.is_spoiled = true;
+    }
+}
+
+impl Queued {
+    fn args(&self) -> Vec<&[u8]> {
+        let mut start = 0;
+        let arg = |end: &usize| {
+            let arg = &self.bytes[start..*end];
+            start = *end;
+            arg
+        };
+        self.ends.iter().map(arg).collect()
+    }
+}
+
+/// `MULTI`
+fn multi(turn: &mut Turn<'_, '_>, _: &[&[u8]]) {
+    if turn.session.transaction.is_some() {
+        return turn.reply.error("ERR MULTI calls can not be nested");
+    }
+    turn.session.transaction = Some(Transaction::default());
+    turn.reply.status("OK");
+}
+
+/// `DISCARD`
+fn discard(turn: &mut Turn<'_, '_>, _: &[&[u8]]) {
+    if turn.session.transaction.take().is_none() {
+        return turn.reply.error("ERR DISCARD without MULTI");
+    }
+    turn.reply.status("OK");
+}
+
+/// `EXEC`
+fn exec(turn: &mut Turn<'_, '_>, _: &[&[u8]]) {
+    let Some(transaction) = turn.session.transaction.take() else {
+        return turn.reply.error("ERR EXEC without MULTI");
+    };
+    if transaction.is_spoiled {
+        return turn.reply.error("EXECABORT Transaction discarded because of previous errors.");
+    }
+    turn.reply.array(transaction.queue.len());
+    turn.held.begin();
+    for queued in &transaction.queue {
+        turn.run(queued.entry, &queued.args());
+    }
+    turn.held.end();
+}

@@ -1,0 +1,76 @@
+//! A worker: what one thread holds to serve its connections.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::base::tasks::Tasks;
+use crate::listener::accept::{Acceptor, Cap};
+use crate::resp::Reply;
+
+use super::{Server, connection};
+
+/// What one thread holds.
+#[derive(Debug)]
+pub struct Worker {
+    /// What all workers share.
+    pub server: Arc<Server>,
+    /// The reply that is being written; between batches nobody's.
+    pub reply: RefCell<Reply>,
+    /// Buffers that no connection needs now.
+    buffers: RefCell<Vec<Vec<u8>>>,
+}
+
+/// Room for what is read at once.
+const BUFFER_BYTES: usize = 16 << 10;
+
+/// A buffer that grew beyond this is not kept.
+const KEPT_BYTES_MAX: usize = 64 << 10;
+
+/// Buffers kept for the next connections.
+const KEPT_COUNT_MAX: usize = 64;
+
+impl Worker {
+    /// An empty buffer.
+    pub fn lend_buffer(&self) -> Vec<u8> {
+        self.buffers.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
+    }
+
+    /// Takes a buffer back if it is empty.
+    pub fn give_back(&self, buffer: &mut Vec<u8>) {
+        if !buffer.is_empty() || buffer.capacity() == 0 {
+            return;
+        }
+        let buffer = std::mem::take(buffer);
+        let mut buffers = self.buffers.borrow_mut();
+        if buffers.len() < KEPT_COUNT_MAX && buffer.capacity() <= KEPT_BYTES_MAX {
+            buffers.push(buffer);
+        }
+    }
+}
+
+/// Serves one listening socket on this thread until shutdown. Runs inside a
+/// `LocalSet`; connections are local tasks of `tasks`.
+///
+/// # Errors
+/// The socket could not be registered with the runtime of this thread.
+pub async fn serve(
+    socket: std::net::TcpListener,
+    server: Arc<Server>,
+    tasks: &Tasks,
+) -> io::Result<()> {
+    // Who comes when there are too many is told so, and not left waiting.
+    let mut acceptor = Acceptor::new("redis", socket, Cap::new(u32::MAX))?;
+    let worker = Rc::new(Worker { server, reply: RefCell::default(), buffers: RefCell::default() });
+    let shutdown = tasks.shutdown();
+    loop {
+        tokio::select! {
+            accepted = acceptor.next() => {
+                let shutdown = tasks.shutdown();
+                tasks.spawn_local(connection::serve(Rc::clone(&worker), accepted, shutdown));
+            }
+            () = shutdown.cancelled() => return Ok(()),
+        }
+    }
+}

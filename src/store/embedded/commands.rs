@@ -1,0 +1,141 @@
+//! Commands of clients: the way of a RESP door into the store.
+//!
+//! A door takes hold of the keyspace, runs a few commands, and lets go; each
+//! command is one record of the log, a transaction is one as a whole. What
+//! was recorded is then waited for outside the hold, once for all of them.
+//!
+//! Not here: what a client is, and which commands it may send.
+
+use std::sync::{Arc, MutexGuard};
+
+use super::{Owned, Shared};
+use crate::base::clock::Timestamp;
+use crate::keyspace::{Arg, Asker, Command, Execution, Keyspace, MemoryLimits, Mode, Run};
+use crate::persist::{Log, Lsn};
+use crate::resp::Reply;
+
+/// Runs commands. A cheap handle: clones lead to the same store.
+#[derive(Clone, Debug)]
+pub struct Commands {
+    shared: Arc<Shared>,
+}
+
+impl Commands {
+    pub(super) fn new(shared: Arc<Shared>) -> Commands {
+        Commands { shared }
+    }
+
+    /// Waits for the keyspace and holds it.
+    pub fn hold(&self) -> Held<'_> {
+        let owned = self.shared.lock();
+        // Read inside the lock, so that time rises with the order of commands.
+        let now = self.shared.clock.now();
+        Held { owned, shared: &self.shared, now, last: None, in_transaction: false }
+    }
+
+    /// Waits until a record is as durable as the log's policy promises.
+    pub async fn durable(&self, record: Lsn) {
+        if let Some(log) = &self.shared.log {
+            // A log that cannot make it durable says so itself; see `call`.
+            let _ = log.durable(record).await;
+        }
+    }
+
+    /// Puts other memory limits in force.
+    pub fn set_memory_limits(&self, limits: MemoryLimits) {
+        self.shared.lock().keyspace.set_memory_limits(limits);
+    }
+
+    /// The log, when there is one.
+    pub fn log(&self) -> Option<&Log> {
+        self.shared.log.as_ref()
+    }
+
+    /// The present moment on the store's clock.
+    pub fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+}
+
+/// The keyspace, held: others wait. Keep it short.
+#[derive(Debug)]
+pub struct Held<'a> {
+    owned: MutexGuard<'a, Owned>,
+    shared: &'a Shared,
+    now: Timestamp,
+    last: Option<Lsn>,
+    in_transaction: bool,
+}
+
+impl Held<'_> {
+    /// The moment at which commands run.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Looks at the clock; returns the new moment.
+    pub fn tick(&mut self) -> Timestamp {
+        self.now = self.shared.clock.now();
+        self.now
+    }
+
+    /// Runs one command of the keyspace or of the engine, whose `reply` is then
+    /// filled: on failure, with its error.
+    pub fn run(&mut self, command: &'static Command, args: &[Arg<'_>], reply: &mut Reply) {
+        let owned = &mut *self.owned;
+        if !self.in_transaction {
+            owned.effects.clear();
+        }
+        let mut run =
+            Execution { now: self.now, mode: Mode::Live, effects: &mut owned.effects, reply };
+        match command.run {
+            Run::Engine => {
+                owned.functions.run_command(command, args, &mut owned.keyspace, &mut run);
+            }
+            Run::Keyspace(_) | Run::Door => {
+                if let Err(error) = owned.keyspace.execute(command, args, &mut run) {
+                    reply.error(&error.to_string());
+                }
+            }
+        }
+        if !self.in_transaction {
+            self.record();
+        }
+    }
+
+    /// Makes room for a command that comes next; false if it must be refused
+    /// should it need memory.
+    pub fn has_room(&mut self) -> bool {
+        debug_assert!(!self.in_transaction, "room is made before a transaction, not within");
+        self.owned.make_room(Asker::Client, self.now, self.shared)
+    }
+
+    /// From here on commands are parts of one record.
+    pub fn begin(&mut self) {
+        self.in_transaction = true;
+        self.owned.effects.clear();
+    }
+
+    /// Ends what [`Held::begin`] began.
+    pub fn end(&mut self) {
+        self.in_transaction = false;
+        self.record();
+    }
+
+    /// The keys, to look at.
+    pub fn keyspace(&mut self) -> &mut Keyspace {
+        &mut self.owned.keyspace
+    }
+
+    /// Lets go. The last record must be durable before any reply is sent.
+    #[must_use = "replies wait for the record"]
+    pub fn release(self) -> Option<Lsn> {
+        self.last
+    }
+
+    fn record(&mut self) {
+        if let Some(recorded) = self.owned.record(self.shared.log.as_ref()) {
+            self.last = Some(recorded);
+        }
+    }
+}
