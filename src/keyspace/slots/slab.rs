@@ -24,7 +24,7 @@ use crate::keyspace::sizes::block_bytes;
 use crate::keyspace::value::Value;
 
 /// Slots of one segment. Few, so that one more is a small step of memory.
-pub(super) const SEGMENT_LEN: usize = 512;
+pub(super) const SEGMENT_LEN: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Slab {
