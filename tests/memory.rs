@@ -3,6 +3,8 @@
 //! A process of its own, with the allocator of the binary: it fills keyspaces with
 //! keys of each kind and watches how much it grows.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test, and its table")]
+
 use weir::base::clock::Timestamp;
 use weir::base::huge_pages;
 use weir::keyspace::{Arg, Effects, Execution, Keyspace, Mode, command};
