@@ -9,6 +9,7 @@ pub mod files;
 pub mod huge_pages;
 pub mod mailbox;
 pub mod problems;
+pub mod process;
 pub mod tasks;
 pub mod throttle;
 pub mod units;
