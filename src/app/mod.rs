@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::base::chain::Chain;
 use crate::base::clock::Clock;
+use crate::base::huge_pages;
 use crate::base::tasks::{Drained, Tasks, spawn_thread};
 use crate::config::Config;
 use crate::limiter::{self, Limiter, PolicyFile, keep_current};
@@ -98,6 +99,9 @@ pub fn serve(path: &Path, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
 }
 
 async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
+    if let Err(error) = huge_pages::disable() {
+        tracing::warn!(%error, "huge pages stay on; memory may exceed what is accounted for");
+    }
     let mut signals = Signals::install()?;
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self()))?;
@@ -119,6 +123,7 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     }
     readiness.probe("log", loading::log_probe(log));
     opened.recovery.iter().for_each(loading::report);
+    opened.store.set_memory_limits(written.config.memory);
     let limiter = Arc::new(Limiter::new(
         Store::Embedded(opened.store),
         written.policies,

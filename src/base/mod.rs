@@ -6,6 +6,7 @@
 pub mod chain;
 pub mod clock;
 pub mod files;
+pub mod huge_pages;
 pub mod mailbox;
 pub mod problems;
 pub mod process;

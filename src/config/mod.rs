@@ -17,9 +17,11 @@ use crate::base::files;
 use crate::base::problems::{Problem, Problems};
 use crate::base::units::Span;
 use crate::base::yaml;
+use crate::keyspace::MemoryLimits;
 use crate::limiter::FailureMode;
 use crate::listener::{proxy, redis};
 use crate::persist;
+use crate::store;
 
 /// More workers than this would not find cores.
 const WORKER_COUNT_MAX: u32 = 1024;
@@ -45,6 +47,8 @@ pub struct Config {
     pub failure_mode: FailureMode,
     /// The log of the embedded store.
     pub log: persist::Config,
+    /// How much memory the embedded store may take.
+    pub memory: MemoryLimits,
 }
 
 /// Addresses of the doors.
@@ -91,6 +95,7 @@ struct RawListen {
 #[serde(deny_unknown_fields, default)]
 struct RawStore {
     embedded: persist::RawConfig,
+    memory: store::RawMemory,
 }
 
 impl Default for RawConfig {
@@ -153,23 +158,29 @@ impl Config {
         let log = raw.store.embedded.check(path, "store.embedded").map_err(|found| {
             problems.append(found);
         });
+        let memory = raw.store.memory.check("store.memory").map_err(|found| {
+            problems.append(found);
+        });
         let redis = raw.redis.check().map_err(|found| {
             for (key, message) in found {
                 problems.add(Problem::new(format!("redis.{key}"), message));
             }
         });
-        match (listen, worker_count, proxy, redis, log) {
-            (Some(listen), Some(worker_count), Ok(proxy), Ok(redis), Ok(log)) => Ok(Config {
-                listen,
-                worker_count,
-                drain_timeout: raw.drain_timeout.0,
-                proxy: proxy.relative_to(folder),
-                redis: redis.relative_to(folder),
-                policies: folder.join(raw.policies),
-                functions: folder.join(raw.functions),
-                failure_mode: raw.failure_mode,
-                log,
-            }),
+        match (listen, worker_count, proxy, redis, log, memory) {
+            (Some(listen), Some(worker_count), Ok(proxy), Ok(redis), Ok(log), Ok(memory)) => {
+                Ok(Config {
+                    listen,
+                    worker_count,
+                    drain_timeout: raw.drain_timeout.0,
+                    proxy: proxy.relative_to(folder),
+                    redis: redis.relative_to(folder),
+                    policies: folder.join(raw.policies),
+                    functions: folder.join(raw.functions),
+                    failure_mode: raw.failure_mode,
+                    log,
+                    memory,
+                })
+            }
             _ => Err(places.locate(problems)),
         }
     }

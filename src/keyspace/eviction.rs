@@ -265,22 +265,31 @@ impl Keyspace {
         self.pool.entries.clear();
     }
 
+    /// True if more is used than may be when this one asks. Constant time.
+    pub fn lacks_room(&self, asker: Asker) -> bool {
+        self.limits.ceiling(asker).is_some_and(|ceiling| self.used_bytes() > ceiling)
+    }
+
     /// Makes room for whoever asks, by evicting up to `key_count` keys, with a
-    /// `DEL` each as an effect. One comparison when there is room.
+    /// `DEL` each as an effect.
     pub fn make_room(&mut self, asker: Asker, key_count: usize, run: &mut Execution<'_>) -> Room {
         match self.limits.ceiling(asker) {
-            Some(ceiling) if self.used_bytes() > ceiling => self.evict(ceiling, key_count, run),
-            _ => Room::Enough,
+            Some(ceiling) => self.watched(run, |space, run| space.evict(ceiling, key_count, run)),
+            None => Room::Enough,
         }
     }
 
     fn evict(&mut self, ceiling: usize, key_count: usize, run: &mut Execution<'_>) -> Room {
         let limits = self.limits;
-        let Some(candidates) = limits.policy.candidates() else { return Room::None };
         for _ in 0..key_count {
             if self.used_bytes() <= ceiling {
                 return Room::Enough;
             }
+            // What a flush left behind goes before anything that lives.
+            if self.slots.bury().is_some() {
+                continue;
+            }
+            let Some(candidates) = limits.policy.candidates() else { return Room::None };
             if self.slots.evictable_count(candidates) == 0 {
                 return Room::None;
             }
@@ -293,10 +302,5 @@ impl Keyspace {
             }
         }
         if self.used_bytes() <= ceiling { Room::Enough } else { Room::Evicting }
-    }
-
-    /// Keys evicted so far.
-    pub fn evicted_count(&self) -> u64 {
-        self.evicted_count
     }
 }

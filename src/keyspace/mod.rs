@@ -47,6 +47,8 @@ mod hash;
 mod index;
 mod list;
 mod long_double;
+#[cfg(test)]
+mod memory_tests;
 mod notices;
 mod pack;
 mod random;
@@ -74,6 +76,6 @@ pub use notices::{EventClass, Notice};
 pub use set::{Members, Set};
 pub use slots::{Remains, SnapshotRunning, SnapshotSink, Walk};
 pub use sorted_set::{Entries, FrozenSortedSet, Inserted, SortedSet};
-pub use space::{DuplicateKey, Execution, Keyspace, Mode, Swept};
+pub use space::{DuplicateKey, Execution, Keyspace, KeyspaceStats, Mode, Swept};
 pub use string::{STRING_LEN_MAX, StringValue};
 pub use value::Value;

@@ -27,6 +27,8 @@ pub struct Keyspace {
     pub(super) limits: MemoryLimits,
     pub(super) pool: Pool,
     pub(super) evicted_count: u64,
+    expired_count: u64,
+    peak_bytes: usize,
     /// Whether [`Keyspace::sweep`] does anything; a test may want it still.
     pub(super) sweeps_by_itself: bool,
     watches: Watches,
@@ -65,6 +67,23 @@ pub struct Swept {
     pub expired: usize,
     /// True when no other deadline has passed.
     pub finished: bool,
+}
+
+/// What a keyspace holds, and what became of the keys that went by themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyspaceStats {
+    /// Keys, including those that have expired and were not yet found.
+    pub keys: usize,
+    /// Keys that have a deadline.
+    pub expiring: usize,
+    /// Bytes that everything takes.
+    pub used_bytes: usize,
+    /// The most that [`Keyspace::stats`] has seen in use.
+    pub peak_bytes: usize,
+    /// Keys that have expired and were removed, so far.
+    pub expired_count: u64,
+    /// Keys that were evicted, so far.
+    pub evicted_count: u64,
 }
 
 /// [`Keyspace::insert_loaded`] was given a key that is there.
@@ -118,6 +137,8 @@ impl Keyspace {
             limits: MemoryLimits::NONE,
             pool: Pool::default(),
             evicted_count: 0,
+            expired_count: 0,
+            peak_bytes: 0,
             sweeps_by_itself: true,
             watches: Watches::default(),
             channels: Channels::default(),
@@ -253,9 +274,25 @@ impl Keyspace {
         self.slots.heap_bytes()
     }
 
-    /// Keys that have a deadline.
-    pub fn expiring(&self) -> usize {
-        self.slots.expiring()
+    /// How many keys there are, and what they take. Constant time.
+    pub fn stats(&mut self) -> KeyspaceStats {
+        let used_bytes = self.used_bytes();
+        self.peak_bytes = self.peak_bytes.max(used_bytes);
+        KeyspaceStats {
+            keys: self.len(),
+            expiring: self.slots.expiring(),
+            used_bytes,
+            peak_bytes: self.peak_bytes,
+            expired_count: self.expired_count,
+            evicted_count: self.evicted_count,
+        }
+    }
+
+    /// True if a key is there and has not expired. No use of it.
+    pub fn contains(&self, key: &[u8], now: Timestamp) -> bool {
+        self.slots.lookup(key).is_some_and(|id| {
+            self.slots.deadline(id).is_none_or(|deadline| deadline >= now.millis())
+        })
     }
 
     /// The present moment, for what is loaded before anything runs.
@@ -426,5 +463,6 @@ impl Keyspace {
         run.record(&[Arg::Bytes(b"DEL"), Arg::Bytes(key)]);
         run.notify(EventClass::EXPIRED, "expired", key);
         self.slots.free(id);
+        self.expired_count += 1;
     }
 }

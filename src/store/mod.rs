@@ -5,11 +5,13 @@
 //! store from another, latency and failure aside. There is no mock: an embedded
 //! store without a log *is* the test double.
 
+mod config;
 mod embedded;
 mod metrics;
 
 use crate::resp::Reply;
 
+pub use config::RawMemory;
 pub use embedded::{Commands, Embedded, Held, Library, OpenError, Opened};
 pub use metrics::Metrics;
 
@@ -43,6 +45,9 @@ pub enum Error {
         /// Why the log fails.
         reason: String,
     },
+    /// The keys take all the memory that they may, and none may be evicted.
+    #[error("OOM command not allowed when used memory > 'maxmemory'.")]
+    OutOfMemory,
     /// A Function failed, overran its budget, or does not exist. Nothing that
     /// the group wrote remains.
     #[error("the Function {function} failed")]

@@ -6,7 +6,7 @@
 //! command, script or sweep can forget what hangs there.
 //!
 //! ```text
-//! slab       [ segment of 4096 slots ][ segment ][ segment … ]
+//! slab       [ segment of 512 slots ][ segment ][ segment … ]
 //! slot       key | value | deadline | epoch | usage | links
 //! index      hash of key -> slot
 //! deadlines  which slots expire next

@@ -23,8 +23,8 @@ use crate::keyspace::index::Index;
 use crate::keyspace::sizes::block_bytes;
 use crate::keyspace::value::Value;
 
-/// Slots of one segment.
-pub(super) const SEGMENT_LEN: usize = 4096;
+/// Slots of one segment. Few, so that one more is a small step of memory.
+pub(super) const SEGMENT_LEN: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Slab {
@@ -157,8 +157,9 @@ impl Slab {
 
     /// Bytes of the slab with all that it holds.
     pub(super) fn heap_bytes(&self) -> usize {
-        let slots = self.segments.len() * SEGMENT_LEN * size_of::<Slot>();
-        self.content_bytes() + slots + self.index.heap_bytes()
+        let segments = self.segments.len() * block_bytes(SEGMENT_LEN * size_of::<Slot>());
+        let list = block_bytes(self.segments.capacity() * size_of::<Box<[Slot]>>());
+        self.content_bytes() + segments + list + self.index.heap_bytes()
     }
 
     /// Takes a segment off a slab that nobody uses any more.

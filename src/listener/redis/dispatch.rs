@@ -21,6 +21,9 @@ use super::records::{Ran, Records};
 use super::session::{Replies, Session};
 use super::settings::Settings;
 
+/// What a command is told that needs memory when there is none.
+const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
+
 /// One request's turn: what its handler may use.
 #[derive(Debug)]
 pub struct Turn<'a, 'h> {
@@ -50,6 +53,8 @@ enum Refusal {
     Plain(String),
     /// The whole line.
     Coded(&'static str),
+    /// It needs memory, and there is none.
+    OutOfMemory,
 }
 
 impl Turn<'_, '_> {
@@ -88,7 +93,7 @@ impl Turn<'_, '_> {
 
     /// Sees if the request may be run; says why not.
     fn check(
-        &self,
+        &mut self,
         entry: Result<&'static Entry, NotFound>,
         args: &[&[u8]],
     ) -> Result<&'static Entry, Refusal> {
@@ -119,7 +124,21 @@ impl Turn<'_, '_> {
                  RESET are allowed in this context"
             )));
         }
+        if !self.held.has_room() && self.needs_memory(entry) {
+            return Err(Refusal::OutOfMemory);
+        }
         Ok(entry)
+    }
+
+    /// True if a request needs memory. Queueing needs some; what ends a transaction
+    /// does not, unless it would run commands that do.
+    fn needs_memory(&self, entry: &Entry) -> bool {
+        match (&self.session.transaction, entry.command.name) {
+            (Some(transaction), "exec") => transaction.needs_memory(),
+            (Some(_), "discard" | "quit" | "reset") => false,
+            (Some(_), _) => true,
+            (None, _) => entry.command.flags.contains(Flags::DENYOOM),
+        }
     }
 
     /// How long the request has to wait, because clients are paused.
@@ -147,6 +166,11 @@ impl Turn<'_, '_> {
                 self.then = Then::Close;
                 return;
             }
+            Refusal::OutOfMemory if is_exec => {
+                self.session.transaction = None;
+                format!("EXECABORT Transaction discarded because of: {OUT_OF_MEMORY}")
+            }
+            Refusal::OutOfMemory => OUT_OF_MEMORY.to_owned(),
             Refusal::Plain(line) if is_exec => {
                 self.session.transaction = None;
                 format!("EXECABORT Transaction discarded because of: {line}")

@@ -10,7 +10,7 @@ use std::sync::{Arc, MutexGuard};
 
 use super::{Owned, Shared};
 use crate::base::clock::Timestamp;
-use crate::keyspace::{Announced, Arg, Command, Execution, Flags, Keyspace, Mode, Run};
+use crate::keyspace::{Announced, Arg, Asker, Command, Execution, Flags, Keyspace, Mode, Run};
 use crate::persist::{Log, Lsn};
 use crate::resp::Reply;
 
@@ -124,6 +124,13 @@ impl Held<'_> {
         let flags = command.flags;
         let may_write = flags.contains(Flags::WRITE) || flags.contains(Flags::MAY_REPLICATE);
         self.shared.log.as_ref().filter(|_| may_write)?.refuses_writes()
+    }
+
+    /// Makes room for a command that comes next; false if it must be refused
+    /// should it need memory.
+    pub fn has_room(&mut self) -> bool {
+        debug_assert!(!self.in_transaction, "room is made before a transaction, not within");
+        self.owned.make_room(Asker::Client, self.now, self.shared)
     }
 
     /// From here on commands are parts of one record.

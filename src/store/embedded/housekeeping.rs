@@ -1,11 +1,15 @@
 //! The store's own thread: what is due now and then, in turns that hold the
 //! keyspace only briefly.
 //!
-//! Three jobs: the sweep, which removes expired keys; the rewrite, which replaces
-//! the log by a snapshot once it has outgrown it; the save, which writes one beside
-//! it. All walk the slots
-//! of the keyspace; a turn is cut to a time, not to a count, because slots cost
-//! differently.
+//! | job | when |
+//! |---|---|
+//! | the sweep removes keys that have expired | each tick, also during a rewrite |
+//! | eviction goes on where calls have left it | when memory is short |
+//! | what a flush left behind is freed, outside the lock | when there is any |
+//! | the rewrite replaces the log by a snapshot | when the log has outgrown it |
+//! | the save writes a snapshot beside the log | on request, and at save points |
+//!
+//! A turn is cut to a time, not to a count, because keys cost differently.
 
 use std::io;
 use std::sync::Arc;
@@ -16,7 +20,7 @@ use std::time::Duration;
 use crate::base::chain::Chain;
 use crate::base::clock::Stopwatch;
 use crate::base::tasks::spawn_thread;
-use crate::keyspace::{Execution, Mode, Walk};
+use crate::keyspace::{Asker, Execution, Mode, Remains, Walk};
 use crate::persist::{Error, Feed, Pace};
 use crate::resp::Reply;
 
@@ -31,9 +35,6 @@ const TURN_TARGET: Duration = Duration::from_micros(100);
 /// Slots of a turn, at the least and at the most.
 const TURN_SLOTS_MIN: usize = 16;
 const TURN_SLOTS_MAX: usize = 4096;
-
-/// The sweep visits every slot once in this many ticks: 10 s.
-const SWEEP_TICKS: usize = 100;
 
 /// Pause of a walk whose writer waits for the disk.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
@@ -55,9 +56,9 @@ impl Housekeeping {
         let (stop, stopped) = mpsc::channel::<()>();
         let thread = spawn_thread("store", move || {
             let mut turns = Turns::default();
+            let is_stopped = || stopped.try_recv() == Err(mpsc::TryRecvError::Disconnected);
             while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-                let is_stopped = || stopped.try_recv() == Err(mpsc::TryRecvError::Disconnected);
-                sweep(&shared, &mut turns);
+                tidy(&shared, &mut turns, &is_stopped);
                 rewrite_if_due(&shared, &mut turns, &is_stopped);
                 save_if_due(&shared, &mut turns, &is_stopped);
             }
@@ -106,26 +107,41 @@ impl Turns {
     }
 }
 
-/// Removes expired keys among the next part of the slots.
-fn sweep(shared: &Shared, turns: &mut Turns) {
-    let key_count = shared.lock().keyspace.len();
-    shared.metrics.set_keys(key_count);
-    let mut due = key_count / SWEEP_TICKS + 1;
+/// What is due at each tick. Ends when all of it is done, or when `is_stopped`.
+fn tidy(shared: &Shared, turns: &mut Turns, is_stopped: &dyn Fn() -> bool) {
     let mut reply = Reply::default();
-    while due > 0 {
-        let (visited, swept) = turns.take(shared, |owned, slot_count| {
-            let slot_count = slot_count.min(due);
-            let now = shared.clock.now();
+    let mut is_swept = false;
+    while !is_swept && !is_stopped() {
+        is_swept = turns.take(shared, |owned, key_count| {
             owned.effects.clear();
-            let mut run =
-                Execution { now, mode: Mode::Live, effects: &mut owned.effects, reply: &mut reply };
-            let swept = owned.keyspace.sweep(slot_count, &mut run);
+            let effects = &mut owned.effects;
+            let now = shared.clock.now();
+            let mut run = Execution { now, mode: Mode::Live, effects, reply: &mut reply };
+            let swept = owned.keyspace.sweep(key_count, &mut run);
             owned.record(shared.log.as_ref());
-            (slot_count, swept)
+            swept.finished
         });
-        shared.metrics.swept(swept.expired);
-        due = if swept.finished { 0 } else { due - visited };
     }
+    while shared.lock().keyspace.lacks_room(Asker::Client) && !is_stopped() {
+        let has_room = turns
+            .take(shared, |owned, _| owned.make_room(Asker::Client, shared.clock.now(), shared));
+        if !has_room {
+            break;
+        }
+    }
+    while let Some(remains) = bury(shared)
+        && !is_stopped()
+    {
+        drop(remains);
+    }
+    let stats = shared.lock().keyspace.stats();
+    shared.metrics.show(&stats);
+}
+
+/// A piece of what a flush left behind. Freed by whom it is given to, when the
+/// lock is free again.
+fn bury(shared: &Shared) -> Option<Remains> {
+    shared.lock().keyspace.bury()
 }
 
 /// Rewrites the log if it has grown enough. Blocks until the new base is in
@@ -185,7 +201,12 @@ fn write<T: Send + 'static>(
         }
     };
     let mut complete = None;
+    let mut since_tidied = Stopwatch::start();
     while complete.is_none() {
+        if since_tidied.elapsed() > TICK {
+            tidy(shared, turns, is_stopped);
+            since_tidied = Stopwatch::start();
+        }
         match feed.pace() {
             Pace::Pause if !is_stopped() => thread::sleep(BACKLOG_PAUSE),
             Pace::Walk if !is_stopped() => {

@@ -16,6 +16,7 @@
 
 mod commands;
 mod housekeeping;
+mod memory;
 #[cfg(test)]
 mod tests;
 
@@ -119,6 +120,7 @@ impl Embedded {
             load(&mut functions, library)?;
         }
         let mut keyspace = Keyspace::new();
+        keyspace.set_present(clock.now());
         let (log, recovery) = match config {
             Some(config) => {
                 let (log, recovery) = Log::open(config, &mut keyspace, clock.now(), progress)?;
@@ -205,8 +207,12 @@ impl Shared {
         let owned = &mut *guard;
         // Read inside the lock, so that time rises with the order of decisions.
         let now = self.clock.now();
+        if !owned.make_room_for_calls(calls, now, self) {
+            self.metrics.call_refused();
+            return Err(Error::OutOfMemory);
+        }
         owned.effects.clear();
-        owned.keyspace.begin();
+        owned.keyspace.begin_guarded();
         let mut asked = Asked { answered: 0, kept: true };
         for (call, reply) in calls.iter().zip(replies) {
             reply.clear();

@@ -166,7 +166,7 @@ fn stats(turn: &mut Turn<'_, '_>, fields: &mut Fields) {
     fields.add("pubsub_channels", channels.names(crate::keyspace::Ear::Channel, None).count());
     fields.add("pubsub_patterns", channels.pattern_count());
     fields.add("pubsubshard_channels", channels.names(crate::keyspace::Ear::Shard, None).count());
-    fields.add("evicted_keys", keyspace.evicted_count());
+    fields.add("evicted_keys", keyspace.stats().evicted_count);
     fields.add("latest_fork_usec", 0);
     fields.add("total_forks", 0);
 }
@@ -198,7 +198,7 @@ fn errors(turn: &mut Turn<'_, '_>, fields: &mut Fields) {
 fn keyspace(turn: &mut Turn<'_, '_>, fields: &mut Fields) {
     let keyspace = turn.held.keyspace();
     if !keyspace.is_empty() {
-        let (keys, expires) = (keyspace.len(), keyspace.expiring());
+        let (keys, expires) = (keyspace.len(), keyspace.stats().expiring);
         fields.add("db0", format_args!("keys={keys},expires={expires},avg_ttl=0"));
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! As in Redis a command of a transaction that fails undoes nothing.
 
+use crate::keyspace::Flags;
 use crate::listener::redis::directory::{Entry, Handler};
 use crate::listener::redis::dispatch::Turn;
 use crate::listener::redis::session::Session;
@@ -53,6 +54,11 @@ impl Transaction {
     /// How many commands are queued.
     pub fn len(&self) -> usize {
         self.queue.len()
+    }
+
+    /// True if a command that is queued may need memory.
+    pub fn needs_memory(&self) -> bool {
+        self.queue.iter().any(|it| it.entry.command.flags.contains(Flags::DENYOOM))
     }
 
     /// A command could not be queued: `EXEC` will not run the others.
