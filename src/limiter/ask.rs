@@ -13,7 +13,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::policy::{Algorithm, Entry, Limit, Mode, Plan};
-use crate::resp::Reply;
+use crate::resp::{Reply, View};
 use crate::store::{self, Call, Store};
 
 use super::decision::Outcome;
@@ -22,6 +22,9 @@ use super::outcome::{self, NotAnOutcome};
 
 /// The Function that decides many limits in one call.
 const DECIDE: &str = "limiter.decide";
+
+/// The Function that says whether a key may have a state of its own.
+const CLAIM: &str = "limiter.claim";
 
 /// The Function that counts refusals and bans.
 const PENALIZE: &str = "limiter.penalize";
@@ -158,6 +161,28 @@ impl Scratch {
             asked = self.ask_group(live, store, apart).await.and(asked);
         }
         asked
+    }
+
+    /// Puts the limits of policies whose budget of keys is spent under the key that
+    /// all new ones share.
+    ///
+    /// # Errors
+    /// The store did not answer.
+    pub async fn claim(&mut self, live: &Live, store: &Store) -> Result<(), Error> {
+        let policies = live.policies().policies();
+        for (place, policy) in (0_u32..).zip(policies) {
+            let Scratch { plan, replies, .. } = self;
+            let Some(budget) = policy.key_budget() else { continue };
+            let Some(entry) = plan.entries().iter().find(|it| it.policy == place) else { continue };
+            let keys = [budget.index(), plan.key(entry)];
+            let call = Call { function: CLAIM, keys: &keys, args: &budget.args() };
+            store.call(&[call], replies, |_| true).await?;
+            if matches!(replies[0].view(), View::Integer(0)) {
+                plan.overflow(place, policy);
+                live.overflowed(place);
+            }
+        }
+        Ok(())
     }
 
     /// Counts the refusal of this request for the policies that ban those who are
