@@ -59,19 +59,9 @@ impl State {
                     }
                 };
                 let used = level(now).div_ceil(window);
-                // By search: the first microsecond at which no more than `free` are used.
-                let after = move |free: u64| {
-                    let (mut low, mut high) = (now, now + 2 * window - now % window - 1);
-                    while low < high {
-                        let middle = low.midpoint(high);
-                        if level(middle) <= free * window {
-                            high = middle
-                        } else {
-                            low = middle + 1
-                        }
-                    }
-                    ms(low - now)
-                };
+                let end = now + 2 * window - now % window - 1;
+                let after =
+                    move |free: u64| ms(first(now, end, |at| level(at) <= free * window) - now);
                 (used, quota, Box::new(after))
             }
             2 => {
@@ -115,6 +105,15 @@ impl State {
             _ => self.times.extend((0..cost).map(|_| now + window)),
         }
     }
+}
+
+/// The first moment from `low` to `high` at which `holds`, which then holds for good.
+fn first(mut low: u64, mut high: u64, holds: impl Fn(u64) -> bool) -> u64 {
+    while low < high {
+        let middle = low.midpoint(high);
+        if holds(middle) { high = middle } else { low = middle + 1 }
+    }
+    low
 }
 
 /// Asks `count` random questions about `key_count` keys; how many were admitted.
