@@ -193,20 +193,27 @@ impl Scratch {
     pub async fn penalize(&mut self, live: &Live, store: &Store) -> Result<(), Error> {
         let Scratch { plan, replies, outcomes, .. } = self;
         let is_ban = |entry: &Entry| *live.limit(entry).algorithm() == Algorithm::Penalty;
-        let mut said = &outcomes[..];
+        let mut start = 0;
         for of_policy in plan.entries().chunk_by(|a, b| a.policy == b.policy) {
-            let (own, others) = said.split_at(of_policy.len());
-            said = others;
+            let own = &mut outcomes[start..start + of_policy.len()];
+            start += of_policy.len();
             let Some(penalty) = live.penalty(of_policy[0].policy) else { continue };
             let refused = of_policy
                 .iter()
-                .zip(own)
+                .zip(&*own)
                 .any(|(entry, outcome)| !is_ban(entry) && outcome.is_some_and(|it| !it.admitted));
-            let banned = of_policy.iter().find(|entry| is_ban(entry)).filter(|_| refused);
-            if let Some(banned) = banned {
-                let keys = [plan.key(banned), BANS];
-                let call = Call { function: PENALIZE, keys: &keys, args: &penalty.args() };
-                store.call(&[call], replies, |_| true).await?;
+            let Some(place) = of_policy.iter().position(is_ban).filter(|_| refused) else {
+                continue;
+            };
+            let keys = [plan.key(&of_policy[place]), BANS];
+            let call = Call { function: PENALIZE, keys: &keys, args: &penalty.args() };
+            store.call(&[call], replies, |_| true).await?;
+            // A refusal that begins a ban says how long it lasts.
+            if let View::Integer(ban_ms @ 1..) = replies[0].view()
+                && let Some(ban) = &mut own[place]
+            {
+                let lasts = Some(Duration::from_millis(ban_ms.unsigned_abs()));
+                *ban = Outcome { admitted: false, reset_after: lasts, retry_after: lasts, ..*ban };
             }
         }
         Ok(())

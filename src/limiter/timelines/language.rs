@@ -99,12 +99,12 @@ policies:
         r#"
          0s GET /  admit, "login";r=0;t=1
          0s GET /  429 retry in 1s, "login";r=0;t=1
-         0s GET /  429 retry in 1s, "login";r=0;t=1         # the second refusal
+         0s GET /  429 retry in 30s, "login";r=0;t=1        # the second refusal
          1s GET /  429 retry in 29s, "login";r=1;t=0        # banned
          1s GET / from 192.0.2.9  admit, "login";r=0;t=1
         30s GET /  admit, "login";r=0;t=1
         30s GET /  429 retry in 1s, "login";r=0;t=1
-        30s GET /  429 retry in 1s, "login";r=0;t=1
+        30s GET /  429 retry in 60s, "login";r=0;t=1
         31s GET /  429 retry in 59s, "login";r=1;t=0        # twice as long
         90s GET /  admit, "login";r=0;t=1
         "#,
