@@ -124,6 +124,7 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     tasks.spawn("policy-reload", |shutdown| async move {
         keep_current(&reloading, written.policy_file, nudges, shutdown).await;
     });
+    watch_functions(&written.config, &written.libraries, &limiter, &readiness, &tasks);
     let open = doors.open(&written.config, &limiter, &registry, &tasks)?;
     serving.set(State::Ok);
     say(&banner::serving(&written.config, &open, &limiter, opened.recovery.as_ref()));
@@ -141,6 +142,24 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     let closed = close(&limiter);
     admin_tasks.drain(Duration::from_secs(1)).await;
     closed
+}
+
+/// Keeps the loaded libraries equal to the files of their folder.
+fn watch_functions(
+    config: &Config,
+    libraries: &[Library],
+    limiter: &Arc<Limiter>,
+    readiness: &Readiness,
+    tasks: &Tasks,
+) {
+    let folder = libraries::Folder::new(config.functions.clone(), libraries);
+    let faults = folder.faults();
+    readiness.probe("functions", move || faults.state());
+    let limiter = Arc::clone(limiter);
+    tasks.spawn("function-reload", |shutdown| async move {
+        let Store::Embedded(store) = limiter.store();
+        libraries::keep_current(store, folder, shutdown).await;
+    });
 }
 
 /// What the condition `policies` on the admin door says. A refused file leaves

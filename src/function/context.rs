@@ -38,6 +38,9 @@ pub(super) struct Context {
     pub(super) callback: Anchor,
     /// The Function said that it does not write.
     pub(super) read_only: bool,
+    /// There was no memory when the call began. One that has written goes on all the
+    /// same, so that it does not stop half way.
+    pub(super) is_full: bool,
     /// How replies look to the script: `redis.setresp`.
     pub(super) protocol: Protocol,
     /// Time that is left.
@@ -149,6 +152,7 @@ impl Context {
             call: None,
             callback: Anchor::NONE,
             read_only: false,
+            is_full: false,
             protocol: Protocol::Resp2,
             budget: Budget::new(Duration::ZERO),
             origin: Origin::Library,
@@ -253,10 +257,14 @@ impl Context {
         // reference from an earlier command is alive.
         let (keyspace, run) = unsafe { (&mut *call.keyspace, &mut *call.run) };
         run.reply.clear();
+        if self.is_full && command.flags.contains(Flags::DENYOOM) {
+            return Err(Refusal::Script("OOM command not allowed when used memory > 'maxmemory'."));
+        }
         let before = run.effects.mark();
         let args = &self.args;
         match catch_unwind(AssertUnwindSafe(|| keyspace.execute(command, args, run))) {
             Ok(outcome) => {
+                self.is_full &= run.effects.mark() == before;
                 if !self.records_effects {
                     run.effects.forget_since(before);
                 }

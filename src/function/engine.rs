@@ -86,6 +86,8 @@ pub(super) struct Job {
     pub(super) what: What,
     pub(super) callback: Anchor,
     pub(super) read_only: bool,
+    /// There is no memory for its first command that needs some.
+    pub(super) is_full: bool,
     pub(super) time_max: Duration,
 }
 
@@ -202,6 +204,7 @@ impl Engine {
             what: What::Function(target),
             callback: function.callback,
             read_only: function.flags.no_writes(),
+            is_full: false,
             time_max: self.limits.call_time_max,
         };
         self.perform(&job, keys, args, keyspace, run)
@@ -220,6 +223,7 @@ impl Engine {
         let context = self.context.borrow();
         context.callback = job.callback;
         context.read_only = job.read_only;
+        context.is_full = job.is_full;
         context.origin = match job.what {
             What::Function(_) => Origin::Library,
             What::Script(_) => Origin::Script,

@@ -156,6 +156,8 @@ pub(super) enum CommandError {
     NoScript,
     #[error("ERR Can not execute a script with write flag using *_ro command.")]
     WritesUnderReadOnly,
+    #[error("OOM command not allowed when used memory > 'maxmemory'.")]
+    OutOfMemory,
     #[error("NOTBUSY No scripts in execution right now.")]
     NotBusy,
     #[error("ERR SCRIPT FLUSH only support SYNC|ASYNC option")]

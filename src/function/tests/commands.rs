@@ -1,7 +1,7 @@
 //! What clients are answered: the commands of the engine.
 
 use super::*;
-use crate::keyspace::{Arg, Command, command};
+use crate::keyspace::{Arg, Command, MemoryLimits, command};
 
 impl World {
     /// Sends one command.
@@ -227,4 +227,25 @@ fn many_scripts_stay_known_though_few_stay_compiled() {
     let first = crate::function::script::hex_sha1(b"return 0");
     let first = std::str::from_utf8(&first).unwrap();
     assert_eq!(world.send(&["evalsha", first, "0"]), "0");
+}
+
+#[test]
+fn without_memory_a_script_may_not_begin_to_write() {
+    let mut world = World::new();
+    world.send(&["eval", "redis.call('set', 'k', ('x'):rep(100000))", "0"]);
+    let limits = MemoryLimits { maxmemory: 1000, ..*world.keyspace.memory_limits() };
+    world.keyspace.set_memory_limits(limits);
+    let oom = "-OOM command not allowed when used memory > 'maxmemory'.";
+    assert_eq!(world.send(&["eval", "#!lua\nreturn 1", "0"]), oom);
+    assert_eq!(
+        world.send(&["eval", "#!lua flags=allow-oom\nreturn redis.call('set', 'a', 1)", "0"]),
+        "+OK"
+    );
+    assert_eq!(
+        world.send(&["eval", "#!lua flags=no-writes\nreturn redis.call('get', 'a')", "0"]),
+        "'1'"
+    );
+    assert_eq!(world.send(&["eval", "return redis.pcall('set', 'b', 1)", "0"]), oom);
+    let freed_first = "redis.call('del', 'a') return redis.call('set', 'b', 1)";
+    assert_eq!(world.send(&["eval", freed_first, "0"]), "+OK");
 }
