@@ -14,6 +14,7 @@ mod libraries;
 mod loading;
 pub mod replay;
 mod signals;
+pub mod trial;
 
 use std::path::Path;
 use std::sync::Arc;

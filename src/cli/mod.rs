@@ -1,4 +1,5 @@
-//! The command line: `weir`, `weir serve`, `weir check`, `weir replay`.
+//! The command line: `weir`, `weir serve`, `weir check`, `weir replay`,
+//! `weir function test`.
 //!
 //! Exit codes: 0 when all went well, 1 when something is wrong with a file, an
 //! address or the data, 2 when the command line itself is wrong. What is wrong
@@ -37,15 +38,37 @@ enum Command {
     /// decides each request at its moment, with the real Functions. Nothing is
     /// forwarded and no data is touched.
     Replay(Replay),
+    /// Work on Functions.
+    #[command(subcommand)]
+    Function(Function),
 }
 
 impl Command {
-    fn common(&self) -> &Common {
+    fn log_format(&self) -> Option<LogFormat> {
         match self {
-            Command::Serve(common) | Command::Check(common) => common,
-            Command::Replay(replay) => &replay.common,
+            Command::Serve(common) | Command::Check(common) => common.log_format,
+            Command::Replay(replay) => replay.common.log_format,
+            Command::Function(_) => None,
         }
     }
+}
+
+#[derive(Debug, Subcommand)]
+enum Function {
+    /// Try a library over an empty keyspace: call its Functions, move the clock,
+    /// see replies and effects.
+    ///
+    /// A step is a call, `FUNCTION KEY… , ARG…`; a span of time, `+5s`, by which
+    /// the clock moves; or a command behind an exclamation mark, `!ZCARD KEY`.
+    /// Without steps they are read from standard input, one a line.
+    Test {
+        /// The library.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// What to do, in order.
+        #[arg(value_name = "STEP", allow_hyphen_values = true)]
+        steps: Vec<String>,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -84,13 +107,19 @@ enum LogFormat {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let command = arguments.command.unwrap_or(Command::Serve(arguments.common));
-    start_log(command.common().log_format);
+    start_log(command.log_format());
     let result = match command {
         Command::Serve(common) => app::serve(&common.config, &mut |line| say(line)),
         Command::Check(common) => app::check(&common.config).map(|report| say(&report)),
         Command::Replay(Replay { common, logs, html, top }) => {
             let options = app::replay::Options { logs, html, top };
             app::replay::replay(&common.config, &options).map(|report| say(report.trim_end()))
+        }
+        Command::Function(Function::Test { file, steps }) => {
+            let lines = io::stdin().lines().map_while(Result::ok);
+            let from_input = steps.is_empty().then_some(lines).into_iter().flatten();
+            let steps = steps.into_iter().chain(from_input);
+            app::trial::run(&file, steps, &mut |line| say(line)).map_err(app::Error::from)
         }
     };
     match result {
