@@ -5,7 +5,7 @@ use crate::keyspace::{Arg, Command, MemoryLimits, command};
 
 impl World {
     /// Sends one command.
-    fn send(&mut self, words: &[&str]) -> String {
+    pub(super) fn send(&mut self, words: &[&str]) -> String {
         self.send_bytes(&words.iter().map(|it| it.as_bytes()).collect::<Vec<_>>())
     }
 
