@@ -17,6 +17,7 @@ use super::help;
 use super::library::{Flags, Library, Rule};
 use super::raw::Anchor;
 use super::script::{Script, Sha};
+use super::watchdog::NotKilled;
 use crate::keyspace::rdb::payload::{self, Refused};
 use crate::keyspace::{Arg, Asker, Command, Execution, Keyspace, Room, glob};
 use crate::resp::Reply;
@@ -80,7 +81,7 @@ impl Engine {
             ("script", "exists") => self.script_exists(rest, run.reply),
             ("script", "flush") => self.script_flush(rest, run.reply),
             ("script", "debug") => script_debug(rest, run.reply),
-            ("script", "kill") | ("function", "kill") => Err(CommandError::NotBusy),
+            ("script", "kill") | ("function", "kill") => Err(NotKilled::Idle.into()),
             ("script", "help") => help::write(&help::SCRIPT, run.reply),
             ("function", "help") => help::write(&help::FUNCTION, run.reply),
             ("function", "load") => self.function_load(rest, args, run),
@@ -187,7 +188,7 @@ impl Engine {
         let before = run.effects.mark();
         keyspace.begin();
         let done = self.perform(job, inputs.keys, inputs.args, keyspace, run);
-        if let Err(CallError::Budget { .. }) = &done {
+        if let Err(CallError::Budget { .. } | CallError::Killed { .. }) = &done {
             keyspace.rollback();
             run.effects.truncate(before);
         } else {

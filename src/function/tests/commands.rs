@@ -1,6 +1,7 @@
 //! What clients are answered: the commands of the engine.
 
 use super::*;
+use crate::function::NotKilled;
 use crate::keyspace::{Arg, Command, MemoryLimits, command};
 
 impl World {
@@ -248,4 +249,33 @@ fn without_memory_a_script_may_not_begin_to_write() {
     assert_eq!(world.send(&["eval", "return redis.pcall('set', 'b', 1)", "0"]), oom);
     let freed_first = "redis.call('del', 'a') return redis.call('set', 'b', 1)";
     assert_eq!(world.send(&["eval", freed_first, "0"]), "+OK");
+}
+
+#[test]
+fn a_running_script_is_killed_from_another_thread_and_undone() {
+    let mut world = World::new();
+    let interrupter = world.engine.interrupter();
+    assert_eq!(interrupter.kill_script(), Err(NotKilled::Idle));
+    let script =
+        "redis.call('set', 'k', 'v') while true do pcall(function() while true do end end) end";
+    let (killed, answers) = std::thread::scope(|scope| {
+        let killer = scope.spawn(move || {
+            let busy = loop {
+                match interrupter.kill_function() {
+                    Err(NotKilled::Idle) => std::thread::yield_now(),
+                    other => break other,
+                }
+            };
+            (busy, interrupter.kill_script())
+        });
+        (world.send(&["eval", script, "0"]), killer.join().unwrap())
+    });
+    assert_eq!(answers, (Err(NotKilled::Script), Ok(())));
+    assert!(
+        killed.starts_with("-ERR Script killed by user with SCRIPT KILL... script: "),
+        "{killed}"
+    );
+    assert!(killed.ends_with(", on @user_script:1."), "{killed}");
+    assert_eq!(world.effects(), "");
+    assert_eq!(world.send(&["eval", "return redis.call('get', 'k')", "0"]), "null");
 }

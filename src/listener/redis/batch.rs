@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use crate::function::NotKilled;
 use crate::persist::Lsn;
+use crate::resp::Reply;
 use crate::resp::request::{Found, Requests};
 
 use super::dispatch::Turn;
@@ -73,9 +75,13 @@ pub fn answer(
                 break;
             }
         };
+        let args: SmallVec<[&[u8]; 8]> = requests.args(rest).collect();
+        if held.is_none() && kills(worker, session, &args, &mut reply, output) {
+            batch.input_bytes += len;
+            continue;
+        }
         let held = held.get_or_insert_with(|| worker.server.store.hold());
         let begun = *begun.get_or_insert(held.now());
-        let args: SmallVec<[&[u8]; 8]> = requests.args(rest).collect();
         let mut turn = Turn {
             server: &worker.server,
             session,
@@ -101,4 +107,33 @@ pub fn answer(
         batch.recorded = held.release();
     }
     batch
+}
+
+/// Answers `SCRIPT KILL` and `FUNCTION KILL` while a call runs, which holds the
+/// keyspace meanwhile. False for any other request, and when nothing runs: then it
+/// is a command like others.
+fn kills(
+    worker: &Worker,
+    session: &Session,
+    args: &[&[u8]],
+    reply: &mut Reply,
+    output: &mut Vec<u8>,
+) -> bool {
+    let [container, word] = args else { return false };
+    let interrupter = worker.server.store.interrupter();
+    let killed = match () {
+        () if !word.eq_ignore_ascii_case(b"kill") => return false,
+        () if session.transaction.is_some() => return false,
+        () if container.eq_ignore_ascii_case(b"script") => interrupter.kill_script(),
+        () if container.eq_ignore_ascii_case(b"function") => interrupter.kill_function(),
+        () => return false,
+    };
+    reply.clear();
+    match killed {
+        Ok(()) => reply.status("OK"),
+        Err(NotKilled::Idle) => return false,
+        Err(error) => reply.error(&error.to_string()),
+    }
+    reply.encode(session.protocol, output);
+    true
 }

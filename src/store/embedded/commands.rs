@@ -10,6 +10,7 @@ use std::sync::{Arc, MutexGuard};
 
 use super::{Owned, Shared};
 use crate::base::clock::Timestamp;
+use crate::function::Interrupter;
 use crate::keyspace::{Arg, Command, Execution, Keyspace, Mode, Run};
 use crate::persist::{Log, Lsn};
 use crate::resp::Reply;
@@ -31,6 +32,11 @@ impl Commands {
         // Read inside the lock, so that time rises with the order of commands.
         let now = self.shared.clock.now();
         Held { owned, shared: &self.shared, now, last: None, in_transaction: false }
+    }
+
+    /// Ends a call that runs, without waiting for the keyspace that it holds.
+    pub fn interrupter(&self) -> &Interrupter {
+        &self.shared.interrupter
     }
 
     /// Waits until a record is as durable as the log's policy promises.

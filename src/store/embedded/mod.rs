@@ -23,7 +23,7 @@ use std::process;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::base::clock::Clock;
-use crate::function::{self, Engine, LoadError};
+use crate::function::{self, Engine, Interrupter, LoadError};
 use crate::keyspace::{Effects, Execution, Keyspace, Mode};
 use crate::persist::{self, Log, Lsn, Progress, Recovery};
 use crate::resp::Reply;
@@ -87,6 +87,8 @@ pub struct Embedded {
 #[derive(Debug)]
 struct Shared {
     engine: Mutex<Owned>,
+    /// Beside the mutex: whoever ends a call cannot wait for it.
+    interrupter: Interrupter,
     log: Option<Log>,
     clock: Clock,
     metrics: Metrics,
@@ -127,8 +129,10 @@ impl Embedded {
             }
             None => (None, None),
         };
+        let interrupter = functions.interrupter();
         let owned = Owned { keyspace, functions, effects: Effects::default() };
-        let shared = Arc::new(Shared { engine: Mutex::new(owned), log, clock, metrics });
+        let shared =
+            Arc::new(Shared { engine: Mutex::new(owned), interrupter, log, clock, metrics });
         let housekeeping = Housekeeping::start(Arc::clone(&shared)).map_err(OpenError::Thread)?;
         let store = Embedded { shared, housekeeping: Mutex::new(Some(housekeeping)) };
         Ok(Opened { store, recovery })
