@@ -1,82 +1,170 @@
 #!lua name=limiter
 
--- Exact sliding-window limits over sorted sets.
+-- Limits over keys: five algorithms, and one decision over any number of limits.
 --
--- A limit's key holds one member for each unit that was used within the window.
--- Its score is the time of use in microseconds since 1970: a unit used at t
--- counts until t + window, and not at t + window. So a limit of N admits N in any
--- window and never N + 1, and what is refused costs nothing.
---
---   FCALL decide         n key ... key  quota window_ms cost ... quota window_ms cost
---   FCALL sliding_window 1 key          quota window_ms cost
+--   FCALL decide  n key ...  algorithm quota window_ms cost option group ...
+--   FCALL sliding_window|sliding_counter|token_bucket|fixed_window|concurrency
+--                 1 key      quota window_ms cost [option]
+--   FCALL peek    n key ...  algorithm quota window_ms cost option group ...
+--   FCALL adjust  n key ...  algorithm quota window_ms units option charged_at_us ...
+--   FCALL release n key ...  lease ...
+--   FCALL reset   n key ...
+--   FCALL penalty, penalize, reserve, settle, abandoned, claim: see there
 --
 -- Keys       one for each limit, each different.
--- Arguments  three for each key, in the same order: whole numbers as text.
+-- Arguments  six for each key, in the same order; numbers are whole, as text.
+--            algorithm  one of the five, or `penalty`
 --            quota      units that the window allows
---            window_ms  milliseconds that a unit counts
+--            window_ms  milliseconds that a unit counts; of a lease, how long it
+--                       lasts unless released
 --            cost       units that this call would use; 0 looks without charging
--- Reply      for each key { admitted, remaining, reset_after_ms, retry_after_ms };
---            `decide` answers a list of those, `sliding_window` its only one.
---            admitted        1 if this limit has room. The call is charged, on
---                            all keys, only if every limit has room.
+--            option     token_bucket: burst, the units a full bucket holds
+--                       fixed_window: `first_hit`, or anything else for windows
+--                       that begin on whole multiples of their length since 1970
+--                       concurrency: the lease, a name that no other request has
+--            group      `0`: a limit that refuses when it has no room.
+--                       Any other name: limits tried beside those, charged if
+--                       they all would admit and those of `0` do; they never
+--                       change what `0` says.
+--                       `=name`: as `0`, and group `name` is tried in its place:
+--                       what this limit says does not count for that group.
+-- Reply      for each key { admitted, remaining, reset_after_ms, retry_after_ms,
+--            now_us }; `decide` and `peek` answer a list of those.
+--            admitted        1 if this limit has room. A group is charged, on all
+--                            its keys, only if every limit of it has room.
 --            remaining       units left after this call
---            reset_after_ms  until the oldest unit leaves the window; 0 if none
+--            reset_after_ms  until there is more quota; 0 if none is used, or if
+--                            it cannot be known (concurrency)
 --            retry_after_ms  0 if admitted; else after so long the same cost fits
 --                            if nothing else is used; -1 if it never fits,
---                            because the cost is over the quota
--- Cost       TIME, then at most four commands to look at a limit and two to
---            charge it; O(log n) for n members, and O(units that have left).
--- Memory     one member of 16 bytes for each unit in the window; a key expires
---            when its last unit leaves.
+--                            because the cost is over the quota. A lease may come
+--                            back at any moment, so there it is 0.
+--            now_us          when, for `adjust`
+--
+--   algorithm        state of a key                       commands     bytes
+--   sliding_window   sorted set: a member for each unit   3 to 6       16 a unit
+--   sliding_counter  text: two counts                     GET SET      40
+--   token_bucket     text: a level and its time           GET SET      50
+--   fixed_window     text: a count and its start          GET SET      40
+--   concurrency      sorted set: a member for each lease  3 to 4       30 a lease
+--
+-- A sliding window costs O(log n) for n units in it, and O(units that have left);
+-- the others O(1). A key expires when it says nothing any more.
+--
+-- Exactness. sliding_window: a unit used at t counts until t + window, and not at
+-- t + window; so N admits N in any window, never N + 1. fixed_window: N in each of
+-- its windows, which lets 2N pass around a border. sliding_counter: assumes that
+-- the units of the window before came evenly. token_bucket: burst at once, and
+-- quota per window in the long run. What is refused costs nothing.
+--
+-- Edits. A state says under which numbers it was written. When a limit's window,
+-- quota or algorithm changes, the units in use at that moment go on: a sliding
+-- window keeps each hit and its time, and only counts it for the new length; all
+-- others take over the number of units in use, as used now. So nobody starts full.
 
--- Names members: rises with the clock and runs ahead of it when several units
--- fall into one microsecond. NX notices a name that is taken after all, as it may
--- be when this library was loaded anew; the next one is tried.
+-- A note on speed: a global costs a look-up through the sandbox at each use, and
+-- a number in a text is parsed at each use. So commands go through these locals,
+-- which are filled at the first call because a library that loads sees neither
+-- commands nor strings yet, and texts that come again are parsed once.
+local call, try, find, format, sub
+
+local function whole_up(number)
+  local rest = number % 1
+  return rest > 0 and number - rest + 1 or number
+end
+
+local function whole_ms(us)
+  return whole_up(us / 1000)
+end
+
+-- The second of the last call, as text and in microseconds.
+local second_text, second_us
+
+local function now_us()
+  local time = call('TIME')
+  if time[1] ~= second_text then
+    second_text, second_us = time[1], time[1] * 1000000
+  end
+  return second_us + time[2]
+end
+
+------------------------------------------------------------------------- states
+--
+-- The three algorithms of constant memory keep a text: a letter and numbers.
+--
+--   c:<window_ms>:<index>:<previous>:<current>   sliding_counter
+--   b:<window_ms>:<quota>:<level>:<at_us>        token_bucket
+--   f:<window_ms>:<start_us>:<count>             fixed_window
+--
+-- A level is in units times window, so that it falls by `quota` a microsecond
+-- and stays a whole number (exact up to 2^53; beyond, to a few microseconds).
+
+local COUNTER = '^c:(%d+):(%d+):(%d+):(%d+)$'
+local BUCKET = '^b:(%d+):(%d+):(%d+):(%d+)$'
+local FIXED = '^f:(%d+):(%d+):(%d+)$'
+
+-- Units of a sliding counter, times its window.
+local function counter_level(window_us, index, previous, current, now)
+  local at = (now - now % window_us) / window_us
+  if at == index then
+    return current * window_us + previous * (window_us - now % window_us), previous, current
+  elseif at == index + 1 then
+    return current * (window_us - now % window_us), current, 0
+  end
+  return 0, 0, 0
+end
+
+local function bucket_level(quota, level, at, now)
+  local left = level - (now - at) * quota
+  return left > 0 and left or 0
+end
+
+-- Units in use under a state that another algorithm, or other numbers, wrote.
+-- `key` holds hits when `text` is nil.
+local function units_in_use(key, text, window_us, now)
+  if not text then
+    return call('ZCOUNT', key, '(' .. format('%.0f', now - window_us), '+inf')
+  end
+  local _, _, window_ms, a, b, c = find(text, COUNTER)
+  if window_ms then
+    local us = window_ms * 1000
+    return whole_up((counter_level(us, a + 0, b + 0, c + 0, now)) / us)
+  end
+  _, _, window_ms, a, b, c = find(text, BUCKET)
+  if window_ms then
+    return whole_up(bucket_level(a + 0, b + 0, c + 0, now) / (window_ms * 1000))
+  end
+  _, _, window_ms, a, b = find(text, FIXED)
+  if window_ms and now < a + window_ms * 1000 then
+    return b + 0
+  end
+  return 0
+end
+
+-- The text under a key. A sorted set there, from before its limit was given
+-- another algorithm, is told by a second value: its units in use.
+local function text_of(key, window_us, now)
+  local text = try('GET', key)
+  if type(text) == 'table' then
+    return nil, units_in_use(key, nil, window_us, now)
+  end
+  return text
+end
+
+----------------------------------------------------------------- sliding_window
+--
+-- One member for each unit, scored by the time of use in microseconds. Names rise
+-- with the clock and run ahead of it when several units fall into a microsecond.
+-- NX notices a name that is taken after all, as it may be when this library was
+-- loaded anew; the next one is tried.
+
 local last_member = 0
 
 -- Units added by one ZADD.
 local BATCH = 1000
 
--- A note on speed: a global costs a look-up through the sandbox at each use, and
--- a number in a text is parsed at each use. So the commands of a decision go
--- through one local, `call`, and texts that come again are parsed once.
-
-local function whole_ms(us)
-  local ms = us / 1000
-  local rest = ms % 1
-  return rest > 0 and ms - rest + 1 or ms
-end
-
--- Milliseconds until the unit at `rank`, counted from the oldest, has left.
-local function leaves_after(call, key, rank, window_us, now)
-  local unit = call('ZRANGE', key, rank, rank, 'WITHSCORES')
-  return whole_ms(unit[2] + window_us - now)
-end
-
--- What one limit says, without charging it.
-local function look(call, key, quota, window_ms, cost, now)
-  local window_us = window_ms * 1000
-  call('ZREMRANGEBYSCORE', key, '-inf', now - window_us)
-  local used = call('ZCARD', key)
-  local remaining, reset_after, retry_after = quota - used, 0, 0
-  if used > 0 then
-    reset_after = leaves_after(call, key, 0, window_us, now)
-  end
-  if cost <= remaining then
-    return { 1, remaining, reset_after, 0 }
-  end
-  if cost > quota then
-    retry_after = -1
-  elseif cost - remaining == 1 then
-    retry_after = reset_after
-  else
-    retry_after = leaves_after(call, key, cost - remaining - 1, window_us, now)
-  end
-  return { 0, remaining > 0 and remaining or 0, reset_after, retry_after }
-end
-
 -- Adds `count` units with names that no other unit has.
-local function add_units(call, key, count, now)
+local function add_units(key, count, now)
   if last_member < now then
     last_member = now - 1
   end
@@ -95,18 +183,406 @@ local function add_units(call, key, count, now)
   end
 end
 
--- Charges one limit and brings its outcome up to date.
-local function charge(call, outcome, key, window_ms, cost, now)
-  if cost == 0 then
-    return
+-- Milliseconds until the unit at `rank`, counted from the oldest, has left.
+local function leaves_after(key, rank, window_us, now)
+  local unit = call('ZRANGE', key, rank, rank, 'WITHSCORES')
+  return whole_ms(unit[2] + window_us - now)
+end
+
+-- Another algorithm's text becomes hits of this moment.
+local function become_hits(key, quota, window_ms, now)
+  local text = call('GET', key)
+  local units = units_in_use(key, text, window_ms * 1000, now)
+  call('DEL', key)
+  units = units < quota and units or quota
+  if units > 0 then
+    add_units(key, units, now)
+    call('PEXPIRE', key, window_ms + 1)
   end
-  add_units(call, key, cost, now)
+end
+
+local sliding_window = {}
+
+function sliding_window.look(key, quota, window_ms, cost, now, _, peeking)
+  local window_us = window_ms * 1000
+  local gone = 0
+  local used
+  if peeking then
+    used = try('ZCOUNT', key, '(' .. format('%.0f', now - window_us), '+inf')
+    if type(used) == 'table' then
+      used = units_in_use(key, call('GET', key), window_us, now)
+      return { used + cost <= quota and 1 or 0, quota > used and quota - used or 0, 0, 0, now }
+    end
+    gone = call('ZCARD', key) - used
+  else
+    local trimmed = try('ZREMRANGEBYSCORE', key, '-inf', now - window_us)
+    if type(trimmed) == 'table' then
+      become_hits(key, quota, window_ms, now)
+    end
+    used = call('ZCARD', key)
+  end
+  local remaining, reset_after, retry_after = quota - used, 0, 0
+  if used > 0 then
+    reset_after = leaves_after(key, gone, window_us, now)
+  end
+  if cost <= remaining then
+    return { 1, remaining, reset_after, 0, now }
+  end
+  if cost > quota then
+    retry_after = -1
+  elseif cost - remaining == 1 then
+    retry_after = reset_after
+  else
+    retry_after = leaves_after(key, gone + cost - remaining - 1, window_us, now)
+  end
+  return { 0, remaining > 0 and remaining or 0, reset_after, retry_after, now }
+end
+
+function sliding_window.charge(outcome, key, _, window_ms, cost, now)
+  add_units(key, cost, now)
   call('PEXPIRE', key, window_ms + 1)
   outcome[2] = outcome[2] - cost
   if outcome[3] == 0 then
     outcome[3] = window_ms
   end
 end
+
+-- Units that are given back are those of `charged_at`, as many as still count.
+function sliding_window.adjust(key, _, window_ms, units, now, _, charged_at)
+  if units > 0 then
+    add_units(key, units, now)
+    call('PEXPIRE', key, window_ms + 1)
+    return
+  end
+  local score = format('%.0f', charged_at)
+  local given = call('ZRANGEBYSCORE', key, score, score, 'LIMIT', 0, -units)
+  for from = 1, #given, BATCH do
+    call('ZREM', key, unpack(given, from, from + BATCH - 1 < #given and from + BATCH - 1 or #given))
+  end
+end
+
+---------------------------------------------------------------- sliding_counter
+
+local sliding_counter = {}
+
+-- Index and counts as of now.
+local function counter_state(key, window_ms, now)
+  local window_us = window_ms * 1000
+  local index = (now - now % window_us) / window_us
+  local text, units = text_of(key, window_us, now)
+  if not text then
+    return index, 0, units or 0
+  end
+  local _, _, written_ms, at, previous, current = find(text, COUNTER)
+  if not written_ms or written_ms + 0 ~= window_ms then
+    return index, 0, units_in_use(key, text, window_us, now)
+  end
+  local _, before, here = counter_level(window_us, at + 0, previous + 0, current + 0, now)
+  return index, before, here
+end
+
+-- Microseconds until no more than `target` is in use, as units times window.
+local function counter_falls_after(window_us, previous, current, now, target)
+  local elapsed = now % window_us
+  local rest = window_us - elapsed
+  local level = current * window_us + previous * rest
+  if level <= target then
+    return 0
+  end
+  if current * window_us <= target then
+    return (level - target) / previous
+  end
+  return rest + window_us - target / current
+end
+
+local function counter_outcome(quota, window_us, previous, current, cost, now)
+  local level = current * window_us + previous * (window_us - now % window_us)
+  local remaining = quota - whole_up(level / window_us)
+  local reset_after, retry_after = 0, 0
+  if level > 0 then
+    local kept = remaining < 0 and quota or quota - remaining
+    reset_after = whole_ms(whole_up(
+      counter_falls_after(window_us, previous, current, now, (kept - 1) * window_us)))
+  end
+  if cost <= remaining then
+    return { 1, remaining, reset_after, 0, now }
+  end
+  if cost > quota then
+    retry_after = -1
+  else
+    retry_after = whole_ms(whole_up(
+      counter_falls_after(window_us, previous, current, now, (quota - cost) * window_us)))
+  end
+  return { 0, remaining > 0 and remaining or 0, reset_after, retry_after, now }
+end
+
+local function keep_counter(key, window_ms, index, previous, current)
+  local text = format('c:%.0f:%.0f:%.0f:%.0f', window_ms, index, previous, current)
+  call('SET', key, text, 'PX', 2 * window_ms)
+end
+
+function sliding_counter.look(key, quota, window_ms, cost, now)
+  local index, previous, current = counter_state(key, window_ms, now)
+  local outcome = counter_outcome(quota, window_ms * 1000, previous, current, cost, now)
+  outcome.index, outcome.previous, outcome.current = index, previous, current
+  return outcome
+end
+
+function sliding_counter.charge(outcome, key, quota, window_ms, cost, now)
+  local previous, current = outcome.previous, outcome.current + cost
+  keep_counter(key, window_ms, outcome.index, previous, current)
+  local after = counter_outcome(quota, window_ms * 1000, previous, current, 0, now)
+  outcome[2], outcome[3] = after[2], after[3]
+end
+
+function sliding_counter.adjust(key, _, window_ms, units, now, _, charged_at)
+  local index, previous, current = counter_state(key, window_ms, now)
+  local window_us = window_ms * 1000
+  local charged_in = (charged_at - charged_at % window_us) / window_us
+  if units > 0 or charged_in == index then
+    current = current + units
+  elseif charged_in == index - 1 then
+    previous = previous + units
+  end
+  keep_counter(key, window_ms, index, previous > 0 and previous or 0, current > 0 and current or 0)
+end
+
+------------------------------------------------------------------- token_bucket
+--
+-- GCRA, told by its level: a bucket of `burst` units that empties by `quota` units
+-- a window. A request fits if its cost does.
+
+local token_bucket = {}
+
+local function bucket_state(key, window_ms, now)
+  local window_us = window_ms * 1000
+  local text, units = text_of(key, window_us, now)
+  if not text then
+    return (units or 0) * window_us
+  end
+  local _, _, written_ms, written_quota, level, at = find(text, BUCKET)
+  if written_ms and written_ms + 0 == window_ms then
+    return bucket_level(written_quota + 0, level + 0, at + 0, now)
+  end
+  return units_in_use(key, text, window_us, now) * window_us
+end
+
+local function bucket_outcome(quota, window_us, burst, level, cost, now)
+  local remaining = burst - whole_up(level / window_us)
+  local reset_after, retry_after = 0, 0
+  if level > 0 then
+    local kept = remaining < 0 and burst or burst - remaining
+    reset_after = whole_ms(whole_up((level - (kept - 1) * window_us) / quota))
+  end
+  if cost <= remaining then
+    return { 1, remaining, reset_after, 0, now }
+  end
+  if cost > burst then
+    retry_after = -1
+  else
+    retry_after = whole_ms(whole_up((level - (burst - cost) * window_us) / quota))
+  end
+  return { 0, remaining > 0 and remaining or 0, reset_after, retry_after, now }
+end
+
+local function keep_bucket(key, quota, window_ms, level, now)
+  local text = format('b:%.0f:%.0f:%.0f:%.0f', window_ms, quota, level, now)
+  call('SET', key, text, 'PX', whole_ms(level / quota) + 1)
+end
+
+function token_bucket.look(key, quota, window_ms, cost, now, burst)
+  local level = bucket_state(key, window_ms, now)
+  local outcome = bucket_outcome(quota, window_ms * 1000, burst, level, cost, now)
+  outcome.level = level
+  return outcome
+end
+
+function token_bucket.charge(outcome, key, quota, window_ms, cost, now, burst)
+  local level = outcome.level + cost * window_ms * 1000
+  keep_bucket(key, quota, window_ms, level, now)
+  local after = bucket_outcome(quota, window_ms * 1000, burst, level, 0, now)
+  outcome[2], outcome[3] = after[2], after[3]
+end
+
+function token_bucket.adjust(key, quota, window_ms, units, now)
+  local level = bucket_state(key, window_ms, now) + units * window_ms * 1000
+  if level > 0 then
+    keep_bucket(key, quota, window_ms, level, now)
+  else
+    call('DEL', key)
+  end
+end
+
+------------------------------------------------------------------- fixed_window
+
+local fixed_window = {}
+
+-- Start and count as of now; without a count, the start of a window of this hit.
+local function fixed_state(key, window_ms, now, option)
+  local window_us = window_ms * 1000
+  local fresh = option == 'first_hit' and now or now - now % window_us
+  local text, units = text_of(key, window_us, now)
+  if not text then
+    return fresh, units or 0
+  end
+  local _, _, written_ms, start, count = find(text, FIXED)
+  if not written_ms or written_ms + 0 ~= window_ms then
+    return fresh, units_in_use(key, text, window_us, now)
+  end
+  if now >= start + window_us then
+    return fresh, 0
+  end
+  return start + 0, count + 0
+end
+
+local function keep_fixed(key, window_ms, start, count, now)
+  local text = format('f:%.0f:%.0f:%.0f', window_ms, start, count)
+  call('SET', key, text, 'PX', whole_ms(start + window_ms * 1000 - now) + 1)
+end
+
+function fixed_window.look(key, quota, window_ms, cost, now, option)
+  local start, count = fixed_state(key, window_ms, now, option)
+  local remaining, ends_after = quota - count, whole_ms(start + window_ms * 1000 - now)
+  local outcome = { 1, remaining, count > 0 and ends_after or 0, 0, now }
+  if cost > remaining then
+    outcome[1], outcome[2] = 0, remaining > 0 and remaining or 0
+    outcome[4] = cost > quota and -1 or ends_after
+  end
+  outcome.start, outcome.count, outcome.ends_after = start, count, ends_after
+  return outcome
+end
+
+function fixed_window.charge(outcome, key, _, window_ms, cost, now)
+  keep_fixed(key, window_ms, outcome.start, outcome.count + cost, now)
+  outcome[2], outcome[3] = outcome[2] - cost, outcome.ends_after
+end
+
+-- Units are given back in the window that they were charged in, or not at all.
+function fixed_window.adjust(key, _, window_ms, units, now, option, charged_at)
+  local start, count = fixed_state(key, window_ms, now, option)
+  if units > 0 or charged_at >= start then
+    count = count + units
+    keep_fixed(key, window_ms, start, count > 0 and count or 0, now)
+  end
+end
+
+-------------------------------------------------------------------- concurrency
+--
+-- One member for each lease, scored by the moment at which it ends unless it is
+-- released before.
+
+local concurrency = {}
+
+function concurrency.look(key, quota, _, cost, now, _, peeking)
+  if peeking then
+    local used = call('ZCOUNT', key, '(' .. format('%.0f', now), '+inf')
+    local remaining = quota - used
+    return { cost <= remaining and 1 or 0, remaining > 0 and remaining or 0, 0, 0, now }
+  end
+  call('ZREMRANGEBYSCORE', key, '-inf', now)
+  local remaining = quota - call('ZCARD', key)
+  if cost <= remaining then
+    return { 1, remaining, 0, 0, now }
+  end
+  return { 0, remaining > 0 and remaining or 0, 0, cost > quota and -1 or 0, now }
+end
+
+function concurrency.charge(outcome, key, _, window_ms, cost, now, lease)
+  local ends = now + window_ms * 1000
+  call('ZADD', key, ends, lease)
+  for more = 2, cost do
+    call('ZADD', key, ends, lease .. '/' .. more)
+  end
+  call('PEXPIRE', key, window_ms + 1)
+  outcome[2] = outcome[2] - cost
+end
+
+function concurrency.adjust() end
+
+-- release: ends leases. Keys: those of the limits. Arguments: a lease for each.
+local function release(keys, args)
+  local released = 0
+  for i = 1, #keys do
+    released = released + call('ZREM', keys[i], args[i])
+  end
+  return released
+end
+
+------------------------------------------------------------------------ penalty
+--
+-- A key that is refused too often is banned, each time for longer.
+--
+--   p:<refusals>:<since_us>:<bans>:<until_us>
+--
+-- As an algorithm of `decide`, `penalty` refuses while the ban lasts. `penalize`
+-- counts a refusal: quota refusals in window_ms begin a ban of ban_ms, doubled for
+-- each ban before, at most ban_max_ms. Bans are forgotten when a key has behaved
+-- for ban_max_ms.
+
+local PENALTY = '^p:(%d+):(%d+):(%d+):(%d+)$'
+
+local penalty = {}
+
+local function penalty_state(key)
+  local text = call('GET', key)
+  if not text then
+    return 0, 0, 0, 0
+  end
+  local _, _, refusals, since, bans, until_us = find(text, PENALTY)
+  return refusals + 0, since + 0, bans + 0, until_us + 0
+end
+
+function penalty.look(key, quota, _, _, now)
+  local refusals, _, _, until_us = penalty_state(key)
+  if until_us > now then
+    local rest = whole_ms(until_us - now)
+    return { 0, 0, rest, rest, now }
+  end
+  return { 1, quota > refusals and quota - refusals or 0, 0, 0, now }
+end
+
+function penalty.charge() end
+
+function penalty.adjust() end
+
+-- penalize: keys: the penalty's key, and a sorted set of all bans by their ends.
+-- Arguments: quota window_ms ban_ms ban_max_ms. Reply: ms of the ban, 0 if none.
+local function penalize(keys, args)
+  local key, banned = keys[1], keys[2]
+  local quota, window_us, ban_ms, ban_max_ms = args[1] + 0, args[2] * 1000, args[3] + 0, args[4] + 0
+  local now = now_us()
+  local refusals, since, bans, until_us = penalty_state(key)
+  if until_us > now then
+    return 0
+  end
+  if now >= since + window_us then
+    refusals, since = 0, now
+  end
+  refusals = refusals + 1
+  local ban = 0
+  if refusals >= quota then
+    ban = ban_ms * 2 ^ (bans < 40 and bans or 40)
+    ban = ban < ban_max_ms and ban or ban_max_ms
+    refusals, bans, until_us = 0, bans + 1, now + ban * 1000
+    call('ZREMRANGEBYSCORE', banned, '-inf', now)
+    call('ZADD', banned, until_us, key)
+  end
+  local text = format('p:%.0f:%.0f:%.0f:%.0f', refusals, since, bans, until_us)
+  local kept = bans > 0 and ban + ban_max_ms or window_us / 1000
+  call('SET', key, text, 'PX', kept > 1 and kept or 1)
+  return ban
+end
+
+----------------------------------------------------------------------- decision
+
+local ALGORITHMS = {
+  sliding_window = sliding_window,
+  sliding_counter = sliding_counter,
+  token_bucket = token_bucket,
+  fixed_window = fixed_window,
+  concurrency = concurrency,
+  penalty = penalty,
+}
 
 -- Whole numbers by their texts. Policies repeat theirs; a caller that does not
 -- must not fill the memory.
@@ -126,22 +602,37 @@ local function whole(text)
   return number
 end
 
+-- Looking for a key twice takes the square of their number; no call needs more.
+local LIMITS_MAX = 256
+
 -- What is wrong with a call; nil if nothing is. Makes numbers of the arguments.
 local function problem(keys, args)
   local count = #keys
-  if count == 0 or #args ~= 3 * count then
-    return 'ERR each key takes three arguments: quota window_ms cost'
-  end
-  for i = 1, 3 * count do
-    local number = number_of[args[i]] or whole(args[i])
-    if not number then
-      return 'ERR quota, window_ms and cost must be whole numbers'
-    end
-    args[i] = number
+  if count == 0 or #args ~= 6 * count then
+    return 'ERR each key takes six arguments: algorithm quota window_ms cost option group'
+  elseif count > LIMITS_MAX then
+    return 'ERR too many limits'
   end
   for i = 1, count do
-    if args[3 * i - 1] == 0 then
+    local at = 6 * i - 5
+    if not ALGORITHMS[args[at]] then
+      return 'ERR unknown algorithm'
+    end
+    for j = at + 1, at + 3 do
+      local number = number_of[args[j]] or whole(args[j])
+      if not number then
+        return 'ERR quota, window_ms and cost must be whole numbers'
+      end
+      args[j] = number
+    end
+    if args[at + 2] == 0 then
       return 'ERR window_ms must be at least 1'
+    elseif args[at] == 'token_bucket' then
+      local burst = number_of[args[at + 4]] or whole(args[at + 4])
+      if args[at + 1] == 0 or not burst then
+        return 'ERR a token bucket needs a quota, and its burst as option'
+      end
+      args[at + 4] = burst
     end
     for j = 1, i - 1 do
       if keys[i] == keys[j] then
@@ -151,54 +642,224 @@ local function problem(keys, args)
   end
 end
 
--- The second of the last call, as text and in microseconds.
-local second_text, second_us
-
-local function microseconds(time)
-  if time[1] ~= second_text then
-    second_text, second_us = time[1], time[1] * 1000000
-  end
-  return second_us + time[2]
+local function is_enforced(group)
+  return group == '0' or sub(group, 1, 1) == '='
 end
 
+-- Counts refusals: of each group, and of all that are enforced.
+local function note_refusal(refused, group)
+  refused[group] = (refused[group] or 0) + 1
+  if is_enforced(group) then
+    refused.enforced = refused.enforced + 1
+  end
+end
+
+-- Whether a group is charged when somebody has refused.
+local function may_charge(refused, group)
+  if is_enforced(group) then
+    return refused.enforced == 0
+  end
+  return not refused[group] and refused.enforced == (refused['=' .. group] or 0)
+end
+
+-- decide: looks at every limit, then charges each group all or none.
 local function decide(keys, args)
   local wrong = problem(keys, args)
   if wrong then
     return redis.error_reply(wrong)
   end
-  local call = redis.call
-  local now = microseconds(call('TIME'))
-
-  local outcomes, admitted = { true }, true
+  local now = now_us()
+  local outcomes, refused = { true }, nil
   for i = 1, #keys do
-    local outcome = look(call, keys[i], args[3 * i - 2], args[3 * i - 1], args[3 * i], now)
+    local at = 6 * i
+    local look = ALGORITHMS[args[at - 5]].look
+    local outcome = look(keys[i], args[at - 4], args[at - 3], args[at - 2], now, args[at - 1])
     outcomes[i] = outcome
-    admitted = admitted and outcome[1] == 1
+    if outcome[1] == 0 then
+      refused = refused or { enforced = 0 }
+      note_refusal(refused, args[at])
+    end
   end
-  if admitted then
-    for i = 1, #keys do
-      charge(call, outcomes[i], keys[i], args[3 * i - 1], args[3 * i], now)
+  for i = 1, #keys do
+    local at = 6 * i
+    local cost = args[at - 2]
+    if cost > 0 and (not refused or may_charge(refused, args[at])) then
+      local charge = ALGORITHMS[args[at - 5]].charge
+      charge(outcomes[i], keys[i], args[at - 4], args[at - 3], cost, now, args[at - 1])
     end
   end
   return outcomes
 end
 
-local function sliding_window(keys, args)
-  if #keys ~= 1 then
-    return redis.error_reply('ERR sliding_window takes one key')
+-- peek: what the limits would say, without changing anything.
+local function peek(keys, args)
+  local wrong = problem(keys, args)
+  if wrong then
+    return redis.error_reply(wrong)
   end
-  local outcomes = decide(keys, args)
-  return outcomes.err and outcomes or outcomes[1]
+  local now, outcomes = now_us(), {}
+  for i = 1, #keys do
+    local at = 6 * i
+    local algorithm = ALGORITHMS[args[at - 5]]
+    outcomes[i] =
+      algorithm.look(keys[i], args[at - 4], args[at - 3], args[at - 2], now, args[at - 1], true)
+  end
+  return outcomes
 end
 
-redis.register_function{
-  function_name = 'decide',
-  callback = decide,
-  description = 'Looks at every limit, then charges all or none',
-}
+-- One limit, by the name of its algorithm.
+local function single(name, option_default)
+  return function(keys, args)
+    if #keys ~= 1 or #args < 3 or #args > 4 then
+      return redis.error_reply('ERR ' .. name .. ' takes one key and quota window_ms cost [option]')
+    end
+    local option = args[4] or (option_default == 'quota' and args[1]) or option_default
+    local outcomes = decide(keys, { name, args[1], args[2], args[3], option, '0' })
+    return outcomes.err and outcomes or outcomes[1]
+  end
+end
 
-redis.register_function{
-  function_name = 'sliding_window',
-  callback = sliding_window,
-  description = 'One limit: an exact sliding window',
-}
+-- adjust: charges more (units > 0) or gives back (units < 0), whatever the quota,
+-- what was charged at `charged_at_us`. Reply: how many keys.
+local function adjust(keys, args)
+  if #keys == 0 or #args ~= 6 * #keys then
+    return redis.error_reply(
+      'ERR each key takes six arguments: algorithm quota window_ms units option charged_at_us')
+  end
+  local now = now_us()
+  for i = 1, #keys do
+    local at = 6 * i
+    local algorithm, units = ALGORITHMS[args[at - 5]], tonumber(args[at - 2])
+    if not algorithm or not units then
+      return redis.error_reply('ERR unknown algorithm, or units that are no number')
+    end
+    if units ~= 0 then
+      algorithm.adjust(
+        keys[i], args[at - 4] + 0, args[at - 3] + 0, units, now, args[at - 1], args[at] + 0)
+    end
+  end
+  return #keys
+end
+
+-- reset: forgets what was used under these keys. Reply: how many were there.
+local function reset(keys)
+  return call('DEL', unpack(keys))
+end
+
+-------------------------------------------------------------------- reservations
+--
+-- A cost that is known only with the response is charged twice: an estimate with
+-- the decision, the difference with `settle`. Between the two the estimate stands
+-- in a sorted set of reservations, by the moment at which it is abandoned: whoever
+-- asks `abandoned` then gives it back. So a crash costs nobody his quota.
+--
+--   FCALL reserve    1 reservations      ends_after_ms reservation
+--   FCALL settle     n reservations key ...  reservation (as for adjust) ...
+--   FCALL abandoned  1 reservations      count
+
+local function reserve(keys, args)
+  return call('ZADD', keys[1], now_us() + args[1] * 1000, args[2])
+end
+
+-- Settles once: 0 if the reservation was settled or abandoned before.
+local function settle(keys, args)
+  if call('ZREM', keys[1], args[1]) == 0 then
+    return 0
+  end
+  return adjust({ unpack(keys, 2) }, { unpack(args, 2) })
+end
+
+-- Reservations whose time is over, the oldest first. They stay until settled.
+local function abandoned(keys, args)
+  local now = format('%.0f', now_us())
+  return call('ZRANGEBYSCORE', keys[1], '-inf', now, 'LIMIT', 0, args[1])
+end
+
+--------------------------------------------------------------------- key budgets
+--
+-- claim: whether a key may have a state of its own. Keys: a sorted set of the keys
+-- that have one, by when they may be looked at again; the key. Arguments: how many
+-- there may be, and the ms that a state lasts. Reply: 1, or 0 when the budget is
+-- spent. Live keys are never taken out to make room.
+
+-- Keys looked at in one call, so that a call stays short.
+local LOOKED_AT = 16
+
+local function claim(keys, args)
+  local known, key = keys[1], keys[2]
+  if call('EXISTS', key) == 1 then
+    return 1
+  end
+  local now_ms = (now_us() - now_us() % 1000) / 1000
+  local due = call('ZRANGEBYSCORE', known, '-inf', now_ms, 'LIMIT', 0, LOOKED_AT)
+  for _, other in ipairs(due) do
+    local rest = call('PTTL', other)
+    if rest > 0 then
+      call('ZADD', known, now_ms + rest, other)
+    else
+      call('ZREM', known, other)
+    end
+  end
+  if call('ZSCORE', known, key) or call('ZCARD', known) < args[1] + 0 then
+    call('ZADD', known, now_ms + args[2], key)
+    return 1
+  end
+  return 0
+end
+
+---------------------------------------------------------------------- notes
+--
+-- Overrides set by hand, and other texts that must survive a restart: a sorted set
+-- of texts by the moment at which they end.
+--
+--   FCALL note    1 notes  ends_at_ms text     FCALL unnote 1 notes text
+--   FCALL notes   1 notes                      -> text ends_at_ms ...
+
+local function note(keys, args)
+  return call('ZADD', keys[1], args[1], args[2])
+end
+
+local function unnote(keys, args)
+  return call('ZREM', keys[1], args[1])
+end
+
+local function notes(keys)
+  local now_ms = format('%.0f', now_us() / 1000)
+  return call('ZRANGEBYSCORE', keys[1], now_ms, '+inf', 'WITHSCORES')
+end
+
+------------------------------------------------------------------------ register
+
+local function register(name, callback, description, flags)
+  redis.register_function{
+    function_name = name,
+    callback = function(keys, args)
+      if not call then
+        call, try = redis.call, redis.pcall
+        find, format, sub = string.find, string.format, string.sub
+      end
+      return callback(keys, args)
+    end,
+    description = description,
+    flags = flags,
+  }
+end
+
+register('decide', decide, 'Looks at every limit, then charges all or none')
+register('peek', peek, 'What the limits say, without charging', { 'no-writes' })
+register('sliding_window', single('sliding_window', '0'), 'One limit: an exact log of hits')
+register('sliding_counter', single('sliding_counter', '0'), 'One limit: two weighted windows')
+register('token_bucket', single('token_bucket', 'quota'), 'One limit: a bucket that empties evenly')
+register('fixed_window', single('fixed_window', 'clock'), 'One limit: a count for each window')
+register('concurrency', single('concurrency', '0'), 'One limit: leases of requests under way')
+register('release', release, 'Ends leases')
+register('adjust', adjust, 'Charges more, or gives back')
+register('reset', reset, 'Forgets what was used')
+register('penalize', penalize, 'Counts a refusal, and bans after too many')
+register('reserve', reserve, 'Remembers an estimate until it is settled')
+register('settle', settle, 'Charges or gives back what an estimate missed')
+register('abandoned', abandoned, 'Reservations that nobody settled', { 'no-writes' })
+register('claim', claim, 'Whether a new key fits into a budget of keys')
+register('note', note, 'Remembers a text')
+register('unnote', unnote, 'Forgets a text')
+register('notes', notes, 'The texts that are remembered', { 'no-writes' })

@@ -126,6 +126,10 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
         keep_current(&reloading, written.policy_file, nudges, shutdown).await;
     });
     watch_functions(&written.config, &written.libraries, &limiter, &readiness, &tasks);
+    let paying = Arc::clone(&limiter);
+    if let Some(mut payments) = limiter.take_payments() {
+        tasks.spawn("dues", |shutdown| async move { payments.pay(&paying, shutdown).await });
+    }
     let open = doors.open(&written.config, &limiter, &registry, &tasks)?;
     serving.set(State::Ok);
     say(&banner::serving(&written.config, &open, &limiter, opened.recovery.as_ref()));

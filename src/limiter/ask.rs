@@ -1,17 +1,18 @@
 //! From planned limits to calls of Functions, and back to outcomes.
 //!
-//! All enforced limits of the shipped algorithm go into one `limiter.decide`,
-//! which looks at all before it charges any. A Function of the user's is a call
-//! of its own, in the same atomic group: when it refuses, the store undoes what
-//! the group wrote. Each shadowed policy is a group by itself, asked after the
-//! request was admitted.
+//! All limits of the shipped algorithms, enforced, shadowed and candidates alike,
+//! go into one `limiter.decide`, which looks at all before it charges any. A
+//! Function of the user's is a call of its own, in the same atomic group: when it
+//! refuses, the store undoes what the group wrote. A shadowed policy that names a
+//! Function of the user's is a group by itself, asked after the request was
+//! admitted, so that its failure is nobody else's.
 
 use std::ops::Range;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::policy::{Algorithm, Limit, Mode, Plan};
+use crate::policy::{Algorithm, Entry, Limit, Mode, Plan};
 use crate::resp::Reply;
 use crate::store::{self, Call, Store};
 
@@ -21,6 +22,12 @@ use super::outcome::{self, NotAnOutcome};
 
 /// The Function that decides many limits in one call.
 const DECIDE: &str = "limiter.decide";
+
+/// Arguments of one limit in [`DECIDE`].
+const DECIDE_ARGS: usize = 6;
+
+/// Arguments of one limit for a Function of the user's.
+const OWN_ARGS: usize = 3;
 
 /// Why the limits of a request could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +52,8 @@ pub enum Error {
 pub struct Scratch {
     plan: Plan,
     replies: Vec<Reply>,
+    /// The name of this request's leases, when it needs any.
+    lease: String,
     /// By entry of the plan; `None` for a limit that was not asked, because
     /// another had refused before.
     outcomes: Vec<Option<Outcome>>,
@@ -74,60 +83,107 @@ impl Scratch {
         &self.outcomes
     }
 
-    /// Asks every limit that is enforced; true when the request may pass.
+    /// The name of the leases of this request.
+    pub(super) fn lease(&self) -> &str {
+        &self.lease
+    }
+
+    /// Names the leases that this request will hold.
+    pub(super) fn set_lease(&mut self, write: impl FnOnce(&mut String)) {
+        self.lease.clear();
+        write(&mut self.lease);
+    }
+
+    /// Each planned limit and what it said.
+    pub(super) fn said(&self) -> impl Iterator<Item = (&Entry, Option<&Outcome>)> {
+        self.plan.entries().iter().zip(self.outcomes.iter().map(Option::as_ref))
+    }
+
+    /// Asks every limit that is enforced, and those that stand beside them; true
+    /// when the request may pass.
     ///
     /// # Errors
     /// The store did not answer, or not by the contract.
-    pub async fn ask_enforced(&mut self, live: &Live, store: &Store) -> Result<bool, Error> {
+    pub async fn ask(&mut self, live: &Live, store: &Store) -> Result<bool, Error> {
         self.outcomes.clear();
         self.outcomes.resize(self.plan.entries().len(), None);
-        if live.denies_for_want_of_a_key(&self.plan) {
+        if live.refuses_unasked(&self.plan) {
             return Ok(false);
         }
-        let enforced = self.group(live, |policy| live.mode(policy) == Mode::Enforce);
-        self.ask_group(live, store, enforced).await
+        let together = self.group(live, |entry| !live.is_asked_apart(entry.policy));
+        if together.entries.is_empty() {
+            return Ok(true);
+        }
+        self.ask_group(live, store, together).await?;
+        let may_pass = self.said().all(|(entry, outcome)| {
+            !live.is_enforced(entry) || outcome.is_some_and(|it| it.admitted)
+        });
+        if !may_pass {
+            self.forget_shadowed(live);
+        }
+        Ok(may_pass)
     }
 
-    /// Asks the shadowed policies about a request that may pass, each by itself:
-    /// one that fails does not keep the others from being asked.
+    /// A shadowed policy is not tried on requests that are refused.
+    fn forget_shadowed(&mut self, live: &Live) {
+        for (entry, outcome) in self.plan.entries().iter().zip(&mut self.outcomes) {
+            if live.mode(entry.policy) == Mode::Shadow {
+                *outcome = None;
+            }
+        }
+    }
+
+    /// Asks the shadowed policies that are asked apart about a request that may
+    /// pass, each by itself: one that fails does not keep the others from being
+    /// asked.
     ///
     /// # Errors
     /// As above, of the last that failed. Nobody's verdict depends on it.
-    pub async fn ask_shadowed(&mut self, live: &Live, store: &Store) -> Result<(), Error> {
+    pub async fn ask_apart(&mut self, live: &Live, store: &Store) -> Result<(), Error> {
         let mut asked = Ok(());
-        let mut last_shadowed = None;
+        let mut last = None;
         for index in 0..self.plan.entries().len() {
             let policy = self.plan.entries()[index].policy;
-            if live.mode(policy) == Mode::Enforce || last_shadowed == Some(policy) {
+            if !live.is_asked_apart(policy) || last == Some(policy) {
                 continue;
             }
-            last_shadowed = Some(policy);
-            let shadowed = self.group(live, |other| other == policy);
-            asked = self.ask_group(live, store, shadowed).await.map(|_admitted| ()).and(asked);
+            last = Some(policy);
+            let apart = self.group(live, |entry| entry.policy == policy);
+            asked = self.ask_group(live, store, apart).await.and(asked);
         }
         asked
     }
 
-    fn group(&self, live: &Live, belongs: impl Fn(u32) -> bool) -> Group {
+    fn group(&self, live: &Live, belongs: impl Fn(&Entry) -> bool) -> Group {
         let planned = self.plan.entries();
         let mut entries: SmallVec<[usize; 8]> =
-            (0..planned.len()).filter(|index| belongs(planned[*index].policy)).collect();
-        let is_own =
-            |index: &usize| *live.limit(&planned[*index]).algorithm() != Algorithm::SlidingWindow;
+            (0..planned.len()).filter(|index| belongs(&planned[*index])).collect();
+        let is_own = |index: &usize| !live.limit(&planned[*index]).algorithm().is_shipped();
         entries.sort_by_key(is_own);
         let shipped = entries.iter().filter(|index| !is_own(index)).count();
         Group { entries, shipped }
     }
 
-    /// Asks one group and notes its outcomes; true when all had room.
-    async fn ask_group(&mut self, live: &Live, store: &Store, group: Group) -> Result<bool, Error> {
-        let Scratch { plan, replies, outcomes } = self;
+    /// Asks one group and notes its outcomes.
+    async fn ask_group(&mut self, live: &Live, store: &Store, group: Group) -> Result<(), Error> {
+        let Scratch { plan, replies, outcomes, lease } = self;
         let limit_of = |index: usize| live.limit(&plan.entries()[index]);
         let mut keys: SmallVec<[&[u8]; 8]> = SmallVec::new();
-        let mut args: SmallVec<[&[u8]; 24]> = SmallVec::new();
-        for &index in &group.entries {
-            keys.push(plan.key(&plan.entries()[index]));
-            args.extend(limit_of(index).args());
+        let mut args: SmallVec<[&[u8]; 48]> = SmallVec::new();
+        for (at, &index) in group.entries.iter().enumerate() {
+            let entry = &plan.entries()[index];
+            keys.push(plan.key(entry));
+            let [algorithm, quota, window_ms] = limit_of(index).args();
+            let cost = plan.cost(entry);
+            if at < group.shipped {
+                let option = match limit_of(index).algorithm() {
+                    Algorithm::Concurrency => lease.as_bytes(),
+                    _ => limit_of(index).option(),
+                };
+                args.extend([algorithm, quota, window_ms, cost, option, live.group(entry)]);
+            } else {
+                args.extend([quota, window_ms, cost]);
+            }
         }
         let spans = group.calls();
         let calls: SmallVec<[Call<'_>; 4]> = spans
@@ -135,18 +191,31 @@ impl Scratch {
             .map(|span| Call {
                 function: function_of(limit_of(group.entries[span.start])),
                 keys: &keys[span.clone()],
-                args: &args[3 * span.start..3 * span.end],
+                args: &args[group.args(span)],
             })
             .collect();
-        let asked = store.call(&calls, replies, |reply| outcome::accepted(reply.view())).await?;
+        let enforced = |index: usize| live.is_enforced(&plan.entries()[index]);
+        // What stands beside the enforced limits of a call is no reason to undo.
+        let heeded: SmallVec<[bool; 8]> =
+            match live.is_asked_apart(plan.entries()[group.entries[0]].policy) {
+                true => SmallVec::from_elem(true, group.entries.len()),
+                false => group.entries.iter().map(|&index| enforced(index)).collect(),
+            };
+        let asked = store
+            .call(&calls, replies, |reply| {
+                outcome::accepted(reply.view(), &heeded[..group.shipped])
+            })
+            .await?;
 
         for (at, span) in spans.iter().enumerate().take(asked.answered) {
             let entries = &group.entries[span.clone()];
             let undone = !asked.kept && at + 1 < asked.answered;
             let note = |at: usize, outcome: Outcome| {
-                let quota = limit_of(entries[at]).quota();
-                let outcome = if undone { outcome.with_unit_back(quota) } else { outcome };
-                outcomes[entries[at]] = Some(outcome);
+                let entry = &plan.entries()[entries[at]];
+                let back = |outcome: Outcome| {
+                    outcome.with_units_back(entry.cost, limit_of(entries[at]).capacity())
+                };
+                outcomes[entries[at]] = Some(if undone { back(outcome) } else { outcome });
             };
             let windows: SmallVec<[Duration; 8]> =
                 entries.iter().map(|&index| limit_of(index).window()).collect();
@@ -155,15 +224,15 @@ impl Scratch {
                 Error::Contract { function: calls[at].function.to_owned(), source }
             })?;
         }
-        Ok(group.entries.iter().all(|&index| outcomes[index].is_some_and(|it| it.admitted)))
+        Ok(())
     }
 }
 
 /// The Function that decides a limit.
 fn function_of(limit: &Limit) -> &str {
     match limit.algorithm() {
-        Algorithm::SlidingWindow => DECIDE,
         Algorithm::Function(name) => name,
+        _ => DECIDE,
     }
 }
 
@@ -173,5 +242,14 @@ impl Group {
         let shipped = Some(0..self.shipped).filter(|span| !span.is_empty());
         let own = (self.shipped..self.entries.len()).map(|at| at..at + 1);
         shipped.into_iter().chain(own).collect()
+    }
+
+    /// Where the arguments of a call lie among those of the group.
+    fn args(&self, span: &Range<usize>) -> Range<usize> {
+        let offset = |at: usize| {
+            let own = at.saturating_sub(self.shipped);
+            DECIDE_ARGS * (at - own) + OWN_ARGS * own
+        };
+        offset(span.start)..offset(span.end)
     }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::dues::Dues;
+
 /// Admit or deny.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -25,22 +27,25 @@ pub struct Outcome {
     /// For a limit without room: when the same request would be admitted if
     /// nothing else came; `None` when it never would be.
     pub retry_after: Option<Duration>,
+    /// When it was charged, in microseconds since 1970, by the store's clock; 0
+    /// when the Function does not say.
+    pub charged_at_us: u64,
 }
 
 impl Outcome {
     /// The outcome after what this limit was charged has been undone, because
     /// another limit of the request had no room.
-    pub fn with_unit_back(self, quota: u64) -> Outcome {
-        let remaining = self.remaining.map(|remaining| remaining + 1);
+    pub fn with_units_back(self, cost: u64, capacity: u64) -> Outcome {
+        let remaining = self.remaining.map(|remaining| remaining + cost);
         // The hit that was undone may have been the one that resets.
-        let is_unused = remaining == Some(quota);
+        let is_unused = remaining == Some(capacity);
         let reset_after = if is_unused { Some(Duration::ZERO) } else { self.reset_after };
         Outcome { remaining, reset_after, ..self }
     }
 }
 
 /// The answer for one request.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Decision {
     /// Admit or deny.
     pub verdict: Verdict,
@@ -50,13 +55,16 @@ pub struct Decision {
     pub fields: Option<Fields>,
     /// What a refused request is told. `Some` exactly when `verdict` is `Deny`.
     pub refusal: Option<Box<Refusal>>,
+    /// What the request gives back when its response has ended: whoever answers
+    /// it keeps this until then.
+    pub dues: Option<Dues>,
 }
 
 impl Decision {
     /// No limit concerns this request, or none could be asked and the failure
     /// mode is open.
     pub const UNLIMITED: Decision =
-        Decision { verdict: Verdict::Admit, fields: None, refusal: None };
+        Decision { verdict: Verdict::Admit, fields: None, refusal: None, dues: None };
 }
 
 /// Values of the fields of draft-ietf-httpapi-ratelimit-headers-10. Visible

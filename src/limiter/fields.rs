@@ -107,6 +107,7 @@ mod tests {
             remaining: Some(remaining),
             reset_after: Some(Duration::from_millis(reset_after_ms)),
             retry_after: Some(Duration::ZERO),
+            charged_at_us: 0,
         }
     }
 

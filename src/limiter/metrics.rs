@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
-use crate::policy::Mode;
+use crate::policy::{Mode, Policy, Role};
 
 /// The families of the limiter.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     decisions: IntCounterVec,
+    candidates: IntCounterVec,
     decision_duration: Histogram,
     store_errors: IntCounter,
     generation: IntGauge,
@@ -26,6 +27,8 @@ pub struct Metrics {
 pub struct PolicyMetrics {
     admitted: IntCounter,
     denied: IntCounter,
+    /// By what the live limits said, then the candidates: admit, deny.
+    compared: Option<[[IntCounter; 2]; 2]>,
 }
 
 impl Metrics {
@@ -40,6 +43,13 @@ impl Metrics {
                 "Requests that a policy admitted or would have refused by itself",
             ),
             &["policy", "mode", "verdict"],
+        )?;
+        let candidates = IntCounterVec::new(
+            Opts::new(
+                "weir_limiter_candidate_decisions_total",
+                "Requests by what a policy says, and what it would with its candidates",
+            ),
+            &["policy", "live", "candidate"],
         )?;
         // 1 us to 100 ms: a decision in this process takes about 2 us, one that
         // waits for a disk under `always` some hundreds.
@@ -69,6 +79,7 @@ impl Metrics {
             "1 while the policy file as it stands is in force, 0 after a refused one",
         )?;
         registry.register(Box::new(decisions.clone()))?;
+        registry.register(Box::new(candidates.clone()))?;
         registry.register(Box::new(decision_duration.clone()))?;
         registry.register(Box::new(store_errors.clone()))?;
         registry.register(Box::new(generation.clone()))?;
@@ -80,6 +91,7 @@ impl Metrics {
         last_reload_success.set(1);
         Ok(Metrics {
             decisions,
+            candidates,
             decision_duration,
             store_errors,
             generation,
@@ -89,19 +101,34 @@ impl Metrics {
     }
 
     /// Resolves the labels of one policy.
-    pub fn for_policy(&self, name: &str, mode: Mode) -> PolicyMetrics {
-        let mode = match mode {
+    pub fn for_policy(&self, policy: &Policy) -> PolicyMetrics {
+        let name = policy.name();
+        let mode = match policy.mode() {
             Mode::Enforce => "enforce",
             Mode::Shadow => "shadow",
         };
         let counter = |verdict| self.decisions.with_label_values(&[name, mode, verdict]);
-        PolicyMetrics { admitted: counter("admit"), denied: counter("deny") }
+        let compared =
+            |live, candidate| self.candidates.with_label_values(&[name, live, candidate]);
+        let of_live = |live| ["admit", "deny"].map(|candidate| compared(live, candidate));
+        let has_candidates = policy.limits().iter().any(|it| it.role() == Role::Candidate);
+        PolicyMetrics {
+            admitted: counter("admit"),
+            denied: counter("deny"),
+            compared: has_candidates.then(|| ["admit", "deny"].map(of_live)),
+        }
     }
 
     /// How many decisions a policy has had.
     #[cfg(test)]
     pub fn decisions_of(&self, policy: &str, mode: &str, verdict: &str) -> u64 {
         self.decisions.with_label_values(&[policy, mode, verdict]).get()
+    }
+
+    /// How often a policy and its candidates said this and that.
+    #[cfg(test)]
+    pub fn compared_of(&self, policy: &str, live: &str, candidate: &str) -> u64 {
+        self.candidates.with_label_values(&[policy, live, candidate]).get()
     }
 
     /// A request under at least one limit was decided.
@@ -132,6 +159,13 @@ impl PolicyMetrics {
     /// The policy let a request pass.
     pub fn admitted(&self) {
         self.admitted.inc();
+    }
+
+    /// What the live limits said, and what they would with the candidates.
+    pub fn compared(&self, live_refused: bool, candidate_refused: bool) {
+        if let Some(compared) = &self.compared {
+            compared[usize::from(live_refused)][usize::from(candidate_refused)].inc();
+        }
     }
 
     /// A limit of the policy had no room.

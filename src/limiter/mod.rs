@@ -18,6 +18,7 @@
 
 mod ask;
 mod decision;
+mod dues;
 mod fields;
 mod live;
 mod metrics;
@@ -26,6 +27,9 @@ mod reload;
 #[cfg(test)]
 mod timelines;
 
+use std::fmt::Write as _;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +43,7 @@ use crate::store::Store;
 
 pub use ask::Scratch;
 pub use decision::{Decision, Fields, Outcome, Refusal, Verdict};
+pub use dues::{Dues, Payments};
 pub use fields::PROBLEM_TYPE;
 pub use live::Live;
 pub use metrics::Metrics;
@@ -65,6 +70,28 @@ pub struct Limiter {
     /// Runs since the policy file was first refused, while it is.
     refused: Mutex<Option<Stopwatch>>,
     failure_log: Throttle,
+    leases: Leases,
+    dues: tokio::sync::mpsc::UnboundedSender<dues::Owed>,
+    payments: Mutex<Option<Payments>>,
+}
+
+/// Names for leases: no two requests of any process have the same.
+#[derive(Debug)]
+struct Leases {
+    process: u64,
+    next: AtomicU64,
+}
+
+impl Leases {
+    fn new() -> Leases {
+        Leases { process: RandomState::new().hash_one(0), next: AtomicU64::new(0) }
+    }
+
+    fn write_next(&self, name: &mut String) {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        // Writing to a String cannot fail.
+        let _ = write!(name, "{:x}-{number:x}", self.process);
+    }
 }
 
 impl Limiter {
@@ -77,6 +104,7 @@ impl Limiter {
     ) -> Limiter {
         let live = ArcSwap::from_pointee(Live::new(1, policies, &metrics));
         metrics.swapped(1);
+        let (dues, payments) = dues::channel();
         Limiter {
             store,
             live,
@@ -84,6 +112,9 @@ impl Limiter {
             metrics,
             refused: Mutex::default(),
             failure_log: Throttle::default(),
+            leases: Leases::new(),
+            dues,
+            payments: Mutex::new(Some(payments)),
         }
     }
 
@@ -96,17 +127,28 @@ impl Limiter {
             return Decision::UNLIMITED;
         }
         let stopwatch = Stopwatch::start();
-        let decision = match scratch.ask_enforced(&live, &self.store).await {
+        if live.needs_leases() {
+            scratch.set_lease(|name| self.leases.write_next(name));
+        }
+        let decision = match scratch.ask(&live, &self.store).await {
             Ok(may_pass) => {
-                if may_pass && let Err(error) = scratch.ask_shadowed(&live, &self.store).await {
+                if may_pass && let Err(error) = scratch.ask_apart(&live, &self.store).await {
                     self.tell(&error);
                 }
-                live.decide(scratch)
+                let dues =
+                    if live.needs_leases() { Dues::of(scratch, &live, &self.dues) } else { None };
+                Decision { dues: dues.filter(|_| may_pass), ..live.decide(scratch) }
             }
             Err(error) => self.fail(&error),
         };
         self.metrics.decided(stopwatch.elapsed());
         decision
+    }
+
+    /// What requests give back when they end, to be paid by the one task that
+    /// takes this; `None` when it was taken.
+    pub fn take_payments(&self) -> Option<Payments> {
+        self.payments.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The policy set in force.
@@ -160,6 +202,7 @@ impl Limiter {
             FailureMode::Closed => Decision {
                 verdict: Verdict::Deny,
                 fields: None,
+                dues: None,
                 refusal: Some(Box::new(Refusal {
                     status: 503,
                     retry_after_seconds: Some(1),

@@ -2,7 +2,8 @@
 //!
 //! The contract of `design.md`, section 5: a limit answers
 //! `{admitted, remaining, reset_after_ms, retry_after_ms}`, or a bare 1 or 0. A
-//! Function over several limits answers an array of those, one per key.
+//! Function over several limits answers an array of those, one per key. The shipped
+//! ones add a fifth number, when they charged.
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ fn single(reply: View<'_>, window: Duration) -> Result<Outcome, NotAnOutcome> {
             remaining: None,
             reset_after: None,
             retry_after: Some(if bare == 1 { Duration::ZERO } else { window }),
+            charged_at_us: 0,
         }),
         View::Array(items) => {
             let mut numbers = items.map(|item| match item {
@@ -42,6 +44,11 @@ fn single(reply: View<'_>, window: Duration) -> Result<Outcome, NotAnOutcome> {
                 reset_after: Some(millis(reset)?),
                 // A negative number says that waiting does not help.
                 retry_after: if retry < 0 { None } else { Some(millis(retry)?) },
+                // The shipped Functions say when they charged.
+                charged_at_us: match numbers.next() {
+                    Some(at) => u64::try_from(at?).map_err(|_| NotAnOutcome)?,
+                    None => 0,
+                },
             })
         }
         _ => Err(NotAnOutcome),
@@ -71,14 +78,20 @@ pub fn read(
     Ok(())
 }
 
-/// True when every limit of a reply had room. A reply that is no outcome is not
-/// accepted either, so that its group is undone.
-pub fn accepted(reply: View<'_>) -> bool {
+/// True when every limit of a reply had room that is `heeded`; of several limits
+/// each by its place. A reply that is no outcome is not accepted either, so that
+/// its group is undone.
+pub fn accepted(reply: View<'_>, heeded: &[bool]) -> bool {
     match reply {
         View::Integer(bare) => bare == 1,
         View::Array(mut items) => match items.next() {
             Some(View::Integer(admitted)) => admitted == 1,
-            Some(first) => accepted(first) && items.all(accepted),
+            Some(first) => {
+                let mut others = items.zip(heeded.iter().skip(1));
+                let of_one = |item: View<'_>, heeded: &bool| !heeded || accepted(item, &[]);
+                of_one(first, heeded.first().unwrap_or(&true))
+                    && others.all(|(item, heeded)| of_one(item, heeded))
+            }
             None => false,
         },
         _ => false,

@@ -1,8 +1,10 @@
 //! Timelines: what the limiter answers, request by request, in virtual time.
 //!
 //! The store is an embedded one without a log, under a clock that the timeline
-//! moves. A line is `AT METHOD PATH [from ADDRESS] [NAME=VALUE …]  ANSWER`.
+//! moves. A line is `AT METHOD PATH [from ADDRESS] [NAME=VALUE …]  ANSWER`. A
+//! request `as NAME` stays under way until a line `AT END NAME  paid`.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use crate::base::units::Span;
 use crate::policy::{self, Functions, Headers, RequestFacts};
 use crate::store::{self, Embedded, Library, Store};
 
-use super::{Decision, FailureMode, Limiter, Metrics, Scratch};
+use super::{Decision, Dues, FailureMode, Limiter, Metrics, Payments, Scratch};
 
 /// A Function that fails when asked, and one that admits everything.
 const TEST_LIBRARY: &str = "#!lua name=test
@@ -26,6 +28,9 @@ redis.register_function('nonsense', function(keys, args) return 'yes' end)
 
 struct World {
     limiter: Limiter,
+    payments: Payments,
+    /// Requests under way, by the name that a line gives them.
+    under_way: HashMap<String, Dues>,
     clock: Clock,
     scratch: Scratch,
     now: Duration,
@@ -64,7 +69,15 @@ impl World {
         let set = compile(&store, policies);
         let metrics = Metrics::register(&registry).unwrap();
         let limiter = Limiter::new(store, set, failure_mode, metrics);
-        World { limiter, clock, scratch: Scratch::default(), now: Duration::ZERO }
+        let payments = limiter.take_payments().unwrap();
+        World {
+            limiter,
+            payments,
+            under_way: HashMap::new(),
+            clock,
+            scratch: Scratch::default(),
+            now: Duration::ZERO,
+        }
     }
 
     /// Runs a timeline and compares what happened, as text, with what is written.
@@ -90,20 +103,35 @@ impl World {
         self.clock.advance(at - self.now);
         self.now = at;
         let (method, path) = (words.next().unwrap(), words.next().unwrap());
+        if method == "END" {
+            self.under_way.remove(path).expect("a request under way");
+            self.wait(async |world| world.payments.pay_waiting(&world.limiter).await);
+            return "paid".to_owned();
+        }
         let mut client: IpAddr = "192.0.2.1".parse().unwrap();
         let mut fields = Fields(Vec::new());
+        let mut stays_as = None;
         while let Some(word) = words.next() {
+            if word == "as" {
+                stays_as = words.next();
+                continue;
+            }
             match word.split_once('=') {
                 Some((name, value)) => fields.0.push((name.to_owned(), value.to_owned())),
                 None => client = words.next().unwrap().parse().unwrap(),
             }
         }
         let facts = RequestFacts { method, host: "example.com", path, client, headers: &fields };
-        let decision = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap()
-            .block_on(async { self.limiter.check(&facts, &mut self.scratch).await });
+        let mut decision =
+            self.wait(async |world| world.limiter.check(&facts, &mut world.scratch).await);
+        if let (Some(name), Some(dues)) = (stays_as, decision.dues.take()) {
+            self.under_way.insert(name.to_owned(), dues);
+        }
         describe(&decision)
+    }
+
+    fn wait<T>(&mut self, work: impl AsyncFnOnce(&mut World) -> T) -> T {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work(self))
     }
 }
 
@@ -341,4 +369,69 @@ policies:
         0s GET /  admit, "ours";r=4;t=10
         "#,
     );
+}
+
+#[test]
+fn each_algorithm_says_its_own() {
+    check(
+        "
+policies:
+  - { name: log, limits: [{ quota: 2, window: 10s }] }
+  - { name: counter, limits: [{ quota: 5, window: 10s, algorithm: sliding_counter }] }
+  - { name: bucket, limits: [{ quota: 10, window: 10s, algorithm: token_bucket, burst: 3 }] }
+  - { name: window, limits: [{ quota: 5, window: 10s, algorithm: fixed_window, begins: first_hit }] }
+",
+        r#"
+        0s GET /  admit, "log";r=1;t=10, "counter";r=4;t=20, "bucket";r=2;t=1, "window";r=4;t=10
+        1s GET /  admit, "log";r=0;t=9, "counter";r=3;t=14, "bucket";r=2;t=1, "window";r=3;t=9
+        2s GET /  429 retry in 8s, "log";r=0;t=8, "counter";r=3;t=13, "bucket";r=3;t=0, "window";r=3;t=8
+        "#,
+    );
+}
+
+#[test]
+fn requests_under_way_are_counted_until_they_end() {
+    check(
+        "
+policies:
+  - { name: jobs, key: client_ip, limits: [{ quota: 2, algorithm: concurrency, window: 60s }] }
+  - { name: all, limits: [{ quota: 4, window: 100s }] }
+",
+        r#"
+        0s GET / as a  admit, "jobs";r=1;t=0, "all";r=3;t=100
+        1s GET / as b  admit, "jobs";r=0;t=0, "all";r=2;t=99
+        2s GET /  429 retry in 1s, "jobs";r=0;t=0, "all";r=2;t=98
+        3s GET / from 192.0.2.2 as c  admit, "jobs";r=1;t=0, "all";r=1;t=97
+        4s END a  paid
+        4s GET / as d  admit, "jobs";r=0;t=0, "all";r=0;t=96
+        5s END c  paid
+        5s GET / from 192.0.2.2  429 retry in 95s, "jobs";r=2;t=0, "all";r=0;t=95
+        61s GET /  429 retry in 39s, "jobs";r=1;t=0, "all";r=0;t=39    # nobody ended b
+        "#,
+    );
+}
+
+#[test]
+fn a_candidate_is_compared_and_changes_nothing() {
+    let mut world = World::new(
+        "
+policies:
+  - name: p
+    limits:
+      - { quota: 1, window: 10s, candidate: { quota: 2, window: 10s } }
+      - { quota: 9, window: 1h, name: hourly }
+",
+        FailureMode::Open,
+    );
+    world.run(
+        r#"
+        0s GET /  admit, "p.1";r=0;t=10, "p.hourly";r=8;t=3600
+        1s GET /  429 retry in 9s, "p.1";r=0;t=9, "p.hourly";r=8;t=3599
+        2s GET /  429 retry in 8s, "p.1";r=0;t=8, "p.hourly";r=8;t=3598
+        "#,
+    );
+    let said = |live, candidate| world.limiter.metrics.compared_of("p", live, candidate);
+    assert_eq!(said("admit", "admit"), 1);
+    assert_eq!(said("deny", "admit"), 1, "the candidate has room for one more");
+    assert_eq!(said("deny", "deny"), 1);
 }

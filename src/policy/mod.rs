@@ -28,6 +28,7 @@ mod condition;
 pub mod host;
 mod index;
 mod key;
+mod limit;
 pub mod path;
 mod pattern;
 mod plan;
@@ -35,14 +36,12 @@ mod plan;
 mod testing;
 mod written;
 
-use std::fmt;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use crate::base::problems::Problems;
-use crate::base::units::Span;
 use crate::base::yaml;
 
+pub use limit::{Algorithm, Begins, LIBRARY, Limit, Role};
 pub use pattern::{PathPattern, PatternError};
 pub use plan::{Entry, Plan};
 
@@ -173,79 +172,6 @@ impl Policy {
         let shadow = if self.mode == Mode::Shadow { " (shadow)" } else { "" };
         format!("{}: {} {key} on {}{shadow}", self.name, limits.join(" and "), self.matched)
     }
-}
-
-/// A quota over a window.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limit {
-    name: Box<str>,
-    quota: u64,
-    window: Duration,
-    algorithm: Algorithm,
-    /// Quota, window in milliseconds and cost, as text for the Function.
-    args: [Box<str>; 3],
-}
-
-impl Limit {
-    /// A limit of cost 1, with its arguments rendered.
-    fn new(name: &str, quota: u64, window: Duration, algorithm: Algorithm) -> Limit {
-        let args = [quota.to_string(), window.as_millis().to_string(), "1".to_owned()];
-        Limit {
-            name: name.into(),
-            quota,
-            window,
-            algorithm,
-            args: args.map(String::into_boxed_str),
-        }
-    }
-
-    /// As shown in header fields and problem bodies, unique in the set: the
-    /// policy's name, or with several limits `<policy>.<name or number>`.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Units that a window allows; at least 1.
-    pub fn quota(&self) -> u64 {
-        self.quota
-    }
-
-    /// How long a hit counts: whole milliseconds, 1 ms to 366 days.
-    pub fn window(&self) -> Duration {
-        self.window
-    }
-
-    /// Who decides.
-    pub fn algorithm(&self) -> &Algorithm {
-        &self.algorithm
-    }
-
-    /// The three arguments of the Function for this limit, in the order of the
-    /// wire contract: quota, window in milliseconds, cost.
-    pub fn args(&self) -> [&[u8]; 3] {
-        let [quota, window_ms, cost] = &self.args;
-        [quota.as_bytes(), window_ms.as_bytes(), cost.as_bytes()]
-    }
-}
-
-impl fmt::Display for Limit {
-    /// `5 per 10s`, and the Function if it is not the default.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} per {}", self.quota, Span(self.window))?;
-        match &self.algorithm {
-            Algorithm::SlidingWindow => Ok(()),
-            Algorithm::Function(function) => write!(f, " ({function})"),
-        }
-    }
-}
-
-/// How a limit is decided.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Algorithm {
-    /// The exact log of hits; limits of this kind are decided in one call.
-    SlidingWindow,
-    /// A Function by its full name, `mylimiter.allow`.
-    Function(String),
 }
 
 /// What a policy's refusal is worth.

@@ -34,7 +34,11 @@ pub struct Entry {
     pub policy: u32,
     /// Its place in [`Policy::limits`].
     pub limit: u32,
+    /// Units that the request uses.
+    pub cost: u64,
     key: Range<u32>,
+    /// The cost as text; empty for the usual 1.
+    cost_text: Range<u32>,
 }
 
 impl Plan {
@@ -47,6 +51,14 @@ impl Plan {
     /// The store key of an entry of this plan.
     pub fn key(&self, entry: &Entry) -> &[u8] {
         self.keys.get(entry.key.start as usize..entry.key.end as usize).unwrap_or_default()
+    }
+
+    /// The cost of an entry of this plan, as text.
+    pub fn cost(&self, entry: &Entry) -> &[u8] {
+        match self.keys.get(entry.cost_text.start as usize..entry.cost_text.end as usize) {
+            None | Some(b"") => b"1",
+            Some(text) => text,
+        }
     }
 
     /// Policies of `on_missing_key: deny` whose key the request does not have,
@@ -94,7 +106,9 @@ impl Plan {
             self.entries.push(Entry {
                 policy: place,
                 limit: index,
+                cost: 1,
                 key: offset(start)..offset(self.keys.len()),
+                cost_text: 0..0,
             });
         }
     }

@@ -48,6 +48,9 @@ pub(super) struct Limit {
     pub(super) window: Option<String>,
     pub(super) algorithm: Option<String>,
     pub(super) name: Option<String>,
+    pub(super) burst: Option<String>,
+    pub(super) begins: Option<String>,
+    pub(super) candidate: Option<Box<Limit>>,
 }
 
 /// A word or a list of words.

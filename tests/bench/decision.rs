@@ -74,9 +74,10 @@ impl World {
             effects: &mut self.effects,
             reply: &mut self.reply,
         };
-        let args: [&[u8]; 3] = [quota, b"100000000", b"1"];
+        let shipped: [&[u8]; 6] = [b"sliding_window", quota, b"100000000", b"1", b"-", b"0"];
+        let args = if function == "limiter.decide" { &shipped[..] } else { &shipped[1..4] };
         self.engine
-            .call(function, &[key.as_bytes()], &args, &mut self.keyspace, &mut run)
+            .call(function, &[key.as_bytes()], args, &mut self.keyspace, &mut run)
             .expect("a reply");
         black_box(&self.reply);
     }

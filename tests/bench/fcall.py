@@ -89,7 +89,7 @@ def main():
         for library in ["limiter.lua", "mylimiter.lua"]:
             redis.ask("FUNCTION", "LOAD", (FUNCTIONS / library).read_text())
         print(f"{'':20}{'us inside FCALL':>16}{'CPU us a call':>16}")
-        for function in ["decide", "allow"]:
+        for function in ["sliding_window", "allow"]:
             redis.decide(function, 1_000_000, KEY_COUNT * UNITS)
             for outcome, quota in [("admitted", 1_000_000), ("refused", 10)]:
                 redis.ask("CONFIG", "RESETSTAT")

@@ -1,6 +1,7 @@
 """What a hostile or a broken client sends to the RESP door. Weir answers what a
 redis-server answers, byte for byte where text is compared."""
 
+import contextlib
 import resource
 import socket
 import time
@@ -95,10 +96,11 @@ def test_refuses_and_closes(name, server):
 def test_answers_and_goes_on(name, server):
     sent, answer = ANSWERED[name]
     end = b"+RESET\r\n"
-    with Connection(server.address, timeout=5) as client:
+    with Connection(server.address, timeout=2) as client:
         client.write(sent + b"RESET\r\n")
-        while not client.unread.endswith(end) or len(client.unread) < len(answer + end):
-            client.fill()
+        with contextlib.suppress(TimeoutError, Closed):
+            while not client.unread.endswith(end) or len(client.unread) < len(answer + end):
+                client.fill()
         got = bytes(client.unread)
         assert got.endswith(answer + end) if sent.startswith(b"HELLO 3") else got == answer + end
 

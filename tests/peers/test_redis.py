@@ -58,7 +58,7 @@ def test_a_redis_server_starts_from_the_data_and_weir_from_what_redis_leaves(wei
         library = (ROOT / "functions" / "limiter.lua").read_text()
         assert redis_cli(port, "function", "load", "replace", library) == "limiter"
         (bob,) = (key for key in keys if "bob" in key)
-        admitted, remaining, *_ = redis_cli(port, "fcall", "decide", "1", bob, "5", "600000", "1").split()
+        admitted, remaining, *_ = redis_cli(port, "fcall", "sliding_window", "1", bob, "5", "600000", "1").split()
         assert (admitted, remaining) == ("1", "3")
         assert redis.stop() == 0
 

@@ -1,7 +1,7 @@
 //! The libraries that ship, as timelines. Both files also load into redis-server
 //! 7.0.15, where a short sequence was compared by hand.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -25,9 +25,14 @@ impl World {
     /// Asks `limiter.decide` over limits of key, quota, window in ms and cost.
     fn decide(&mut self, limits: &[(&str, u64, u64, u64)]) -> Vec<Outcome> {
         let keys: Vec<&str> = limits.iter().map(|it| it.0).collect();
-        let numbers: Vec<String> =
-            limits.iter().flat_map(|it| [it.1, it.2, it.3]).map(|it| it.to_string()).collect();
-        let args: Vec<&str> = numbers.iter().map(String::as_str).collect();
+        let words: Vec<String> = limits
+            .iter()
+            .flat_map(|it| {
+                let [quota, window_ms, cost] = [it.1, it.2, it.3].map(|it| it.to_string());
+                ["sliding_window".into(), quota, window_ms, cost, "-".into(), "0".into()]
+            })
+            .collect();
+        let args: Vec<&str> = words.iter().map(String::as_str).collect();
         self.try_call("limiter.decide", &keys, &args).unwrap();
         let View::Array(items) = self.reply.view() else { panic!("{:?}", self.reply) };
         items.map(outcome).collect()
@@ -56,51 +61,72 @@ fn outcome(view: View<'_>) -> Outcome {
             other => panic!("{other:?}"),
         })
         .collect();
-    let [admitted, remaining, reset_after_ms, retry_after_ms] = numbers[..] else {
+    let [admitted, remaining, reset_after_ms, retry_after_ms, _now_us] = numbers[..] else {
         panic!("{numbers:?}")
     };
     Outcome { admitted: admitted == 1, remaining, reset_after_ms, retry_after_ms }
 }
 
-/// Runs a timeline and compares what happened, as text, with what is written.
-///
-/// The first line names the limits of every call, `key: quota per ms`. Each line
-/// after it is a moment in ms, the keys, and what the limits say: units left and
-/// reset, or `deny` and when to retry.
-#[track_caller]
-fn spec(timeline: &str) {
-    let lines: Vec<&str> = timeline
-        .lines()
-        .map(|line| line.split('#').next().unwrap_or("").trim())
-        .filter(|line| !line.is_empty())
-        .collect();
-    let limits: Vec<(&str, u64, u64)> = lines[0]
-        .split(", ")
-        .map(|limit| {
-            let (key, rest) = limit.split_once(": ").unwrap();
-            let (quota, window_ms) = rest.split_once(" per ").unwrap();
-            (key, quota.parse().unwrap(), window_ms.parse().unwrap())
-        })
-        .collect();
-    let mut world = World::with_libraries();
-    let mut happened = vec![lines[0].to_owned()];
-    for line in &lines[1..] {
-        let (call, _) = line.split_once(" -> ").unwrap();
-        let mut words = call.split_whitespace();
-        let at: f64 = words.next().unwrap().parse().unwrap();
-        world.now = Timestamp::from_micros(START.micros() + (at * 1000.0) as u64);
-        let asked: Vec<(&str, u64, u64, u64)> = words
-            .map(|word| {
-                let (key, cost) = word.split_once('*').unwrap_or((word, "1"));
-                let (_, quota, window_ms) = *limits.iter().find(|it| it.0 == key).unwrap();
-                (key, quota, window_ms, cost.parse().unwrap())
-            })
-            .collect();
-        let outcomes: Vec<String> = world.decide(&asked).into_iter().map(told).collect();
-        happened.push(format!("{call} -> {}", outcomes.join(", ")));
+/// A limit as a timeline writes it: algorithm, quota, window in ms, option, group.
+type Written = [String; 5];
+
+/// `key: algorithm quota per ms [option X] [group G]`.
+fn read_limit(text: &str) -> (String, Written) {
+    let (key, rest) = text.split_once(": ").unwrap();
+    let words: Vec<&str> = rest.split_whitespace().collect();
+    let named = |name: &str| {
+        let at = words.iter().position(|it| *it == name)?;
+        Some(words[at + 1].to_owned())
+    };
+    let default = if words[0] == "token_bucket" { words[1] } else { "-" };
+    let option = named("option").unwrap_or_else(|| default.to_owned());
+    let group = named("group").unwrap_or_else(|| "0".to_owned());
+    (key.to_owned(), [words[0].into(), words[1].into(), words[3].into(), option, group])
+}
+
+/// A word `key*cost#lease@charged` of a line.
+fn read_item(word: &str) -> (&str, &str, &str, f64) {
+    let (word, charged) = word.split_once('@').unwrap_or((word, "0"));
+    let (word, lease) = word.split_once('#').unwrap_or((word, ""));
+    let (key, cost) = word.split_once('*').unwrap_or((word, "1"));
+    (key, cost, lease, charged.parse().unwrap())
+}
+
+fn at_ms(ms: f64) -> Timestamp {
+    Timestamp::from_micros(START.micros() + (ms * 1000.0).round() as u64)
+}
+
+/// What one line of a timeline asks, answered.
+fn answer(world: &mut World, limits: &mut HashMap<String, Written>, line: &str) -> String {
+    let (at, asked) = line.split_once(' ').unwrap();
+    world.now = at_ms(at.parse().unwrap());
+    if let Some(edit) = asked.strip_prefix("edit ") {
+        limits.extend([read_limit(edit)]);
+        return "edited".to_owned();
     }
-    let (happened, written) = (happened.join("\n"), lines.join("\n"));
-    assert!(happened == written, "\nwritten:\n{written}\n\nhappened:\n{happened}\n");
+    let verbs = ["peek", "adjust", "release", "reset"];
+    let (verb, rest) = match asked.split_once(' ') {
+        Some((verb, rest)) if verbs.contains(&verb) => (verb, rest),
+        _ => ("decide", asked),
+    };
+    let (mut keys, mut args) = (Vec::new(), Vec::new());
+    for (key, cost, lease, charged) in rest.split_whitespace().map(read_item) {
+        keys.push(key);
+        let [algorithm, quota, window_ms, option, group] = limits[key].clone();
+        let option = if lease.is_empty() { option } else { lease.to_owned() };
+        let last = if verb == "adjust" { at_ms(charged).micros().to_string() } else { group };
+        match verb {
+            "release" => args.push(lease.to_owned()),
+            "reset" => {}
+            _ => args.extend([algorithm, quota, window_ms, cost.to_owned(), option, last]),
+        }
+    }
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    world.try_call(&format!("limiter.{verb}"), &keys, &args).unwrap();
+    match world.reply.view() {
+        View::Array(items) => items.map(outcome).map(told).collect::<Vec<_>>().join(", "),
+        other => show(other),
+    }
 }
 
 fn told(it: Outcome) -> String {
@@ -113,59 +139,37 @@ fn told(it: Outcome) -> String {
     }
 }
 
+/// The timelines that a redis-server is shown too (`tests/peers`).
 #[test]
-fn a_window_slides_hit_by_hit() {
-    spec(
-        "
-        ann: 3 per 10000, bob: 3 per 10000
-        0 ann -> 2 left until 10000
-        4000 ann -> 1 left until 6000
-        5000 ann -> 0 left until 5000
-        6000 ann -> deny 0 left until 4000 retry 4000       # the hit of 0 leaves at 10000
-        6000 bob -> 2 left until 10000                      # quotas are per key
-        9999.999 ann -> deny 0 left until 1 retry 1         # a microsecond too early
-        10000 ann -> 0 left until 4000                      # exactly one place came free
-        11000 ann -> deny 0 left until 3000 retry 3000      # a refused hit cost nothing
-        14000 ann -> 0 left until 1000
-        50000 ann -> 2 left until 10000                     # all forgotten
-    ",
-    );
-}
-
-#[test]
-fn several_limits_are_charged_all_or_none() {
-    spec(
-        "
-        second: 2 per 1000, hour: 3 per 3600000
-        0 second hour -> 1 left until 1000, 2 left until 3600000
-        100 second hour -> 0 left until 900, 1 left until 3599900
-        200 second hour -> deny 0 left until 800 retry 800, 1 left until 3599800
-        200 hour second -> 1 left until 3599800, deny 0 left until 800 retry 800
-        1000 second hour -> 0 left until 100, 0 left until 3599000
-        1500 second hour -> 1 left until 500, deny 0 left until 3598500 retry 3598500
-        1500 second -> 0 left until 500                     # it was not charged
-    ",
-    );
-}
-
-#[test]
-fn a_cost_waits_for_as_many_units_as_it_needs() {
-    spec(
-        "
-        ann: 5 per 10000
-        0 ann*2 -> 3 left until 10000
-        1000 ann*2 -> 1 left until 9000
-        2000 ann*2 -> deny 1 left until 8000 retry 8000     # one unit short
-        2000 ann*3 -> deny 1 left until 8000 retry 8000     # two, of the same hit
-        2000 ann*4 -> deny 1 left until 8000 retry 9000     # three, of two hits
-        2000 ann*5 -> deny 1 left until 8000 retry 9000
-        2000 ann*6 -> deny 1 left until 8000 retry -1       # never
-        2000 ann*0 -> 1 left until 8000                     # only looks
-        2000 ann -> 0 left until 8000
-        2000 ann*0 -> 0 left until 8000
-        10000 ann*2 -> 0 left until 1000
-    ",
-    );
+fn every_timeline_happens_as_written() {
+    let text = include_str!("../../../tests/timelines/limiter.txt");
+    let text = text.lines().map(|line| line.split("# ").next().unwrap_or("").trim());
+    let text = text.filter(|line| !line.is_empty() && *line != "#").collect::<Vec<_>>().join("\n");
+    let timelines: Vec<&str> = text.split("== ").skip(1).collect();
+    assert!(timelines.len() > 10, "the file is not what it was");
+    for timeline in timelines {
+        let mut world = World::with_libraries();
+        let mut limits = HashMap::new();
+        let mut happened = String::new();
+        for line in timeline.lines().skip(1) {
+            match line.split_once(" -> ") {
+                None => {
+                    limits.extend([read_limit(line)]);
+                    happened.push_str(line);
+                }
+                Some((asked, _)) => {
+                    let said = answer(&mut world, &mut limits, asked);
+                    happened.push_str(&format!("{asked} -> {said}"));
+                }
+            }
+            happened.push('\n');
+        }
+        let written = timeline.split_once('\n').unwrap().1.trim();
+        assert!(
+            happened.trim() == written,
+            "\n{timeline}\nwritten:\n{written}\n\nhappened:\n{happened}\n"
+        );
+    }
 }
 
 #[test]
@@ -218,35 +222,56 @@ fn a_lowered_quota_refuses_until_enough_has_left() {
 }
 
 #[test]
-fn what_is_no_limit_is_refused() {
+fn a_wrong_call_says_what_is_wrong_and_writes_nothing() {
     let mut world = World::with_libraries();
-    let three = "-ERR each key takes three arguments: quota window_ms cost";
+    let six = "-ERR each key takes six arguments: algorithm quota window_ms cost option group";
     let whole = "-ERR quota, window_ms and cost must be whole numbers";
-    let cases: [(&[&str], &[&str], &str); 10] = [
-        (&[], &[], three),
-        (&["k"], &[], three),
-        (&["k"], &["1", "1000"], three),
-        (&["k"], &["1", "1000", "1", "1"], three),
-        (&["k"], &["x", "1000", "1"], whole),
-        (&["k"], &["1", "0", "1"], "-ERR window_ms must be at least 1"),
-        (&["k"], &["1", "1000", "-1"], whole),
-        (&["k"], &["1", "1000", "0.5"], whole),
-        (&["k"], &["1", "1000", "nan"], whole),
+    let cases: [(&[&str], &str, &str); 11] = [
+        (&[], "", six),
+        (&["k"], "", six),
+        (&["k"], "sliding_window 1 1000 1 -", six),
+        (&["k"], "sliding_window 1 1000 1 - 0 0", six),
+        (&["k"], "window 1 1000 1 - 0", "-ERR unknown algorithm"),
+        (&["k"], "sliding_window x 1000 1 - 0", whole),
+        (&["k"], "sliding_window 1 0 1 - 0", "-ERR window_ms must be at least 1"),
+        (&["k"], "sliding_window 1 1000 -1 - 0", whole),
+        (&["k"], "sliding_window 1 1000 nan - 0", whole),
+        (
+            &["k"],
+            "token_bucket 1 1000 1 - 0",
+            "-ERR a token bucket needs a quota, and its burst as option",
+        ),
         (
             &["k", "k"],
-            &["1", "1000", "1", "1", "1000", "1"],
+            "sliding_window 1 1000 1 - 0 sliding_window 1 1000 1 - 0",
             "-ERR each limit needs a key of its own",
         ),
     ];
     for (keys, args, expected) in cases {
-        assert_eq!(world.call("decide", keys, args), expected, "{keys:?} {args:?}");
+        let args: Vec<&str> = args.split_whitespace().collect();
+        assert_eq!(world.call("decide", keys, &args), expected, "{keys:?} {args:?}");
     }
-    assert_eq!(world.call("sliding_window", &["k"], &["1"]), three);
-    let one = "-ERR sliding_window takes one key";
+    let one = "-ERR sliding_window takes one key and quota window_ms cost [option]";
+    assert_eq!(world.call("sliding_window", &["k"], &["1"]), one);
     assert_eq!(world.call("sliding_window", &["a", "b"], &["1", "1000", "1"]), one);
-    assert_eq!(world.call("sliding_window", &["k"], &["1", "1000", "1"]), "[1 0 1000 0]");
-    assert_eq!(world.call("sliding_window", &["k"], &["1", "1000", "1"]), "[0 0 1000 1000]");
-    assert!(world.keyspace.len() == 1, "what was refused wrote nothing");
+    assert_eq!(world.keyspace.len(), 0);
+}
+
+#[test]
+fn each_algorithm_is_a_function_of_its_own() {
+    let mut world = World::with_libraries();
+    for (name, first, second) in [
+        ("sliding_window", "[1 0 1000 0 ", "[0 0 1000 1000 "),
+        ("sliding_counter", "[1 0 1877 0 ", "[0 0 1877 1877 "),
+        ("token_bucket", "[1 0 1000 0 ", "[0 0 1000 1000 "),
+        ("fixed_window", "[1 0 877 0 ", "[0 0 877 877 "),
+        ("concurrency", "[1 0 0 0 ", "[0 0 0 0 "),
+    ] {
+        for expected in [first, second] {
+            let said = world.call(name, &[name], &["1", "1000", "1"]);
+            assert!(said.starts_with(expected), "{name}: {said}");
+        }
+    }
 }
 
 #[test]

@@ -188,6 +188,8 @@ fn the_shipped_libraries_load() {
     let mut world = World::new();
     world.engine.load(include_str!("../../../functions/limiter.lua"), false).unwrap();
     world.engine.load(include_str!("../../../functions/mylimiter.lua"), false).unwrap();
-    let names = ["limiter.decide", "limiter.sliding_window", "mylimiter.allow"];
-    assert_eq!(world.engine.functions(), names);
+    let functions = world.engine.functions();
+    for name in ["limiter.decide", "limiter.sliding_window", "mylimiter.allow"] {
+        assert!(functions.iter().any(|it| it == name), "{name} is not in {functions:?}");
+    }
 }

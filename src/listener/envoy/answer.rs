@@ -144,7 +144,7 @@ mod tests {
         let retry_after_seconds = (status == 429).then_some(8);
         let refusal = Refusal { status, retry_after_seconds, problem };
         let fields = (status == 429).then(fields);
-        Decision { verdict: Verdict::Deny, fields, refusal: Some(Box::new(refusal)) }
+        Decision { verdict: Verdict::Deny, fields, refusal: Some(Box::new(refusal)), dues: None }
     }
 
     fn lines(options: &[HeaderValueOption]) -> Vec<String> {
@@ -154,7 +154,8 @@ mod tests {
 
     #[test]
     fn an_admitted_request_carries_the_fields_to_its_response() {
-        let decision = Decision { verdict: Verdict::Admit, fields: Some(fields()), refusal: None };
+        let decision =
+            Decision { verdict: Verdict::Admit, fields: Some(fields()), refusal: None, dues: None };
         let answer = decided(&decision, false);
         assert_eq!(answer.status.unwrap().code, 0);
         let Some(HttpResponse::OkResponse(ok)) = answer.http_response else { panic!("not ok") };

@@ -23,6 +23,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{self, Sleep};
 
+use crate::limiter::Dues;
+
 use super::upstream::Lease;
 use super::watch::ExchangeGuard;
 
@@ -159,6 +161,8 @@ pub struct ResponseBody {
     kind: Kind,
     /// Dropped with the body, which hyper drops when it has written it.
     exchange: Option<ExchangeGuard>,
+    /// What the request gives back when the body is dropped.
+    dues: Option<Dues>,
 }
 
 #[derive(Debug)]
@@ -173,7 +177,7 @@ enum Kind {
 impl ResponseBody {
     /// A text of ours; may be empty.
     pub fn whole(text: Bytes) -> ResponseBody {
-        ResponseBody { kind: Kind::Whole(text), exchange: None }
+        ResponseBody { kind: Kind::Whole(text), exchange: None, dues: None }
     }
 
     /// A response that an upstream sends over the connection of `lease`.
@@ -181,6 +185,7 @@ impl ResponseBody {
         let mut body = ResponseBody {
             kind: Kind::Upstream { incoming, idle: IdleTimer::new(idle), lease: Some(lease) },
             exchange: None,
+            dues: None,
         };
         body.give_back_at_end();
         body
@@ -190,6 +195,13 @@ impl ResponseBody {
     #[must_use]
     pub fn during(mut self, exchange: ExchangeGuard) -> ResponseBody {
         self.exchange = Some(exchange);
+        self
+    }
+
+    /// Has `dues` paid when this body is dropped.
+    #[must_use]
+    pub fn owing(mut self, dues: Option<Dues>) -> ResponseBody {
+        self.dues = dues;
         self
     }
 

@@ -97,5 +97,5 @@ async fn respond(
     if let Some(fields) = &decision.fields {
         refuse::add_limits(response.headers_mut(), fields);
     }
-    (response, outcome)
+    (response.map(|body| body.owing(decision.dues)), outcome)
 }

@@ -40,7 +40,7 @@ TOUCH {<key>}
 2 TYPE <key>
 RENAME <key> <key>
 RENAMENX <key> <key>
-COPY <key> <key> [REPLACE] [DB <count>]
+COPY <key> <key> [REPLACE] [DB (0|16|-1|<odd-time>)]
 COPY <key> <key> REPLACE
 KEYS <pattern>                                      ~unordered
 DBSIZE
@@ -57,12 +57,11 @@ PERSIST <key>
 0.3 OBJECT REFCOUNT (<zset>|<hash>|<list>)
 0.3 OBJECT IDLETIME <key>                           ~seconds
 0.1 OBJECT FREQ <key>
-0.1 OBJECT HELP
 0.1 OBJECT <value> <key>
 0.2 RESTORE <key> <count> <value> [REPLACE] [ABSTTL] [IDLETIME <count>|FREQ <count>]
 0.1 FLUSHDB [ASYNC|SYNC|<value>]
 0.1 FLUSHALL [ASYNC|SYNC]
-0.1 SELECT (0|<value>)
+0.1 SELECT (0|16|-1|x|1.0|<value> 0)
 0.1 SORT <key> [ASC|DESC] [ALPHA]
 RANDOMKEY                                           ~shape
 """

@@ -6,7 +6,7 @@ without DEBUG DIGEST can be compared and a difference says which key it is in.
 
 from dataclasses import dataclass, field
 
-from resp import Connection, show, words
+from resp import Closed, Connection, show, words
 
 from .judges import MILLIS_APART, same
 from .steps import Command, Transfer, Walk
@@ -141,7 +141,7 @@ class Pair:
             now, batch = batch[:count], batch[count:]
             for side in self.sides:
                 side.connection(number).send([command.argv for _, command in now])
-            ours, theirs = (side.connection(number).frames(count) for side in self.sides)
+            ours, theirs = (_replies(side, number, now) for side in self.sides)
             self.command_count += count
             if ours != theirs:
                 for (at, command), a, b in zip(now, ours, theirs):
@@ -187,6 +187,14 @@ class Pair:
         return found
 
 
+def _replies(side, number, sent):
+    try:
+        return side.connection(number).frames(len(sent))
+    except (Closed, OSError) as gone:
+        commands = "\n".join(f"    {words(command.argv)}" for _, command in sent)
+        raise AssertionError(f"{side.address} fell silent ({gone!r}) at one of\n{commands}") from gone
+
+
 def _agree(judge, ours, theirs):
     """Judges one reply; EXEC's are judged by what was queued."""
     if isinstance(judge, str):
@@ -199,5 +207,11 @@ def _agree(judge, ours, theirs):
 
 def _difference(at, argv, ours, theirs):
     argv = [word if isinstance(word, bytes) else str(word).encode() for word in argv]
-    name = argv[0].upper().decode("latin-1")
-    return Difference(at, words(argv), show(ours), show(theirs), name=name)
+    return Difference(at, words(argv), show(ours), show(theirs), name=name_of(argv))
+
+
+def name_of(argv):
+    """The command, and the one that it carries."""
+    name, *rest = (word.upper().decode("latin-1") for word in argv)
+    carried = {"EVAL": rest[2:3], "COMMAND": rest[:1]}.get(name, [])
+    return " ".join([name, *carried])

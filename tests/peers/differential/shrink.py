@@ -15,8 +15,10 @@ def shrink(steps, differs, tries=600):
         return left[0] >= 0 and differs(candidate)
 
     steps = _fewer(list(steps), still)
-    steps = [tuple(_fewer(list(step), lambda part: still(_with(steps, at, tuple(part))))) if isinstance(step, tuple) else step
-             for at, step in enumerate(steps)]  # fmt: skip
+    for at, step in enumerate(steps):
+        if isinstance(step, tuple):
+            parts = _fewer(list(step), lambda parts, at=at: still(_with(steps, at, tuple(parts))))
+            steps = _with(steps, at, tuple(parts))
     return _shorter_commands(steps, still)
 
 

@@ -1,0 +1,226 @@
+//! Limits: a quota over a window, who decides it, and its arguments for the
+//! Function, rendered once.
+//!
+//! Not here: which requests a limit concerns ([`super::plan`]), and what the
+//! arguments mean (`functions/limiter.lua`).
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::base::units::Span;
+
+/// A quota over a window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    name: Box<str>,
+    quota: u64,
+    window: Duration,
+    algorithm: Algorithm,
+    role: Role,
+    /// Its place among the limits of its policy; part of its store keys, so that
+    /// counts go on when quota and window change.
+    place: u32,
+    args: Arguments,
+}
+
+/// What a limit has to say in the decision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// It refuses when it has no room (unless its policy is shadowed).
+    #[default]
+    Live,
+    /// Live, and another is tried in its place.
+    LiveWithCandidate,
+    /// Tried beside the live one of the same place; never refuses.
+    Candidate,
+}
+
+/// How a limit is decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// The exact log of hits.
+    SlidingWindow,
+    /// Two weighted windows.
+    SlidingCounter,
+    /// GCRA: `burst` at once, `quota` a window in the long run.
+    TokenBucket {
+        /// Units that a full bucket holds.
+        burst: u64,
+    },
+    /// A count for each window.
+    FixedWindow {
+        /// When a window begins.
+        begins: Begins,
+    },
+    /// Leases of requests under way; the window is how long one lasts unless it
+    /// is released.
+    Concurrency,
+    /// A Function by its full name, `mylimiter.allow`.
+    Function(String),
+}
+
+/// When a fixed window begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Begins {
+    /// At whole multiples of its length since 1970: minutes, hours, days of UTC.
+    #[default]
+    Clock,
+    /// With the first hit after the last window.
+    FirstHit,
+}
+
+/// Arguments of a limit, as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Arguments {
+    algorithm: Box<str>,
+    quota: Box<str>,
+    window_ms: Box<str>,
+    option: Box<str>,
+}
+
+/// The library that ships.
+pub const LIBRARY: &str = "limiter";
+
+impl Algorithm {
+    /// The names of the shipped ones.
+    pub const NAMES: [&'static str; 5] =
+        ["sliding_window", "sliding_counter", "token_bucket", "fixed_window", "concurrency"];
+
+    /// As written in a policy.
+    pub fn name(&self) -> &str {
+        match self {
+            Algorithm::SlidingWindow => "sliding_window",
+            Algorithm::SlidingCounter => "sliding_counter",
+            Algorithm::TokenBucket { .. } => "token_bucket",
+            Algorithm::FixedWindow { .. } => "fixed_window",
+            Algorithm::Concurrency => "concurrency",
+            Algorithm::Function(name) => name,
+        }
+    }
+
+    /// True for those of the library that ships: they are decided in one call.
+    pub fn is_shipped(&self) -> bool {
+        !matches!(self, Algorithm::Function(_))
+    }
+
+    /// What sets its store keys apart. The shipped algorithms, leases excepted,
+    /// read one another's states; a Function may keep anything.
+    fn key_suffix(&self) -> &'static str {
+        match self {
+            Algorithm::Concurrency => "l",
+            Algorithm::Function(_) => "f",
+            _ => "",
+        }
+    }
+}
+
+/// What a limit is made of, checked.
+#[derive(Clone, Debug)]
+pub(super) struct Parts {
+    pub(super) name: String,
+    pub(super) quota: u64,
+    pub(super) window: Duration,
+    pub(super) algorithm: Algorithm,
+    pub(super) role: Role,
+    pub(super) place: u32,
+}
+
+impl Limit {
+    pub(super) fn new(parts: Parts) -> Limit {
+        let Parts { name, quota, window, algorithm, role, place } = parts;
+        let option = match &algorithm {
+            Algorithm::TokenBucket { burst } => burst.to_string(),
+            Algorithm::FixedWindow { begins: Begins::FirstHit } => "first_hit".to_owned(),
+            _ => "-".to_owned(),
+        };
+        let args = Arguments {
+            algorithm: algorithm.name().into(),
+            quota: quota.to_string().into(),
+            window_ms: window.as_millis().to_string().into(),
+            option: option.into(),
+        };
+        Limit { name: name.into(), quota, window, algorithm, role, place, args }
+    }
+
+    /// As shown in header fields and problem bodies, unique in the set: the
+    /// policy's name, or with several limits `<policy>.<name or number>`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Units that a window allows; at least 1.
+    pub fn quota(&self) -> u64 {
+        self.quota
+    }
+
+    /// How long a hit counts: whole milliseconds, 1 ms to 366 days.
+    pub fn window(&self) -> Duration {
+        self.window
+    }
+
+    /// Who decides.
+    pub fn algorithm(&self) -> &Algorithm {
+        &self.algorithm
+    }
+
+    /// Live, or tried beside a live one.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The most that can be used at once.
+    pub fn capacity(&self) -> u64 {
+        match self.algorithm {
+            Algorithm::TokenBucket { burst } => burst,
+            _ => self.quota,
+        }
+    }
+
+    /// The first arguments of the wire contract: algorithm, quota, window in
+    /// milliseconds.
+    pub fn args(&self) -> [&[u8]; 3] {
+        let Arguments { algorithm, quota, window_ms, .. } = &self.args;
+        [algorithm.as_bytes(), quota.as_bytes(), window_ms.as_bytes()]
+    }
+
+    /// The option of the wire contract; a lease is the request's instead.
+    pub fn option(&self) -> &[u8] {
+        self.args.option.as_bytes()
+    }
+
+    /// What its store keys begin with: `weir:<policy>:<place>:{`. The tiers and
+    /// overrides of a policy share places, so a client that changes its tier
+    /// keeps its counts.
+    pub(super) fn store_prefix(&self, policy: &str) -> String {
+        let candidate = if self.role == Role::Candidate { "c" } else { "" };
+        format!("weir:{policy}:{}{candidate}{}:{{", self.place, self.algorithm.key_suffix())
+    }
+
+    /// Bytes that the state of one key takes at most, by measurement: see
+    /// `tests/bench/README.md`. The key itself is not in it.
+    pub fn state_bytes_max(&self) -> Option<u64> {
+        match self.algorithm {
+            Algorithm::SlidingWindow => Some(self.quota.saturating_mul(34)),
+            Algorithm::Concurrency => Some(self.quota.saturating_mul(52)),
+            Algorithm::SlidingCounter
+            | Algorithm::TokenBucket { .. }
+            | Algorithm::FixedWindow { .. } => Some(64),
+            Algorithm::Function(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    /// `5 per 10s`, and the algorithm if it is not the default.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let window = Span(self.window);
+        match &self.algorithm {
+            Algorithm::SlidingWindow => write!(f, "{} per {window}", self.quota),
+            Algorithm::Concurrency => write!(f, "{} at a time", self.quota),
+            Algorithm::TokenBucket { burst } => {
+                write!(f, "{} per {window}, {burst} at once (token_bucket)", self.quota)
+            }
+            other => write!(f, "{} per {window} ({})", self.quota, other.name()),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+"""What Weir says of itself in Redis' words: COMMAND, CONFIG, INFO, CLIENT."""
+
+import pytest
+
+from redis_server import RedisServer
+from resp import Connection
+
+# Fields of COMMAND INFO. Flags and categories have no order.
+FIELDS = ("name", "arity", "flags", "first key", "last key", "step", "categories", "tips", "key specifications", "subcommands")
+UNORDERED = {"flags", "categories", "tips"}
+
+# Parameters whose default is Weir's own, and why.
+OWN_DEFAULTS = {
+    "appendonly": "the log is what Weir is about",
+    "auto-aof-rewrite-min-size": "from the configuration",
+    "bind": "from the configuration",
+    "dir": "from the configuration",
+    "port": "from the configuration",
+    "save": "there are no snapshots beside the log",
+    "enable-debug-command": "DEBUG here has nothing that could hurt",
+}
+
+
+@pytest.fixture
+def both(weir, tmp_path):
+    with RedisServer(tmp_path / "redis") as redis:
+        gateway = weir(redis=True).start()
+        with Connection(gateway.address) as ours, Connection(redis.address) as theirs:
+            for connection in (ours, theirs):
+                assert connection.ask("HELLO", 3)[0] == "%"
+            yield ours, theirs
+
+
+def texts(reply):
+    return [value.decode() for _, value in reply[1]]
+
+
+def comparable(field, value):
+    return sorted(texts(value)) if field in UNORDERED else value
+
+
+def described(entry, prefix=""):
+    """{name: {field: value}} of one entry of COMMAND INFO and of its subcommands."""
+    fields = dict(zip(FIELDS, entry[1]))
+    name = fields["name"][1].decode()
+    subcommands = fields.pop("subcommands")[1]
+    found = {name: {field: comparable(field, value) for field, value in fields.items()}}
+    for subcommand in subcommands:
+        found |= described(subcommand)
+    return found
+
+
+def test_command_info_tells_of_every_command_what_redis_tells(both):
+    ours, theirs = (
+        {name: told for entry in connection.ask("COMMAND")[1] for name, told in described(entry).items()} for connection in both
+    )
+    wrong = [f"{name} is no command of Redis" for name in ours if name not in theirs]
+    for name in sorted(ours.keys() & theirs.keys()):
+        for field, told in ours[name].items():
+            if told != theirs[name][field]:
+                wrong.append(f"{name}, {field}: {told}, in Redis {theirs[name][field]}")
+    assert not wrong, "\n".join([f"{len(wrong)} differences", *wrong])
+    assert len(ours) > 200
+
+
+def test_command_docs_has_an_entry_for_every_command(both):
+    ours, theirs = both
+    names = texts(ours.ask("COMMAND", "LIST"))
+    _, flat = ours.ask("COMMAND", "DOCS")
+    docs = {name[1].decode(): dict(zip(texts(("*", told[1][::2])), told[1][1::2])) for name, told in zip(flat[::2], flat[1::2])}
+    assert sorted(docs) == sorted(names)
+    assert len(names) == ours.ask("COMMAND", "COUNT")[1]
+    _, flat = theirs.ask("COMMAND", "DOCS", *names)
+    for name, told in zip(flat[::2], flat[1::2]):
+        name, told = name[1].decode(), dict(zip(texts(("*", told[1][::2])), told[1][1::2]))
+        for field in ("since", "group"):
+            assert docs[name][field] == told[field], (name, field)
+        assert docs[name]["summary"][1], name
+
+
+def test_parameters_have_the_defaults_of_redis(both):
+    ours, theirs = (dict(zip(texts(("*", it[::2])), texts(("*", it[1::2])))) for it in (c.ask("CONFIG", "GET", "*")[1] for c in both))
+    wrong = [f"{name} = {value}, in Redis {theirs.get(name)}" for name, value in ours.items()
+             if name not in OWN_DEFAULTS and theirs.get(name) != value]  # fmt: skip
+    assert not wrong, "\n".join(wrong)
+    for name in ("maxmemory", "maxmemory-policy", "notify-keyspace-events", "slowlog-log-slower-than", "maxclients", "timeout",
+                 "appendfsync", "requirepass", "hz", "lfu-decay-time", "latency-monitor-threshold", "databases"):  # fmt: skip
+        assert name in ours, name
+
+
+def information(connection):
+    """{section: {field: value}}."""
+    sections = {}
+    for line in connection.ask("INFO", "everything")[1].decode().splitlines():
+        if line.startswith("# "):
+            section = sections.setdefault(line[2:], {})
+        elif line:
+            name, _, value = line.partition(":")
+            section[name] = value
+    return sections
+
+
+def kind(value):
+    for kind in (int, float):
+        try:
+            kind(value)
+            return kind
+        except ValueError:
+            pass
+    return str
+
+
+def test_info_has_redis_sections_fields_and_kinds(both):
+    for connection in both:
+        connection.ask("SET", "a", 1, "EX", 100)
+        connection.ask("NOSUCH")
+    ours, theirs = map(information, both)
+    wrong = []
+    for section, fields in ours.items():
+        for field, value in fields.items():
+            if field.startswith("weir_") or section == "Weir" or section in ("Commandstats", "Latencystats"):
+                continue
+            if field not in theirs.get(section, {}):
+                wrong.append(f"{section}: {field} is not in Redis")
+            elif kind(value) != kind(theirs[section][field]):
+                wrong.append(f"{section}: {field} is {value}, in Redis {theirs[section][field]}")
+    assert not wrong, "\n".join(wrong)
+    assert {"Server", "Clients", "Memory", "Persistence", "Stats", "Replication", "CPU", "Keyspace"} <= ours.keys()
+    assert ours["Keyspace"]["db0"].startswith("keys=1,expires=1,avg_ttl=")
+
+
+def test_client_list_has_redis_fields_in_redis_order(both):
+    names = [[word.split("=")[0] for word in c.ask("CLIENT", "INFO")[1].decode().split()] for c in both]
+    ours = [name for name in names[0] if name not in ("lib-name", "lib-ver")]
+    assert ours == names[1]
