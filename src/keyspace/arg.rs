@@ -7,7 +7,9 @@
 use std::ops::Deref;
 
 use super::error::CommandError;
+use super::long_double::parse_hex_double;
 use crate::resp::number::{NumberText, whole};
+use crate::resp::until_zero;
 
 /// An argument. `Copy`, so an argv is a slice on the caller's stack.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -87,6 +89,13 @@ impl<'a> Arg<'a> {
         if is_within { Ok(value) } else { Err(CommandError::NotWithin(least, most)) }
     }
 
+    /// A count: an integer that is not negative.
+    pub(super) fn count(self) -> Result<usize, CommandError> {
+        // What is no integer at all is called the same.
+        let value = self.integer().map_err(|_| CommandError::NotPositive)?;
+        usize::try_from(value).map_err(|_| CommandError::NotPositive)
+    }
+
     /// A double, as `strtod` reads one; no blanks, no nan, no overflow.
     pub(super) fn double(self) -> Result<f64, CommandError> {
         match self {
@@ -137,7 +146,14 @@ pub(super) fn parse_double(bytes: &[u8]) -> Option<f64> {
 
 /// Reads a double; overflow gives infinity and underflow zero. Never nan.
 fn parse_lenient_double(bytes: &[u8]) -> Option<f64> {
-    let value: f64 = std::str::from_utf8(bytes).ok()?.parse().ok()?;
+    let text = std::str::from_utf8(bytes).ok()?;
+    let magnitude = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let value: f64 = if magnitude.starts_with("0x") || magnitude.starts_with("0X") {
+        let value = parse_hex_double(magnitude)?;
+        if text.starts_with('-') { -value } else { value }
+    } else {
+        text.parse().ok()?
+    };
     (!value.is_nan()).then_some(value)
 }
 
@@ -150,14 +166,14 @@ pub(super) struct ScoreBound {
 
 impl ScoreBound {
     /// Reads a bound as Redis' `zslParseRange` does, which is laxer than a
-    /// score: an empty text is 0, and an overflow is infinite.
+    /// score: an empty text is 0, an overflow is infinite, and a zero byte ends it.
     pub(super) fn parse(arg: Arg<'_>) -> Result<ScoreBound, CommandError> {
         let bytes = match arg {
             Arg::Number(score) if !score.is_nan() => {
                 return Ok(ScoreBound { score, exclusive: false });
             }
             Arg::Number(_) => return Err(CommandError::RangeNotFloat),
-            Arg::Bytes(bytes) => bytes,
+            Arg::Bytes(bytes) => until_zero(bytes),
         };
         let (exclusive, text) = match bytes.strip_prefix(b"(") {
             Some(text) => (true, text),
@@ -174,6 +190,62 @@ impl ScoreBound {
             },
         };
         score.map(|score| ScoreBound { score, exclusive }).ok_or(CommandError::RangeNotFloat)
+    }
+}
+
+/// One end of a range of members: `[a`, `(a`, `-`, `+`.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum LexBound<'a> {
+    Lowest,
+    Highest,
+    Inclusive(&'a [u8]),
+    Exclusive(&'a [u8]),
+}
+
+impl<'a> LexBound<'a> {
+    pub(super) fn parse(arg: Arg<'a>) -> Result<LexBound<'a>, CommandError> {
+        match arg {
+            Arg::Bytes(b"-") => Ok(LexBound::Lowest),
+            Arg::Bytes(b"+") => Ok(LexBound::Highest),
+            Arg::Bytes([b'[', member @ ..]) => Ok(LexBound::Inclusive(member)),
+            Arg::Bytes([b'(', member @ ..]) => Ok(LexBound::Exclusive(member)),
+            Arg::Bytes(_) | Arg::Number(_) => Err(CommandError::RangeNotString),
+        }
+    }
+
+    /// True if a range from `self` to `max` is empty whatever the members.
+    pub(super) fn leaves_nothing_up_to(self, max: LexBound<'_>) -> bool {
+        match (self, max) {
+            (LexBound::Inclusive(from), to @ (LexBound::Inclusive(_) | LexBound::Exclusive(_))) => {
+                !to.is_above(from)
+            }
+            (LexBound::Exclusive(from), LexBound::Inclusive(to) | LexBound::Exclusive(to)) => {
+                from >= to
+            }
+            (LexBound::Highest, LexBound::Highest) | (LexBound::Lowest, LexBound::Lowest) => false,
+            (LexBound::Highest, _) | (_, LexBound::Lowest) => true,
+            (LexBound::Lowest, _) | (_, LexBound::Highest) => false,
+        }
+    }
+
+    /// True if a range that begins here holds the member, or begins before it.
+    pub(super) fn is_below(self, member: &[u8]) -> bool {
+        match self {
+            LexBound::Lowest => true,
+            LexBound::Highest => false,
+            LexBound::Inclusive(bound) => bound <= member,
+            LexBound::Exclusive(bound) => bound < member,
+        }
+    }
+
+    /// True if a range that ends here holds the member, or ends behind it.
+    pub(super) fn is_above(self, member: &[u8]) -> bool {
+        match self {
+            LexBound::Lowest => false,
+            LexBound::Highest => true,
+            LexBound::Inclusive(bound) => member <= bound,
+            LexBound::Exclusive(bound) => member < bound,
+        }
     }
 }
 
@@ -204,7 +276,7 @@ mod tests {
 
     #[test]
     fn doubles_are_read_as_strtod_reads_them() {
-        let cases: [(&str, Option<f64>); 16] = [
+        let cases: [(&str, Option<f64>); 19] = [
             ("1", Some(1.0)),
             ("+1.5", Some(1.5)),
             ("-.5", Some(-0.5)),
@@ -212,6 +284,9 @@ mod tests {
             ("1700000000000001", Some(1_700_000_000_000_001.0)),
             ("inf", Some(f64::INFINITY)),
             ("-Infinity", Some(f64::NEG_INFINITY)),
+            ("0x10", Some(16.0)),
+            ("-0x.8P1", Some(-1.0)),
+            ("0x", None),
             ("0e5", Some(0.0)),
             ("1e400", None),
             ("1e-400", None),
@@ -229,7 +304,7 @@ mod tests {
 
     #[test]
     fn score_bounds_are_laxer_than_scores() {
-        let cases: [(&str, Option<(f64, bool)>); 9] = [
+        let cases: [(&str, Option<(f64, bool)>); 11] = [
             ("5", Some((5.0, false))),
             ("(5", Some((5.0, true))),
             ("-inf", Some((f64::NEG_INFINITY, false))),
@@ -238,6 +313,8 @@ mod tests {
             ("(", Some((0.0, true))),
             (" 1.5", Some((1.5, false))),
             ("1e400", Some((f64::INFINITY, false))),
+            ("(1\0x", Some((1.0, true))),
+            ("1x\0", None),
             ("nan", None),
         ];
         for (text, expected) in cases {

@@ -13,6 +13,17 @@ pub enum CommandError {
     /// Too few or too many arguments for a subcommand.
     #[error("ERR wrong number of arguments for '{0}|{1}' command")]
     SubcommandArity(&'static str, &'static str),
+    /// The same, of one that Redis tells from an unknown one only by its words.
+    #[error(
+        "ERR unknown subcommand or wrong number of arguments for '{part}'. Try {} HELP.",
+        command.to_ascii_uppercase()
+    )]
+    SubcommandUse {
+        /// The command.
+        command: &'static str,
+        /// The subcommand.
+        part: &'static str,
+    },
     /// The first argument of a command should name a subcommand.
     #[error("ERR unknown subcommand '{word}'. Try {} HELP.", command.to_ascii_uppercase())]
     UnknownSubcommand {
@@ -46,6 +57,24 @@ pub enum CommandError {
     /// A bound of a range of scores is no double.
     #[error("ERR min or max is not a float")]
     RangeNotFloat,
+    /// A bound of a range of members begins with neither `[` nor `(`.
+    #[error("ERR min or max not valid string range item")]
+    RangeNotString,
+    /// A weight is no double.
+    #[error("ERR weight value is not a float")]
+    WeightNotFloat,
+    /// A command on many sets was given none.
+    #[error("ERR at least 1 input key is needed for '{0}' command")]
+    NoInputKey(&'static str),
+    /// Less than one of what is named.
+    #[error("ERR {0} should be greater than 0")]
+    NotAboveZero(&'static str),
+    /// `ZINTERCARD … LIMIT` below 0.
+    #[error("ERR LIMIT can't be negative")]
+    LimitNegative,
+    /// `ZRANGE … BYLEX WITHSCORES`.
+    #[error("ERR syntax error, WITHSCORES not supported in combination with BYLEX")]
+    ScoresByLex,
     /// The key must exist and does not.
     #[error("ERR no such key")]
     NoSuchKey,

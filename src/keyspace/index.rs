@@ -79,6 +79,51 @@ impl<T: Copy> Index<T> {
         Some(found.remove().0.item)
     }
 
+    /// Shows entries in an order that growth does not change, by their hashes read
+    /// from the lowest bit up: those from `cursor` on, `count` of them or a few
+    /// more. Returns the cursor to go on from, `None` at the end.
+    ///
+    /// Each table holds one stretch of this order, and a split cuts a stretch in
+    /// two. So what is there from the first step to the last is shown once.
+    pub(super) fn scan(
+        &self,
+        cursor: u32,
+        count: usize,
+        mut each: impl FnMut(u32, T),
+    ) -> Option<u32> {
+        let (mut begin, mut remaining) = (u64::from(cursor), count.max(1));
+        let mut stretch = Vec::new();
+        while begin <= u64::from(u32::MAX) {
+            let table = self.table_of((begin as u32).reverse_bits());
+            let entries = self.tables[table].iter().map(|it| (it.hash.reverse_bits(), *it));
+            stretch.clear();
+            stretch.extend(entries.filter(|(place, _)| u64::from(*place) >= begin));
+            stretch.sort_unstable_by_key(|(place, _)| *place);
+            let stretch_len = 1u64 << self.free_bits(table);
+            let next = match stretch.get(remaining - 1) {
+                // What shares a place is shown together.
+                Some((last, _)) => u64::from(*last) + 1,
+                None => (begin / stretch_len + 1) * stretch_len,
+            };
+            let shown = stretch.partition_point(|(place, _)| u64::from(*place) < next);
+            stretch[..shown].iter().for_each(|(_, entry)| each(entry.hash, entry.item));
+            remaining = remaining.saturating_sub(shown);
+            begin = next;
+            if remaining == 0 {
+                break;
+            }
+        }
+        u32::try_from(begin).ok()
+    }
+
+    /// Bits of a hash that do not say which table it belongs to.
+    fn free_bits(&self, table: usize) -> u32 {
+        let bits = self.tables.len().next_power_of_two().ilog2();
+        let half = 1 << bits >> 1;
+        let is_whole = table < half && table + half >= self.tables.len();
+        u32::BITS - if is_whole { bits - 1 } else { bits }
+    }
+
     /// Any entry: one of the first table with entries behind a random place.
     pub(super) fn any(&self, random: &mut fastrand::Rng) -> Option<T> {
         let start = random.usize(..self.tables.len());
@@ -157,6 +202,27 @@ mod tests {
         for key in 0..count {
             let expected = (key % 2 == 1).then_some(key);
             assert_eq!(index.find(hash(key), |it| it == key), expected);
+        }
+    }
+
+    #[test]
+    fn a_scan_shows_once_what_is_there_all_along_while_tables_split() {
+        for start in [0u32, 100, 1_000, 3_000] {
+            let mut index = Index::new();
+            (0..start).for_each(|key| index.insert(hash(key), key));
+            let (mut seen, mut cursor, mut next_key) = (vec![0; start as usize], Some(0), start);
+            while let Some(from) = cursor {
+                cursor = index.scan(from, 10, |_, key| {
+                    if key < start {
+                        seen[key as usize] += 1;
+                    }
+                });
+                for _ in 0..20 {
+                    index.insert(hash(next_key), next_key);
+                    next_key += 1;
+                }
+            }
+            assert!(seen.iter().all(|times| *times == 1), "{start}");
         }
     }
 

@@ -9,7 +9,9 @@
 //! bits   | sign: 1 | exponent: 15 | mantissa: 64 |      mantissa * 2^(exponent - 16446)
 //! ```
 
-use rustc_apfloat::ieee::X87DoubleExtended;
+use std::str::FromStr;
+
+use rustc_apfloat::ieee::{Double, X87DoubleExtended};
 use rustc_apfloat::{Float, Round};
 
 /// Longer texts are no numbers to Redis.
@@ -68,8 +70,28 @@ impl From<i64> for LongDouble {
     }
 }
 
-/// Reads a number without its sign.
+/// Reads a double in hexadecimal, without its sign: what `strtod` takes and the
+/// standard library does not. It may have overflowed to infinity.
+pub(super) fn parse_hex_double(text: &str) -> Option<f64> {
+    let value: Double = parse_magnitude(text)?;
+    Some(f64::from_bits(value.to_bits() as u64))
+}
+
+/// Reads a number without its sign that neither overflows nor vanishes.
 fn parse_finite(text: &str) -> Option<X87DoubleExtended> {
+    let value: X87DoubleExtended = parse_magnitude(text)?;
+    let vanished = value.is_zero() && !is_zero(text);
+    (value.is_finite() && !vanished).then_some(value)
+}
+
+/// True if every digit before the exponent is a zero.
+fn is_zero(text: &str) -> bool {
+    let mantissa = text.split(['e', 'E', 'p', 'P']).next().unwrap_or_default();
+    mantissa.bytes().all(|it| b"0.xX".contains(&it)) && !mantissa.is_empty()
+}
+
+/// Reads a number without its sign.
+fn parse_magnitude<F: Float + FromStr>(text: &str) -> Option<F> {
     let hex = text.strip_prefix("0x").or(text.strip_prefix("0X"));
     let (digits, exponent_mark) = match hex {
         Some(digits) => (digits, ['p', 'P']),
@@ -95,9 +117,7 @@ fn parse_finite(text: &str) -> Option<X87DoubleExtended> {
         (Some(_), None) => format!("{text}p0").parse(),
         _ => text.parse(),
     };
-    let value: X87DoubleExtended = value.ok()?;
-    let vanished = value.is_zero() && mantissa.bytes().any(|it| it != b'0' && it != b'.');
-    (value.is_finite() && !vanished).then_some(value)
+    value.ok()
 }
 
 /// The decimal of `mantissa * 2^exponent`.

@@ -37,6 +37,9 @@ const LEAF_BYTES: usize = 64 << 10;
 /// Two neighbours that have become this small together become one.
 const JOINED_LEN: usize = LEAF_LEN / 4 * 3;
 
+/// Most steps of a scan of the whole set.
+const SCAN_STEPS: usize = 1024;
+
 /// A leaf, and its first score beside the pointer: searches need not follow it.
 #[derive(Clone, Debug)]
 pub(super) struct Leaf {
@@ -183,6 +186,23 @@ impl Big {
         }
     }
 
+    /// A step of a scan, in the order of the index: scores and hashes, sorted, each
+    /// pair once, and the cursor of the next step.
+    ///
+    /// The index knows no members; they are found among those of equal score, and
+    /// where those are many each step goes through all of them. So a step is never
+    /// smaller than a 1024th of the set.
+    pub(super) fn scan(&self, cursor: u32, count: usize) -> (Vec<(f64, u32)>, Option<u32>) {
+        let mut found = Vec::new();
+        let next = self.index.scan(cursor, count.max(self.len() / SCAN_STEPS), |hash, score| {
+            // Zero and minus zero are one score.
+            found.push((unpack(score) + 0.0, hash));
+        });
+        found.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        found.dedup();
+        (found, next)
+    }
+
     /// Bytes on the heap. Leaves that a frozen copy shares count here only.
     pub(super) fn heap_bytes(&self) -> usize {
         block_bytes(size_of::<Big>())
@@ -192,7 +212,7 @@ impl Big {
             + self.index.heap_bytes()
     }
 
-    fn hash(&self, member: &[u8]) -> u32 {
+    pub(super) fn hash(&self, member: &[u8]) -> u32 {
         self.hasher.hash_one(member) as u32
     }
 

@@ -10,7 +10,7 @@
 //! end and leave at the front.
 //!
 //! A score is never nan; the commands and the loader see to that. `0.0` and `-0.0`
-//! are equal, and each is kept as it came.
+//! are equal; as in Redis, a big set keeps each as it came, a small one keeps zero.
 
 mod big;
 mod ranks;
@@ -133,6 +133,57 @@ impl SortedSet {
         }
     }
 
+    /// The member of a rank with its score.
+    pub fn entry(&self, rank: usize) -> Option<(&[u8], f64)> {
+        if rank < self.len() { self.range(rank..rank + 1).next() } else { None }
+    }
+
+    /// How many members come before the first that `is_before` refuses, where it
+    /// accepts those before and refuses those behind.
+    pub fn partition_point(&self, is_before: impl Fn(&[u8]) -> bool) -> usize {
+        let (mut from, mut to) = (0, self.len());
+        while from < to {
+            let middle = from.midpoint(to);
+            match self.entry(middle) {
+                Some((member, _)) if is_before(member) => from = middle + 1,
+                _ => to = middle,
+            }
+        }
+        from
+    }
+
+    /// Shows members in steps: about `count` from a cursor on, which is 0 at first.
+    /// Returns the cursor of the next step, 0 at the end. A member that is there
+    /// from the first step to the last is shown, whatever changes in between.
+    pub fn scan<'a>(
+        &'a self,
+        cursor: u64,
+        count: usize,
+        mut each: impl FnMut(&'a [u8], f64),
+    ) -> u64 {
+        match (&self.form, u32::try_from(cursor)) {
+            (Form::Small(_), _) => {
+                self.iter().for_each(|(member, score)| each(member, score));
+                0
+            }
+            (Form::Big(_), Err(_)) => 0,
+            (Form::Big(big), Ok(cursor)) => {
+                let (hashes, next) = big.scan(cursor, count);
+                for same_score in hashes.chunk_by(|a, b| a.0 == b.0) {
+                    let score = same_score[0].0;
+                    let ranks = big.rank_of_score(score, false)..big.rank_of_score(score, true);
+                    for (member, score) in self.range(ranks) {
+                        let hash = big.hash(member);
+                        if same_score.binary_search_by_key(&hash, |it| it.1).is_ok() {
+                            each(member, score);
+                        }
+                    }
+                }
+                next.map_or(0, u64::from)
+            }
+        }
+    }
+
     /// The set as it is now, to be read elsewhere while this one changes. Copies
     /// a small set; of a big one only the list of its leaves.
     pub fn freeze(&self) -> FrozenSortedSet {
@@ -159,6 +210,18 @@ impl SortedSet {
                 Inserted::Rescored(current)
             }
         }
+    }
+
+    /// A set of these members, which are distinct and in order.
+    pub fn from_sorted<'a>(entries: impl Iterator<Item = (&'a [u8], f64)> + Clone) -> SortedSet {
+        let mut set = SortedSet::new();
+        // A set that ends big begins so: each entry is moved once.
+        let is_small = |(at, (member, _)): (usize, (&[u8], f64))| fits_small(at, member);
+        if !entries.clone().enumerate().all(is_small) {
+            set.grow();
+        }
+        entries.for_each(|(member, score)| set.add(member, score));
+        set
     }
 
     /// Takes a member out; its score, if it was there.
@@ -192,14 +255,15 @@ impl SortedSet {
     pub(super) fn add(&mut self, member: &[u8], score: f64) {
         debug_assert!(!score.is_nan() && self.score(member).is_none());
         if let Form::Small(run) = &self.form
-            && (run.len() >= SMALL_LEN_MAX || member.len() > SMALL_MEMBER_BYTES_MAX)
+            && !fits_small(run.len(), member)
         {
             self.grow();
         }
         match &mut self.form {
             Form::Small(run) => {
                 let (Ok(at) | Err(at)) = run.search(score, member);
-                run.insert(at, score, member);
+                // Adding zero takes the sign off minus zero and changes nothing else.
+                run.insert(at, score + 0.0, member);
             }
             Form::Big(big) => big.add(member, score),
         }
@@ -225,6 +289,11 @@ impl SortedSet {
             Form::Big(big) => big.heap_bytes(),
         }
     }
+}
+
+/// True if a small set of `len` members may take this one in.
+fn fits_small(len: usize, member: &[u8]) -> bool {
+    len < SMALL_LEN_MAX && member.len() <= SMALL_MEMBER_BYTES_MAX
 }
 
 /// A sorted set as it was at a moment, see [`SortedSet::freeze`]. It may be sent
