@@ -68,18 +68,8 @@ pub fn answer(
     let settings = server.settings.load_full();
     let mut batch = Batch { input_bytes: 0, recorded: None, is_cut_short: false, then: Then::GoOn };
     requests.set_limits(limits(&settings, session));
-    let mut sought = seek(requests, input, &mut batch.input_bytes);
-    while let Ok(Some(len)) = sought
-        && ends_call(
-            worker,
-            session,
-            &requests.args(&input[batch.input_bytes..]).collect::<Words>(),
-            output,
-        )
-    {
-        batch.input_bytes += len;
-        sought = seek(requests, input, &mut batch.input_bytes);
-    }
+    let at = &mut batch.input_bytes;
+    let mut sought = seek_past_kills(worker, session, requests, input, at, output);
     if let Ok(Some(_)) = sought {
         let mut held = server.store.hold();
         let mut records = server.records();
@@ -132,9 +122,6 @@ pub fn answer(
     batch
 }
 
-/// An argv on the stack.
-type Words<'a> = SmallVec<[&'a [u8]; 8]>;
-
 /// Answers `SCRIPT KILL` and `FUNCTION KILL` while a call runs, which holds the
 /// keyspace meanwhile. False for any other request, and when nothing runs: then it
 /// is a command like others.
@@ -159,6 +146,26 @@ fn ends_call(worker: &Worker, session: &Session, args: &[&[u8]], output: &mut Ve
     }
     reply.encode(session.protocol, output);
     true
+}
+
+/// Looks for the next command behind `at` that needs the keyspace.
+fn seek_past_kills(
+    worker: &Worker,
+    session: &Session,
+    requests: &mut Requests,
+    input: &[u8],
+    at: &mut usize,
+    output: &mut Vec<u8>,
+) -> Result<Option<usize>, ProtocolError> {
+    loop {
+        let sought = seek(requests, input, at);
+        let Ok(Some(len)) = sought else { return sought };
+        let args: SmallVec<[&[u8]; 8]> = requests.args(&input[*at..]).collect();
+        if !ends_call(worker, session, &args, output) {
+            return sought;
+        }
+        *at += len;
+    }
 }
 
 /// Looks for the next command behind `at`, which moves over empty requests. Says
