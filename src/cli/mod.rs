@@ -54,12 +54,8 @@ impl Command {
         match self {
             Command::Serve(common) | Command::Check(common) => common.log_format,
             Command::Replay(replay) => replay.common.log_format,
-<<<<<<< HEAD
-            Command::Function(_) => None,
-=======
             Command::Explain(explain) => explain.common.log_format,
-            Command::Schema => None,
->>>>>>> main
+            Command::Schema | Command::Function(_) => None,
         }
     }
 }
