@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 use tokio::sync::mpsc;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
@@ -82,6 +83,47 @@ pub struct Folder {
     path: PathBuf,
     read: BTreeMap<PathBuf, Result<Vec<u8>, String>>,
     faults: Faults,
+    metrics: Metrics,
+}
+
+/// What reloading tells Prometheus.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    reloads: IntCounterVec,
+    last_reload_success: IntGauge,
+}
+
+impl Metrics {
+    /// Registers the families.
+    ///
+    /// # Errors
+    /// A family of the same name is registered already.
+    pub fn register(registry: &Registry) -> Result<Metrics, prometheus::Error> {
+        let reloads = IntCounterVec::new(
+            Opts::new(
+                "weir_function_reloads_total",
+                "Files of the functions folder that changed, by what became of it",
+            ),
+            &["outcome"],
+        )?;
+        for outcome in ["loaded", "refused"] {
+            reloads.with_label_values(&[outcome]);
+        }
+        let last_reload_success = IntGauge::new(
+            "weir_function_last_reload_success",
+            "1 unless the last file that changed did not load",
+        )?;
+        last_reload_success.set(1);
+        registry.register(Box::new(reloads.clone()))?;
+        registry.register(Box::new(last_reload_success.clone()))?;
+        Ok(Metrics { reloads, last_reload_success })
+    }
+
+    fn reloaded(&self, is_loaded: bool) {
+        let outcome = if is_loaded { "loaded" } else { "refused" };
+        self.reloads.with_label_values(&[outcome]).inc();
+        self.last_reload_success.set(i64::from(is_loaded));
+    }
 }
 
 /// What is wrong with which file; clones share it.
@@ -114,11 +156,11 @@ impl Faults {
 
 impl Folder {
     /// The folder at `path`, of whose files `libraries` were loaded.
-    pub fn new(path: PathBuf, libraries: &[Library]) -> Folder {
+    pub fn new(path: PathBuf, libraries: &[Library], metrics: Metrics) -> Folder {
         let read = libraries
             .iter()
             .map(|it| (PathBuf::from(&it.origin), Ok(it.code.clone().into_bytes())));
-        Folder { path, read: read.collect(), faults: Faults::default() }
+        Folder { path, read: read.collect(), faults: Faults::default(), metrics }
     }
 
     /// What is wrong with its files.
@@ -159,6 +201,7 @@ impl Folder {
                     tracing::error!("library not reloaded, the loaded one stays in force\n{fault}");
                 }
             }
+            self.metrics.reloaded(loaded.is_ok());
             self.faults.set(&path, loaded.err());
         }
     }
@@ -251,7 +294,8 @@ mod tests {
         let metrics = crate::store::Metrics::register(&prometheus::Registry::new()).unwrap();
         let clock = crate::base::clock::Clock::system();
         let store = Embedded::open(&libraries, None, clock, metrics, &mut |_| {}).unwrap().store;
-        let mut watched = Folder::new(folder.path().to_owned(), &libraries);
+        let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+        let mut watched = Folder::new(folder.path().to_owned(), &libraries, metrics);
         assert!(watched.changed().is_empty());
         write("return =");
         watched.reload(&store);

@@ -134,7 +134,10 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     tasks.spawn("policy-reload", |shutdown| async move {
         keep_current(&reloading, written.policy_file, nudges, shutdown).await;
     });
-    watch_functions(&written.config, &written.libraries, &limiter, &readiness, &tasks);
+    let reloads = libraries::Metrics::register(&registry)?;
+    let folder =
+        libraries::Folder::new(written.config.functions.clone(), &written.libraries, reloads);
+    watch_functions(folder, &limiter, &readiness, &tasks);
     let paying = Arc::clone(&limiter);
     if let Some(mut payments) = limiter.take_payments() {
         tasks.spawn("dues", |shutdown| async move { payments.pay(&paying, shutdown).await });
@@ -163,13 +166,11 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
 
 /// Keeps the loaded libraries equal to the files of their folder.
 fn watch_functions(
-    config: &Config,
-    libraries: &[Library],
+    folder: libraries::Folder,
     limiter: &Arc<Limiter>,
     readiness: &Readiness,
     tasks: &Tasks,
 ) {
-    let folder = libraries::Folder::new(config.functions.clone(), libraries);
     let faults = folder.faults();
     readiness.probe("functions", move || faults.state());
     let limiter = Arc::clone(limiter);

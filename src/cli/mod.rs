@@ -1,5 +1,4 @@
-//! The command line: `weir`, `weir serve`, `weir check`, `weir replay`,
-//! `weir function test`.
+//! The command line: `weir`, `weir serve`, `weir check`, `weir replay`.
 //!
 //! Exit codes: 0 when all went well, 1 when something is wrong with a file, an
 //! address or the data, 2 when the command line itself is wrong. What is wrong
@@ -33,6 +32,9 @@ enum Command {
     /// Check the configuration, the policies and the Functions, and say
     /// everything that is wrong.
     Check(Common),
+    /// Work on Functions.
+    #[command(subcommand)]
+    Function(Function),
     /// Explain what the policies make of one request: which concern it, under
     /// which keys, and why not.
     Explain(Explain),
@@ -44,18 +46,16 @@ enum Command {
     /// decides each request at its moment, with the real Functions. Nothing is
     /// forwarded and no data is touched.
     Replay(Replay),
-    /// Work on Functions.
-    #[command(subcommand)]
-    Function(Function),
 }
 
 impl Command {
     fn log_format(&self) -> Option<LogFormat> {
         match self {
+            Command::Function(_) => None,
             Command::Serve(common) | Command::Check(common) => common.log_format,
             Command::Replay(replay) => replay.common.log_format,
             Command::Explain(explain) => explain.common.log_format,
-            Command::Schema | Command::Function(_) => None,
+            Command::Schema => None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
 
 /// The families of the store.
 #[derive(Clone, Debug)]
@@ -11,8 +11,6 @@ pub struct Metrics {
     expired_keys: IntCounter,
     call_errors: IntCounter,
     background_turn: Histogram,
-    library_reloads: IntCounterVec,
-    library_last_reload_success: IntGauge,
 }
 
 impl Metrics {
@@ -35,35 +33,11 @@ impl Metrics {
             )
             .buckets(vec![5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 5e-3, 2.5e-2]),
         )?;
-        let library_reloads = IntCounterVec::new(
-            Opts::new(
-                "weir_store_library_reloads_total",
-                "Files of the functions folder that changed, by what became of it",
-            ),
-            &["outcome"],
-        )?;
-        for outcome in ["loaded", "refused"] {
-            library_reloads.with_label_values(&[outcome]);
-        }
-        let library_last_reload_success = IntGauge::new(
-            "weir_store_library_last_reload_success",
-            "1 unless the last file that changed did not load",
-        )?;
-        library_last_reload_success.set(1);
-        registry.register(Box::new(library_reloads.clone()))?;
-        registry.register(Box::new(library_last_reload_success.clone()))?;
         registry.register(Box::new(keys.clone()))?;
         registry.register(Box::new(expired_keys.clone()))?;
         registry.register(Box::new(call_errors.clone()))?;
         registry.register(Box::new(background_turn.clone()))?;
-        Ok(Metrics {
-            keys,
-            expired_keys,
-            call_errors,
-            background_turn,
-            library_reloads,
-            library_last_reload_success,
-        })
+        Ok(Metrics { keys, expired_keys, call_errors, background_turn })
     }
 
     /// The keyspace holds `count` keys.
@@ -79,13 +53,6 @@ impl Metrics {
     /// A Function call failed.
     pub fn call_failed(&self) {
         self.call_errors.inc();
-    }
-
-    /// A file of the functions folder changed, and was loaded or refused.
-    pub fn library_reloaded(&self, is_loaded: bool) {
-        let outcome = if is_loaded { "loaded" } else { "refused" };
-        self.library_reloads.with_label_values(&[outcome]).inc();
-        self.library_last_reload_success.set(i64::from(is_loaded));
     }
 
     /// Background work held the keyspace for `turn`.

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use super::{LastSnapshot, Owned, Shared};
 use crate::base::clock::Timestamp;
-use crate::function::Interrupter;
 use crate::keyspace::{Announced, Arg, Command, Execution, Keyspace, Mode, Run};
 use crate::persist::{Log, Lsn};
 use crate::resp::Reply;
@@ -36,7 +35,7 @@ impl Commands {
     }
 
     /// Ends a call that runs, without waiting for the keyspace that it holds.
-    pub fn interrupter(&self) -> &Interrupter {
+    pub fn interrupter(&self) -> &crate::function::Interrupter {
         &self.shared.interrupter
     }
 
