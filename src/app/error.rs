@@ -8,7 +8,7 @@ use crate::listener::{proxy, redis};
 use crate::persist;
 use crate::store::OpenError;
 
-use super::{libraries, replay};
+use super::{libraries, replay, trial};
 
 /// Why the process could not start, or could not end well.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +25,9 @@ pub enum Error {
     /// An access log cannot be replayed.
     #[error(transparent)]
     Replay(#[from] replay::FileError),
+    /// A library on trial failed.
+    #[error(transparent)]
+    Trial(#[from] trial::Error),
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),

@@ -3,12 +3,38 @@
 //!
 //! A file takes the place of the shipped library of the same file name, so a
 //! released binary needs no folder, and a user edits a copy.
+//!
+//! The folder is watched. A file that changes is loaded whole, in the place of
+//! what it held before; one that does not load leaves that in force, and is told
+//! of in the log, in a metric and on the admin door until it is mended. A file
+//! that goes leaves its library loaded until the next start.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use crate::store::Library;
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+use tokio::sync::mpsc;
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+
+use crate::base::files;
+use crate::listener::admin::State;
+use crate::store::{Embedded, Library};
+
+/// How long after the first event of a burst the files are read.
+const DEBOUNCE: Duration = Duration::from_millis(100);
+
+/// How often they are read where the file system tells nothing.
+const POLL: Duration = Duration::from_secs(30);
+
+/// Longest text of a library.
+const SIZE_MAX_BYTES: usize = 4 << 20;
 
 /// What ships: file name and text.
 const SHIPPED: [(&str, &str); 2] = [
@@ -51,6 +77,173 @@ pub fn collect(folder: &Path) -> Result<Vec<Library>, Error> {
     Ok(libraries)
 }
 
+/// The files of the folder as they were last read.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    read: BTreeMap<PathBuf, Result<Vec<u8>, String>>,
+    faults: Faults,
+    metrics: Metrics,
+}
+
+/// What reloading tells Prometheus.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    reloads: IntCounterVec,
+    last_reload_success: IntGauge,
+}
+
+impl Metrics {
+    /// Registers the families.
+    ///
+    /// # Errors
+    /// A family of the same name is registered already.
+    pub fn register(registry: &Registry) -> Result<Metrics, prometheus::Error> {
+        let reloads = IntCounterVec::new(
+            Opts::new(
+                "weir_function_reloads_total",
+                "Files of the functions folder that changed, by what became of it",
+            ),
+            &["outcome"],
+        )?;
+        for outcome in ["loaded", "refused"] {
+            reloads.with_label_values(&[outcome]);
+        }
+        let last_reload_success = IntGauge::new(
+            "weir_function_last_reload_success",
+            "1 unless the last file that changed did not load",
+        )?;
+        last_reload_success.set(1);
+        registry.register(Box::new(reloads.clone()))?;
+        registry.register(Box::new(last_reload_success.clone()))?;
+        Ok(Metrics { reloads, last_reload_success })
+    }
+
+    fn reloaded(&self, is_loaded: bool) {
+        let outcome = if is_loaded { "loaded" } else { "refused" };
+        self.reloads.with_label_values(&[outcome]).inc();
+        self.last_reload_success.set(i64::from(is_loaded));
+    }
+}
+
+/// What is wrong with which file; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Faults(Arc<Mutex<BTreeMap<PathBuf, String>>>);
+
+impl Faults {
+    /// What the condition `functions` on the admin door says. A refused file leaves
+    /// the process ready: it goes on with the library it has.
+    pub fn state(&self) -> State {
+        let faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match faults.values().next() {
+            None => State::Ok,
+            Some(first) => {
+                let more = faults.len() - 1;
+                let others = if more > 0 { format!(", and {more} more") } else { String::new() };
+                State::Degraded(format!("refused, what was loaded stays in force: {first}{others}"))
+            }
+        }
+    }
+
+    fn set(&self, path: &Path, fault: Option<String>) {
+        let mut faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match fault {
+            Some(fault) => faults.insert(path.to_owned(), fault),
+            None => faults.remove(path),
+        };
+    }
+}
+
+impl Folder {
+    /// The folder at `path`, of whose files `libraries` were loaded.
+    pub fn new(path: PathBuf, libraries: &[Library], metrics: Metrics) -> Folder {
+        let read = libraries
+            .iter()
+            .map(|it| (PathBuf::from(&it.origin), Ok(it.code.clone().into_bytes())));
+        Folder { path, read: read.collect(), faults: Faults::default(), metrics }
+    }
+
+    /// What is wrong with its files.
+    pub fn faults(&self) -> Faults {
+        self.faults.clone()
+    }
+
+    /// Files that say something else than when they were last read.
+    fn changed(&mut self) -> Vec<(PathBuf, Result<Vec<u8>, String>)> {
+        let files = lua_files(&self.path).unwrap_or_default();
+        self.read.retain(|path, _| files.contains(path));
+        let mut changed = Vec::new();
+        for path in files {
+            let read = files::read(&path, SIZE_MAX_BYTES).map_err(|error| error.to_string());
+            if self.read.get(&path) != Some(&read) {
+                self.read.insert(path.clone(), read.clone());
+                changed.push((path, read));
+            }
+        }
+        changed
+    }
+
+    /// Loads what changed.
+    fn reload(&mut self, store: &Embedded) {
+        for (path, read) in self.changed() {
+            let file = path.display().to_string();
+            let loaded = match read.map(String::from_utf8) {
+                Ok(Ok(code)) => store.load_library(&code).map_err(|error| match error.line() {
+                    Some(line) => format!("{file}:{line}: {error}"),
+                    None => format!("{file}: {error}"),
+                }),
+                Ok(Err(_bytes)) => Err(format!("{file}: is not UTF-8")),
+                Err(error) => Err(format!("{file}: cannot be read: {error}")),
+            };
+            match &loaded {
+                Ok(library) => tracing::info!(file, library, "library reloaded"),
+                Err(fault) => {
+                    tracing::error!("library not reloaded, the loaded one stays in force\n{fault}");
+                }
+            }
+            self.metrics.reloaded(loaded.is_ok());
+            self.faults.set(&path, loaded.err());
+        }
+    }
+}
+
+/// Reloads libraries whenever their files change, until shutdown. Cancel safe: the
+/// `select!` waits and does no work.
+pub async fn keep_current(store: &Embedded, mut folder: Folder, shutdown: CancellationToken) {
+    let (events, mut changed) = mpsc::channel(1);
+    // Held for as long as this task lives; dropping it would end the watch.
+    let _watcher = watch(&folder.path, events)
+        .inspect_err(|error| {
+            tracing::debug!(%error, poll = ?POLL, "cannot watch the functions folder");
+        })
+        .ok();
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            Some(()) = changed.recv() => time::sleep(DEBOUNCE).await,
+            () = time::sleep(POLL) => {}
+        }
+        while changed.try_recv().is_ok() {}
+        folder.reload(store);
+    }
+}
+
+fn watch(folder: &Path, events: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+        // Opening a file to read it is an event too, and must not cause another.
+        let only_read = |kind: &EventKind| match kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
+            kind => kind.is_access(),
+        };
+        if !event.is_ok_and(|event| only_read(&event.kind)) {
+            // Full means that a look at the files is due anyway.
+            let _ = events.try_send(());
+        }
+    })?;
+    watcher.watch(folder, RecursiveMode::NonRecursive)?;
+    Ok(watcher)
+}
+
 fn lua_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let failed = |source| Error { path: folder.to_owned(), source };
     let entries = match fs::read_dir(folder) {
@@ -85,6 +278,40 @@ mod tests {
             libraries.iter().map(|it| it.origin.rsplit('/').next().unwrap()).collect();
         assert_eq!(origins, ["built-in mylimiter.lua", "extra.lua", "limiter.lua"]);
         assert_eq!(libraries[2].code, "mine");
+    }
+
+    #[test]
+    fn a_file_that_changes_is_loaded_and_a_wrong_one_leaves_the_loaded_in_force() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("mine.lua");
+        let write = |body: &str| {
+            let code =
+                format!("#!lua name=mine\nredis.register_function('f', function() {body} end)");
+            fs::write(&file, code).unwrap();
+        };
+        write("return 1");
+        let libraries = collect(folder.path()).unwrap();
+        let metrics = crate::store::Metrics::register(&prometheus::Registry::new()).unwrap();
+        let clock = crate::base::clock::Clock::system();
+        let store = Embedded::open(&libraries, None, clock, metrics, &mut |_| {}).unwrap().store;
+        let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+        let mut watched = Folder::new(folder.path().to_owned(), &libraries, metrics);
+        assert!(watched.changed().is_empty());
+        write("return =");
+        watched.reload(&store);
+        let State::Degraded(told) = watched.faults().state() else { panic!("nothing is told") };
+        assert!(told.contains("mine.lua:2: Error compiling function: user_function:2:"), "{told}");
+        assert!(store.functions().contains(&"mine.f".to_owned()));
+        write("return 2");
+        watched.reload(&store);
+        assert_eq!(watched.faults().state(), State::Ok);
+        fs::write(
+            folder.path().join("more.lua"),
+            "#!lua name=more\nredis.register_function('g', redis.log)",
+        )
+        .unwrap();
+        watched.reload(&store);
+        assert!(store.functions().contains(&"more.g".to_owned()));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod libraries;
 mod loading;
 pub mod replay;
 mod signals;
+pub mod trial;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -138,6 +139,10 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     tasks.spawn("policy-reload", |shutdown| async move {
         keep_current(&reloading, written.policy_file, nudges, shutdown).await;
     });
+    let reloads = libraries::Metrics::register(&registry)?;
+    let folder =
+        libraries::Folder::new(written.config.functions.clone(), &written.libraries, reloads);
+    watch_functions(folder, &limiter, &readiness, &tasks);
     let paying = Arc::clone(&limiter);
     if let Some(mut payments) = limiter.take_payments() {
         tasks.spawn("dues", |shutdown| async move { payments.pay(&paying, shutdown).await });
@@ -162,6 +167,22 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     let closed = close(&limiter);
     admin_tasks.drain(Duration::from_secs(1)).await;
     closed
+}
+
+/// Keeps the loaded libraries equal to the files of their folder.
+fn watch_functions(
+    folder: libraries::Folder,
+    limiter: &Arc<Limiter>,
+    readiness: &Readiness,
+    tasks: &Tasks,
+) {
+    let faults = folder.faults();
+    readiness.probe("functions", move || faults.state());
+    let limiter = Arc::clone(limiter);
+    tasks.spawn("function-reload", |shutdown| async move {
+        let Store::Embedded(store) = limiter.store();
+        libraries::keep_current(store, folder, shutdown).await;
+    });
 }
 
 /// What the condition `policies` on the admin door says. A refused file leaves

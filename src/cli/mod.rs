@@ -35,6 +35,9 @@ enum Command {
     /// Check the configuration, the policies and the Functions, and say
     /// everything that is wrong.
     Check(Common),
+    /// Work on Functions.
+    #[command(subcommand)]
+    Function(Function),
     /// Explain what the policies make of one request: which concern it, under
     /// which keys, and why not.
     Explain(Explain),
@@ -54,12 +57,31 @@ enum Command {
 impl Command {
     fn log_format(&self) -> Option<LogFormat> {
         match self {
+            Command::Function(_) => None,
             Command::Serve(common) | Command::Check(common) => common.log_format,
             Command::Replay(replay) => replay.common.log_format,
             Command::Explain(explain) => explain.common.log_format,
             Command::Log(_) | Command::Schema => None,
         }
     }
+}
+
+#[derive(Debug, Subcommand)]
+enum Function {
+    /// Try a library over an empty keyspace: call its Functions, move the clock,
+    /// see replies and effects.
+    ///
+    /// A step is a call, `FUNCTION KEY… , ARG…`; a span of time, `+5s`, by which
+    /// the clock moves; or a command behind an exclamation mark, `!ZCARD KEY`.
+    /// Without steps they are read from standard input, one a line.
+    Test {
+        /// The library.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// What to do, in order.
+        #[arg(value_name = "STEP", allow_hyphen_values = true)]
+        steps: Vec<String>,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -135,6 +157,12 @@ pub fn main() -> ExitCode {
         Command::Replay(Replay { common, logs, html, top }) => {
             let options = app::replay::Options { logs, html, top };
             app::replay::replay(&common.config, &options).map(|report| say(report.trim_end()))
+        }
+        Command::Function(Function::Test { file, steps }) => {
+            let lines = io::stdin().lines().map_while(Result::ok);
+            let from_input = steps.is_empty().then_some(lines).into_iter().flatten();
+            let steps = steps.into_iter().chain(from_input);
+            app::trial::run(&file, steps, &mut |line| say(line)).map_err(app::Error::from)
         }
     };
     match result {

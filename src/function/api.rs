@@ -12,7 +12,7 @@ use std::io::Write as _;
 
 use mlua::ffi::{lua_Debug, lua_State};
 
-use super::context::{Context, Origin, Refusal, Registration, TIME_IS_UP};
+use super::context::{Context, Origin, Refusal, Registration};
 use super::raw::{Kind, Native, State};
 use super::script::hex_sha1;
 use super::{convert, faces, json, msgpack, packing, strings};
@@ -83,7 +83,7 @@ fn run_command(state: State, context: &mut Context) -> bool {
             }
             return true;
         }
-        Err(refusal) => describe(&refusal, &mut context.text),
+        Err(refusal) => describe(&refusal, context),
     }
     if context.budget.was_spent() {
         state.arm(watch, 1);
@@ -96,10 +96,13 @@ fn run_command(state: State, context: &mut Context) -> bool {
     false
 }
 
-/// Says in `text` what was refused. Owns nothing when it returns.
-fn describe(refusal: &Refusal, text: &mut Vec<u8>) {
+/// Says in the context's text what was refused. Owns nothing when it returns.
+fn describe(refusal: &Refusal, context: &mut Context) {
+    let last_words = context.last_words();
+    let text = &mut context.text;
     text.clear();
     let written = match refusal {
+        Refusal::Over => write!(text, "ERR {last_words}"),
         Refusal::Script(line) => text.write_all(line.as_bytes()),
         Refusal::Command(error) => write!(text, "{error}"),
         Refusal::Panicked => text.write_all(b"ERR the command failed"),
@@ -122,17 +125,17 @@ unsafe extern "C-unwind" fn check_stack(lua: *mut lua_State) -> c_int {
 unsafe extern "C-unwind" fn check_time(lua: *mut lua_State) -> c_int {
     // SAFETY: pushed with the context; entered once.
     let (state, context) = unsafe { State::entered(lua) };
-    if context.budget.is_spent() {
-        end(state);
+    if context.is_over() {
+        end(state, context);
     }
     0
 }
 
 /// Ends a run whose time is up. From here on the hook raises at every single
 /// instruction, so that no `pcall` of the script can go on.
-pub(super) fn end(state: State) -> ! {
+pub(super) fn end(state: State, context: &Context) -> ! {
     state.arm(watch, 1);
-    state.push_bytes(TIME_IS_UP.as_bytes());
+    state.push_bytes(context.last_words().as_bytes());
     state.raise();
 }
 
@@ -366,8 +369,8 @@ pub(super) unsafe extern "C-unwind" fn watch(lua: *mut lua_State, _: *mut lua_De
     // SAFETY: the context was published when the engine was made; the reference
     // is not used after this function has called back into Lua.
     let (state, context) = unsafe { State::hooked(lua) };
-    if context.budget.is_spent() {
-        end(state);
+    if context.is_over() {
+        end(state, context);
     }
     state.disarm();
 }

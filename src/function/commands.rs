@@ -15,9 +15,11 @@ use super::engine::{Engine, Job, What};
 use super::error::{CallError, CommandError, LoadError};
 use super::help;
 use super::library::{Flags, Library, Rule};
+use super::raw::Anchor;
 use super::script::{Script, Sha};
+use super::watchdog::NotKilled;
 use crate::keyspace::rdb::payload::{self, Refused};
-use crate::keyspace::{Arg, Command, Execution, Keyspace, glob};
+use crate::keyspace::{Arg, Asker, Command, Execution, Keyspace, Room, glob};
 use crate::resp::Reply;
 
 /// An argv: the command's name, then its arguments.
@@ -79,7 +81,7 @@ impl Engine {
             ("script", "exists") => self.script_exists(rest, run.reply),
             ("script", "flush") => self.script_flush(rest, run.reply),
             ("script", "debug") => script_debug(rest, run.reply),
-            ("script", "kill") | ("function", "kill") => Err(CommandError::NotBusy),
+            ("script", "kill") | ("function", "kill") => Err(NotKilled::Idle.into()),
             ("script", "help") => help::write(&help::SCRIPT, run.reply),
             ("function", "help") => help::write(&help::FUNCTION, run.reply),
             ("function", "load") => self.function_load(rest, args, run),
@@ -132,8 +134,9 @@ impl Engine {
         let target = self.find(name).ok_or(CallError::NotFound)?;
         let inputs = Inputs::parse(words, CommandError::BadKeyCount)?;
         let function = self.function(target);
-        let job = self.job(What::Function(target), function.callback, access, Some(function.flags));
-        self.perform_command(&job?, inputs, keyspace, run)
+        let (what, flags) = (What::Function(target), Some(function.flags));
+        let job = self.job(what, function.callback, access, flags, keyspace, run)?;
+        self.perform_command(&job, inputs, keyspace, run)
     }
 
     fn call_script(
@@ -145,7 +148,8 @@ impl Engine {
         keyspace: &mut Keyspace,
         run: &mut Execution<'_>,
     ) -> Done {
-        let job = self.job(What::Script(sha), script.callback, access, script.flags)?;
+        let job =
+            self.job(What::Script(sha), script.callback, access, script.flags, keyspace, run)?;
         self.perform_command(&job, inputs, keyspace, run)
     }
 
@@ -153,17 +157,25 @@ impl Engine {
     fn job(
         &self,
         what: What,
-        callback: super::raw::Anchor,
+        callback: Anchor,
         access: Access,
         flags: Option<Flags>,
+        keyspace: &mut Keyspace,
+        run: &mut Execution<'_>,
     ) -> Result<Job, CommandError> {
         let no_writes = flags.is_some_and(Flags::no_writes);
         if access == Access::ReadOnly && flags.is_some() && !no_writes {
             return Err(CommandError::WritesUnderReadOnly);
         }
+        // Whoever runs commands has evicted what there was to evict.
+        let is_full = !flags.is_some_and(Flags::allow_oom)
+            && keyspace.make_room(Asker::Client, 0, run) != Room::Enough;
+        if is_full && flags.is_some() && !no_writes {
+            return Err(CommandError::OutOfMemory);
+        }
         let time_max = self.limits.command_time_max.unwrap_or(Duration::MAX);
         let read_only = no_writes || access == Access::ReadOnly;
-        Ok(Job { what, callback, read_only, time_max })
+        Ok(Job { what, callback, read_only, is_full, time_max })
     }
 
     fn perform_command(
@@ -176,7 +188,7 @@ impl Engine {
         let before = run.effects.mark();
         keyspace.begin();
         let done = self.perform(job, inputs.keys, inputs.args, keyspace, run);
-        if let Err(CallError::Budget { .. }) = &done {
+        if let Err(CallError::Budget { .. } | CallError::Killed { .. }) = &done {
             keyspace.rollback();
             run.effects.truncate(before);
         } else {

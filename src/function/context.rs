@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::random::Random;
 use super::raw::{Anchor, State};
+use super::watchdog::Interrupter;
 use crate::base::clock::WorkStopwatch;
 use crate::keyspace::{self, Arg, Command, CommandError, Execution, Flags, Keyspace};
 use crate::resp::{Protocol, Reply};
@@ -38,6 +39,9 @@ pub(super) struct Context {
     pub(super) callback: Anchor,
     /// The Function said that it does not write.
     pub(super) read_only: bool,
+    /// There was no memory when the call began. One that has written goes on all the
+    /// same, so that it does not stop half way.
+    pub(super) is_full: bool,
     /// How replies look to the script: `redis.setresp`.
     pub(super) protocol: Protocol,
     /// Time that is left.
@@ -46,6 +50,9 @@ pub(super) struct Context {
     pub(super) origin: Origin,
     /// What a script may write to: the table behind `KEYS` and `ARGV`.
     pub(super) script_globals: Anchor,
+    /// Somebody ended the call.
+    pub(super) was_killed: bool,
+    interrupter: Interrupter,
     /// Text of the error that ended the call, without a dash; empty if Lua could
     /// not say.
     pub(super) failure: Vec<u8>,
@@ -138,20 +145,25 @@ pub(super) enum Refusal {
     Script(&'static str),
     /// The command's own error line.
     Command(CommandError),
+    /// The call may not go on.
+    Over,
     /// The command panicked. The call must end; the panic goes on behind it.
     Panicked,
 }
 
 impl Context {
     /// A context that runs nothing yet.
-    pub(super) fn new() -> Context {
+    pub(super) fn new(interrupter: Interrupter) -> Context {
         Context {
             call: None,
             callback: Anchor::NONE,
             read_only: false,
+            is_full: false,
             protocol: Protocol::Resp2,
             budget: Budget::new(Duration::ZERO),
             origin: Origin::Library,
+            was_killed: false,
+            interrupter,
             script_globals: Anchor::NONE,
             failure: Vec::new(),
             failure_line: None,
@@ -195,6 +207,7 @@ impl Context {
         self.protocol = Protocol::Resp2;
         self.records_effects = true;
         self.run_number += 1;
+        self.was_killed = false;
         self.budget = Budget::new(budget);
         self.failure.clear();
         self.failure_line = None;
@@ -253,10 +266,14 @@ impl Context {
         // reference from an earlier command is alive.
         let (keyspace, run) = unsafe { (&mut *call.keyspace, &mut *call.run) };
         run.reply.clear();
+        if self.is_full && command.flags.contains(Flags::DENYOOM) {
+            return Err(Refusal::Script("OOM command not allowed when used memory > 'maxmemory'."));
+        }
         let before = run.effects.mark();
         let args = &self.args;
         match catch_unwind(AssertUnwindSafe(|| keyspace.execute(command, args, run))) {
             Ok(outcome) => {
+                self.is_full &= run.effects.mark() == before;
                 if !self.records_effects {
                     run.effects.forget_since(before);
                 }
@@ -289,17 +306,31 @@ impl Context {
         self.stack_base.abs_diff((&raw const here).addr()) > C_STACK_BYTES_MAX
     }
 
+    /// True when the call may not go on: its time is up, or somebody ended it.
+    pub(super) fn is_over(&mut self) -> bool {
+        if self.interrupter.was_called() {
+            self.was_killed = true;
+            self.budget.spend();
+        }
+        self.budget.is_spent()
+    }
+
+    /// What a script is told that may not go on. It cannot catch it.
+    pub(super) fn last_words(&self) -> &'static str {
+        match self.was_killed {
+            false => "time budget used up",
+            true => "Script killed by user with SCRIPT KILL...",
+        }
+    }
+
     fn check_time(&mut self) -> Result<(), Refusal> {
         self.command_count = self.command_count.wrapping_add(1);
-        if self.command_count.is_multiple_of(COMMANDS_PER_CHECK) && self.budget.is_spent() {
-            return Err(Refusal::Script(TIME_IS_UP));
+        if self.command_count.is_multiple_of(COMMANDS_PER_CHECK) && self.is_over() {
+            return Err(Refusal::Over);
         }
         Ok(())
     }
 }
-
-/// What a script is told when its time is up. It cannot catch it.
-pub(super) const TIME_IS_UP: &str = "ERR time budget used up";
 
 const NOT_ALLOWED: &str = "ERR This Redis command is not allowed from script";
 

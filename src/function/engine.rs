@@ -23,7 +23,7 @@ use super::error::{CallError, Callee, Error, Overrun};
 use super::library::{Library, Target};
 use super::raw::{Anchor, Ended, State};
 use super::script::{Scripts, Sha};
-use super::watchdog::Watchdog;
+use super::watchdog::{Interrupter, Watchdog};
 use crate::keyspace::{Execution, Keyspace};
 
 /// What Lua may use. Time is work of the thread that calls: a call is not ended
@@ -86,6 +86,8 @@ pub(super) struct Job {
     pub(super) what: What,
     pub(super) callback: Anchor,
     pub(super) read_only: bool,
+    /// There is no memory for its first command that needs some.
+    pub(super) is_full: bool,
     pub(super) time_max: Duration,
 }
 
@@ -133,7 +135,7 @@ impl Engine {
         let libs = StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::BIT;
         let lua = Lua::new_with(libs, LuaOptions::new().catch_rust_panics(false))?;
         lua.set_memory_limit(usize::try_from(limits.memory_bytes_max).unwrap_or(usize::MAX))?;
-        let mut context = ContextBox::new();
+        let mut context = ContextBox::new(watchdog.interrupter());
         let pointer = context.0.as_ptr();
         let mut state = None;
         // SAFETY: runs protected, owns nothing, and leaves one table.
@@ -179,6 +181,11 @@ impl Engine {
         })
     }
 
+    /// The way to end a call while it runs.
+    pub fn interrupter(&self) -> Interrupter {
+        self.watchdog.interrupter()
+    }
+
     /// Calls `function` with its keys and arguments, within the time of a policy's
     /// call. Its reply is then in `run.reply`, behind what was there; commands that
     /// it called stand in `run.effects`.
@@ -202,6 +209,7 @@ impl Engine {
             what: What::Function(target),
             callback: function.callback,
             read_only: function.flags.no_writes(),
+            is_full: false,
             time_max: self.limits.call_time_max,
         };
         self.perform(&job, keys, args, keyspace, run)
@@ -220,6 +228,7 @@ impl Engine {
         let context = self.context.borrow();
         context.callback = job.callback;
         context.read_only = job.read_only;
+        context.is_full = job.is_full;
         context.origin = match job.what {
             What::Function(_) => Origin::Library,
             What::Script(_) => Origin::Script,
@@ -227,7 +236,8 @@ impl Engine {
         context.start(job.time_max, (&raw const base).addr());
         // SAFETY: the borrows last until `leave`, and are not used before it.
         unsafe { context.enter(keyspace, run, keys, args) };
-        let guard = self.watchdog.guard(self.state.pointer());
+        let is_script = matches!(job.what, What::Script(_));
+        let guard = self.watchdog.guard(self.state.pointer(), is_script);
         let ended = self.state.call_protected(self.anchors.call_driver, self.anchors.on_error);
         drop(guard);
         self.settle(ended);
@@ -251,7 +261,7 @@ impl Engine {
         };
         context.loading = Some(Loading::new(code));
         context.start(self.limits.load_time_max, (&raw const base).addr());
-        let guard = self.watchdog.guard(self.state.pointer());
+        let guard = self.watchdog.guard(self.state.pointer(), origin == Origin::Script);
         let ended = self.state.call_protected(self.anchors.load_driver, self.anchors.on_error);
         drop(guard);
         self.settle(ended);
@@ -301,6 +311,7 @@ impl Engine {
         };
         let context = self.context.borrow();
         let overrun = match ended {
+            _ if context.was_killed => None,
             _ if context.budget.was_spent() => Some(Overrun::Time(job.time_max)),
             Ended::OutOfMemory => Some(Overrun::Memory(self.limits.memory_bytes_max)),
             Ended::Returned | Ended::Raised => None,
@@ -315,7 +326,10 @@ impl Engine {
             line.extend_from_slice(format!(", on {chunk}:{at}").as_bytes());
         }
         line.push(b'.');
-        CallError::Raised { line }
+        match context.was_killed {
+            true => CallError::Killed { line },
+            false => CallError::Raised { line },
+        }
     }
 }
 
@@ -337,8 +351,8 @@ fn one_line(bytes: &[u8]) -> Vec<u8> {
 struct ContextBox(NonNull<Context>);
 
 impl ContextBox {
-    fn new() -> ContextBox {
-        ContextBox(NonNull::from(Box::leak(Box::new(Context::new()))))
+    fn new(interrupter: Interrupter) -> ContextBox {
+        ContextBox(NonNull::from(Box::leak(Box::new(Context::new(interrupter)))))
     }
 
     /// The context, while Lua does not run.

@@ -7,6 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::script::Sha;
+use super::watchdog::NotKilled;
 use crate::resp::Reply;
 
 /// Why no engine could be made.
@@ -113,6 +114,12 @@ pub enum CallError {
         /// the text stand at its end.
         line: Vec<u8>,
     },
+    /// Somebody ended the call. Nothing that it wrote may stay.
+    #[error("{}", String::from_utf8_lossy(line))]
+    Killed {
+        /// The whole line.
+        line: Vec<u8>,
+    },
     /// The call used up what one call may use. Nothing that it wrote may stay.
     #[error("ERR {callee} was ended: {overrun}")]
     Budget {
@@ -156,8 +163,10 @@ pub(super) enum CommandError {
     NoScript,
     #[error("ERR Can not execute a script with write flag using *_ro command.")]
     WritesUnderReadOnly,
-    #[error("NOTBUSY No scripts in execution right now.")]
-    NotBusy,
+    #[error("OOM command not allowed when used memory > 'maxmemory'.")]
+    OutOfMemory,
+    #[error("{0}")]
+    NotKilled(#[from] NotKilled),
     #[error("ERR SCRIPT FLUSH only support SYNC|ASYNC option")]
     ScriptFlushOption,
     #[error("ERR FUNCTION FLUSH only supports SYNC|ASYNC option")]
@@ -207,7 +216,9 @@ impl CommandError {
     /// Writes the error line.
     pub(super) fn write(&self, reply: &mut Reply) {
         match self {
-            CommandError::Call(CallError::Raised { line }) => reply.error_bytes(line),
+            CommandError::Call(CallError::Raised { line } | CallError::Killed { line }) => {
+                reply.error_bytes(line);
+            }
             other => reply.error(&other.to_string()),
         }
     }

@@ -60,3 +60,4 @@ pub use engine::{Engine, Limits};
 pub use error::{CallError, Callee, CompileError, Error, LoadError, Overrun};
 pub use library::{Flags, Function, Library, Rule};
 pub use script::Sha;
+pub use watchdog::{Interrupter, NotKilled};

@@ -239,7 +239,7 @@ unsafe extern "C-unwind" fn unpack(lua: *mut lua_State) -> c_int {
                 if count == 0 || state.kind(-1) != Kind::Number {
                     state.raise_text(b"format 'c0' needs a previous size");
                 }
-                len = state.number(-1) as usize;
+                len = usize::try_from(bits_of(state.number(-1))).unwrap_or(usize::MAX);
                 state.pop(1);
                 count -= 1;
                 match at.checked_add(len).and_then(|end| text.get(at..end)) {

@@ -8,6 +8,7 @@
 
 use std::ffi::c_int;
 
+use super::context::Context;
 use super::raw::State;
 
 /// Parentheses in a pattern.
@@ -353,10 +354,10 @@ fn in_class(byte: u8, class: u8) -> bool {
 }
 
 /// Raises what stopped a match, with the position `level` calls up.
-pub(super) fn raise(state: State, level: c_int, fault: Fault) -> ! {
+pub(super) fn raise(state: State, context: &Context, level: c_int, fault: Fault) -> ! {
     match fault {
         Fault::Pattern(text) => state.raise_text_at(level, text.as_bytes()),
-        Fault::Stopped => super::api::end(state),
+        Fault::Stopped => super::api::end(state, context),
     }
 }
 

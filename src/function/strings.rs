@@ -130,11 +130,11 @@ unsafe extern "C-unwind" fn replace(lua: *mut lua_State) -> c_int {
     let (mut at, mut count) = (0, 0.0);
     context.text.clear();
     while count < count_max {
-        let mut may_go_on = || !context.budget.is_spent();
+        let mut may_go_on = || !context.is_over();
         let mut matcher = Matcher::new(subject, pattern, &mut may_go_on);
         let found = match matcher.match_at(at) {
             Ok(found) => found.map(|end| Found::of(&matcher, at, end)),
-            Err(fault) => pattern::raise(state, THROUGH_SANDBOX, fault),
+            Err(fault) => pattern::raise(state, context, THROUGH_SANDBOX, fault),
         };
         if let Some(found) = found {
             count += 1.0;
@@ -209,14 +209,14 @@ fn search_from(
     start: usize,
     is_anchored: bool,
 ) -> Option<Found> {
-    let mut may_go_on = || !context.budget.is_spent();
+    let mut may_go_on = || !context.is_over();
     let mut matcher = Matcher::new(subject, pattern, &mut may_go_on);
     let last = if is_anchored { start } else { subject.len() };
     for at in start..=last {
         match matcher.match_at(at) {
             Ok(Some(end)) => return Some(Found::of(&matcher, at, end)),
             Ok(None) => {}
-            Err(fault) => pattern::raise(state, level, fault),
+            Err(fault) => pattern::raise(state, context, level, fault),
         }
     }
     None

@@ -50,10 +50,73 @@ pub(super) struct Watchdog {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Ends the call that runs, from any thread, without waiting for it. Clones reach
+/// the same engine.
+#[derive(Clone, Debug)]
+pub struct Interrupter(Arc<Shared>);
+
+/// Why there was nothing to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotKilled {
+    /// Nothing runs.
+    #[error("NOTBUSY No scripts in execution right now.")]
+    Idle,
+    /// A script runs, and a Function was to be ended.
+    #[error(
+        "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
+    )]
+    Script,
+    /// A Function runs, and a script was to be ended.
+    #[error(
+        "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE."
+    )]
+    Function,
+}
+
+impl Interrupter {
+    /// Ends the running Function, and undoes what it wrote.
+    ///
+    /// # Errors
+    /// None runs.
+    pub fn kill_function(&self) -> Result<(), NotKilled> {
+        self.kill(false)
+    }
+
+    /// Ends the running script, and undoes what it wrote.
+    ///
+    /// # Errors
+    /// None runs.
+    pub fn kill_script(&self) -> Result<(), NotKilled> {
+        self.kill(true)
+    }
+
+    fn kill(&self, script: bool) -> Result<(), NotKilled> {
+        let call = self.0.call.load(Ordering::Acquire);
+        match self.0.is_script.load(Ordering::Relaxed) {
+            _ if call.is_multiple_of(2) => Err(NotKilled::Idle),
+            true if !script => Err(NotKilled::Script),
+            false if script => Err(NotKilled::Function),
+            _ => {
+                self.0.killed.store(call, Ordering::Release);
+                signal(self.0.thread.load(Ordering::Relaxed));
+                Ok(())
+            }
+        }
+    }
+
+    /// True when the call that runs now was to be ended.
+    pub(super) fn was_called(&self) -> bool {
+        self.0.killed.load(Ordering::Acquire) == self.0.call.load(Ordering::Relaxed)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Shared {
     /// Odd while a call runs; each call has a number of its own.
     call: AtomicU64,
+    /// The number of the call that somebody wants to end; no call has number 0.
+    killed: AtomicU64,
+    is_script: AtomicBool,
     /// The kernel's number of the thread that runs it.
     thread: AtomicI32,
     is_over: AtomicBool,
@@ -72,8 +135,13 @@ impl Watchdog {
         Ok(Watchdog { shared, thread: Some(thread) })
     }
 
+    /// The way for others to end a call.
+    pub(super) fn interrupter(&self) -> Interrupter {
+        Interrupter(Arc::clone(&self.shared))
+    }
+
     /// A call of `state` begins on this thread; it ends when the guard goes.
-    pub(super) fn guard(&self, state: *mut lua_State) -> Guard<'_> {
+    pub(super) fn guard(&self, state: *mut lua_State, is_script: bool) -> Guard<'_> {
         let mut thread = THREAD.get();
         if thread == 0 {
             // SAFETY: asks for a number.
@@ -82,6 +150,7 @@ impl Watchdog {
         }
         RUNNING.set(state);
         self.shared.thread.store(thread, Ordering::Relaxed);
+        self.shared.is_script.store(is_script, Ordering::Relaxed);
         self.shared.call.fetch_add(1, Ordering::Release);
         Guard(&self.shared)
     }

@@ -67,6 +67,7 @@ impl World {
         self.now += step_us;
         let key = key_of(&mut self.turn);
         self.effects.clear();
+        self.reply.clear();
         let mut run = Execution {
             now: Timestamp::from_micros(self.now),
             mode: Mode::Live,

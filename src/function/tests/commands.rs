@@ -1,11 +1,12 @@
 //! What clients are answered: the commands of the engine.
 
 use super::*;
-use crate::keyspace::{Arg, Command, command};
+use crate::function::NotKilled;
+use crate::keyspace::{Arg, Command, MemoryLimits, command};
 
 impl World {
     /// Sends one command.
-    fn send(&mut self, words: &[&str]) -> String {
+    pub(super) fn send(&mut self, words: &[&str]) -> String {
         self.send_bytes(&words.iter().map(|it| it.as_bytes()).collect::<Vec<_>>())
     }
 
@@ -227,4 +228,54 @@ fn many_scripts_stay_known_though_few_stay_compiled() {
     let first = crate::function::script::hex_sha1(b"return 0");
     let first = std::str::from_utf8(&first).unwrap();
     assert_eq!(world.send(&["evalsha", first, "0"]), "0");
+}
+
+#[test]
+fn without_memory_a_script_may_not_begin_to_write() {
+    let mut world = World::new();
+    world.send(&["eval", "redis.call('set', 'k', ('x'):rep(100000))", "0"]);
+    let limits = MemoryLimits { maxmemory: 1000, ..*world.keyspace.memory_limits() };
+    world.keyspace.set_memory_limits(limits);
+    let oom = "-OOM command not allowed when used memory > 'maxmemory'.";
+    assert_eq!(world.send(&["eval", "#!lua\nreturn 1", "0"]), oom);
+    assert_eq!(
+        world.send(&["eval", "#!lua flags=allow-oom\nreturn redis.call('set', 'a', 1)", "0"]),
+        "+OK"
+    );
+    assert_eq!(
+        world.send(&["eval", "#!lua flags=no-writes\nreturn redis.call('get', 'a')", "0"]),
+        "'1'"
+    );
+    assert_eq!(world.send(&["eval", "return redis.pcall('set', 'b', 1)", "0"]), oom);
+    let freed_first = "redis.call('del', 'a') return redis.call('set', 'b', 1)";
+    assert_eq!(world.send(&["eval", freed_first, "0"]), "+OK");
+}
+
+#[test]
+fn a_running_script_is_killed_from_another_thread_and_undone() {
+    let mut world = World::new();
+    let interrupter = world.engine.interrupter();
+    assert_eq!(interrupter.kill_script(), Err(NotKilled::Idle));
+    let script =
+        "redis.call('set', 'k', 'v') while true do pcall(function() while true do end end) end";
+    let (killed, answers) = std::thread::scope(|scope| {
+        let killer = scope.spawn(move || {
+            let busy = loop {
+                match interrupter.kill_function() {
+                    Err(NotKilled::Idle) => std::thread::yield_now(),
+                    other => break other,
+                }
+            };
+            (busy, interrupter.kill_script())
+        });
+        (world.send(&["eval", script, "0"]), killer.join().unwrap())
+    });
+    assert_eq!(answers, (Err(NotKilled::Script), Ok(())));
+    assert!(
+        killed.starts_with("-ERR Script killed by user with SCRIPT KILL... script: "),
+        "{killed}"
+    );
+    assert!(killed.ends_with(", on @user_script:1."), "{killed}");
+    assert_eq!(world.effects(), "");
+    assert_eq!(world.send(&["eval", "return redis.call('get', 'k')", "0"]), "null");
 }

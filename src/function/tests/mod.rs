@@ -3,6 +3,7 @@
 //! [`World`] is an engine over an empty keyspace with a clock that stands still;
 //! it shows replies as text, one frame to a word.
 
+mod attacks;
 mod budget;
 mod commands;
 mod limiter;

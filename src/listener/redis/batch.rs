@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use crate::function::NotKilled;
 use crate::persist::Lsn;
 use crate::resp::request::{Found, ProtocolError, RequestLimits, Requests};
 
@@ -69,7 +70,8 @@ pub fn answer(
     let settings = server.settings.load_full();
     let mut batch = Batch { input_bytes: 0, recorded: None, is_cut_short: false, then: Then::GoOn };
     requests.set_limits(limits(&settings, session));
-    let mut sought = seek(requests, input, &mut batch.input_bytes);
+    let at = &mut batch.input_bytes;
+    let mut sought = seek_past_kills(worker, session, requests, input, at, output);
     if let Ok(Some(_)) = sought {
         let mut held = server.store.hold();
         let mut records = server.records();
@@ -120,6 +122,52 @@ pub fn answer(
     }
     session.last_record = batch.recorded.or(session.last_record);
     batch
+}
+
+/// Answers `SCRIPT KILL` and `FUNCTION KILL` while a call runs, which holds the
+/// keyspace meanwhile. False for any other request, and when nothing runs: then it
+/// is a command like others.
+fn ends_call(worker: &Worker, session: &Session, args: &[&[u8]], output: &mut Vec<u8>) -> bool {
+    let [container, word] = args else { return false };
+    let is_stranger = worker.server.settings.load().password.is_some() && !session.is_authenticated;
+    if !word.eq_ignore_ascii_case(b"kill") || is_stranger || session.transaction.is_some() {
+        return false;
+    }
+    let interrupter = worker.server.store.interrupter();
+    let killed = match () {
+        () if container.eq_ignore_ascii_case(b"script") => interrupter.kill_script(),
+        () if container.eq_ignore_ascii_case(b"function") => interrupter.kill_function(),
+        () => return false,
+    };
+    let mut reply = worker.reply.borrow_mut();
+    reply.clear();
+    match killed {
+        Ok(()) => reply.status("OK"),
+        Err(NotKilled::Idle) => return false,
+        Err(error) => reply.error(&error.to_string()),
+    }
+    reply.encode(session.protocol, output);
+    true
+}
+
+/// Looks for the next command behind `at` that needs the keyspace.
+fn seek_past_kills(
+    worker: &Worker,
+    session: &Session,
+    requests: &mut Requests,
+    input: &[u8],
+    at: &mut usize,
+    output: &mut Vec<u8>,
+) -> Result<Option<usize>, ProtocolError> {
+    loop {
+        let sought = seek(requests, input, at);
+        let Ok(Some(len)) = sought else { return sought };
+        let args: SmallVec<[&[u8]; 8]> = requests.args(&input[*at..]).collect();
+        if !ends_call(worker, session, &args, output) {
+            return sought;
+        }
+        *at += len;
+    }
 }
 
 /// Looks for the next command behind `at`, which moves over empty requests. Says

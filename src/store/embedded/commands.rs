@@ -33,6 +33,11 @@ impl Commands {
         Held { owned, shared: &self.shared, now, last: None, in_transaction: false }
     }
 
+    /// Ends a call that runs, without waiting for the keyspace that it holds.
+    pub fn interrupter(&self) -> &crate::function::Interrupter {
+        &self.shared.interrupter
+    }
+
     /// Waits until a record is as durable as the log's policy promises.
     pub async fn durable(&self, record: Lsn) {
         if let Some(log) = &self.shared.log {

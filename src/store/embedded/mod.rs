@@ -24,7 +24,7 @@ use std::process;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::base::clock::Clock;
-use crate::function::{self, Engine};
+use crate::function::{self, Engine, Interrupter, LoadError};
 use crate::keyspace::{Effects, Execution, Keyspace, Mode};
 use crate::persist::{self, Log, Lsn, Progress, Recovery};
 use crate::resp::Reply;
@@ -88,6 +88,8 @@ pub struct Embedded {
 #[derive(Debug)]
 struct Shared {
     engine: Mutex<Owned>,
+    /// Beside the mutex: whoever ends a call cannot wait for it.
+    interrupter: Interrupter,
     log: Option<Log>,
     clock: Clock,
     metrics: Metrics,
@@ -124,12 +126,15 @@ impl Embedded {
         let (log, recovery) = match config {
             Some(config) => {
                 let (log, recovery) = Log::open(config, &mut keyspace, clock.now(), progress)?;
+                restore_libraries(&mut functions, &recovery.libraries);
                 (Some(log), Some(recovery))
             }
             None => (None, None),
         };
+        let interrupter = functions.interrupter();
         let owned = Owned { keyspace, functions, effects: Effects::default() };
-        let shared = Arc::new(Shared { engine: Mutex::new(owned), log, clock, metrics });
+        let shared =
+            Arc::new(Shared { engine: Mutex::new(owned), interrupter, log, clock, metrics });
         let housekeeping = Housekeeping::start(Arc::clone(&shared)).map_err(OpenError::Thread)?;
         let store = Embedded { shared, housekeeping: Mutex::new(Some(housekeeping)) };
         Ok(Opened { store, recovery })
@@ -155,6 +160,15 @@ impl Embedded {
     /// Full names of the loaded Functions.
     pub fn functions(&self) -> Vec<String> {
         self.shared.lock().functions.functions()
+    }
+
+    /// Loads a library in the place of one of the same name, and returns its name.
+    /// One that does not load leaves what is loaded in force.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn load_library(&self, code: &str) -> Result<String, function::LoadError> {
+        self.shared.lock().functions.load(code, true)
     }
 
     /// The way in for a door whose clients send commands.
@@ -265,6 +279,21 @@ fn load(functions: &mut Engine, library: &Library) -> Result<(), OpenError> {
         Ok(_name) => Ok(()),
         Err(source) => {
             Err(OpenError::Library { origin: library.origin.clone(), line: source.line(), source })
+        }
+    }
+}
+
+/// Loads what clients loaded before the restart. The files that are loaded already
+/// go first: they may have been edited since. One that no longer loads is told of,
+/// and costs nobody the rest.
+fn restore_libraries(functions: &mut Engine, codes: &[String]) {
+    for code in codes {
+        match functions.load(code, false) {
+            Ok(_) | Err(LoadError::LibraryExists(_)) => {}
+            Err(error) => {
+                let first_line = code.lines().next().unwrap_or_default();
+                tracing::error!(library = first_line, %error, "a library of the log does not load");
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use prometheus::Registry;
 
 use crate::base::clock::Timestamp;
 use crate::base::yaml;
+use crate::keyspace::{self, Arg};
 use crate::resp::View;
 
 use super::*;
@@ -165,4 +166,47 @@ fn a_library_that_does_not_load_says_where() {
     let broken = library("#!lua name=t\nlocal x = = 1\n");
     let opened = Embedded::open(&[broken], None, Clock::system(), metrics, &mut |_| {});
     assert_eq!(opened.unwrap_err().to_string(), "t.lua:2");
+}
+
+/// Sends one command of a client, and says what it was answered.
+fn send(store: &Embedded, words: &[&str]) -> String {
+    let args: Vec<Arg<'_>> = words.iter().map(|it| Arg::Bytes(it.as_bytes())).collect();
+    let command = keyspace::command(words[0].as_bytes()).unwrap();
+    let mut reply = Reply::default();
+    let commands = store.commands();
+    let mut held = commands.hold();
+    held.run(command, &args, &mut reply);
+    let _ = held.release();
+    match reply.view() {
+        View::Bulk(it) | View::Status(it) | View::Error(it) => {
+            String::from_utf8_lossy(it).into_owned()
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn libraries_of_clients_outlive_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = || Some(log_in(dir.path(), "appendfsync: always"));
+    let mine = |answer: &str| {
+        format!("#!lua name=mine\nredis.register_function('f', function() return '{answer}' end)")
+    };
+    let store = open(log()).store;
+    assert_eq!(send(&store, &["function", "load", &mine("old")]), "mine");
+    assert_eq!(send(&store, &["function", "load", "replace", &mine("new")]), "mine");
+    let gone = "#!lua name=gone\nredis.register_function('g', redis.log)";
+    assert_eq!(send(&store, &["function", "load", gone]), "gone");
+    assert_eq!(send(&store, &["function", "delete", "gone"]), "OK");
+    store.close().unwrap();
+    drop(store);
+    let store = open(log()).store;
+    assert_eq!(send(&store, &["fcall", "f", "0"]), "new");
+    assert_eq!(send(&store, &["fcall", "g", "0"]), "ERR Function not found");
+    assert_eq!(group(&store, &["t.set a 1"]), "kept 1", "the files' libraries are there too");
+    assert_eq!(send(&store, &["function", "flush"]), "OK");
+    store.close().unwrap();
+    drop(store);
+    let store = open(log()).store;
+    assert_eq!(send(&store, &["fcall", "f", "0"]), "ERR Function not found");
 }
