@@ -155,6 +155,8 @@ impl Connection {
                 // More may be answered than the socket takes, up to the ceiling.
                 std::future::poll_fn(|cx| Poll::Ready(self.poll_flush(cx).is_pending())).await;
                 if self.is_over_ceiling() {
+                    // It does not read: the end must not wait until it does.
+                    self.output.clear();
                     break Then::Close;
                 }
             }
