@@ -7,6 +7,7 @@ mod budget;
 mod commands;
 mod limiter;
 mod loading;
+mod oracle;
 mod replies;
 mod sandbox;
 

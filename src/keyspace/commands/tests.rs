@@ -16,7 +16,7 @@ use crate::resp::{Reply, View};
 
 /// Runs a session and compares what happened, as text, with what is written.
 #[track_caller]
-fn check(session: &str) {
+pub(in crate::keyspace::commands) fn check(session: &str) {
     let mut space = Keyspace::new();
     let mut now = Timestamp::from_millis(0);
     let (mut happened, mut written) = (Vec::new(), Vec::new());
@@ -60,6 +60,8 @@ fn render(view: View<'_>) -> String {
         View::Array(items) | View::Pairs(items) => {
             format!("[{}]", items.map(render).collect::<Vec<_>>().join(" "))
         }
+        View::Set(items) => format!("~[{}]", items.map(render).collect::<Vec<_>>().join(" ")),
+        View::Map(items) => format!("%[{}]", items.map(render).collect::<Vec<_>>().join(" ")),
         other => format!("{other:?}"),
     }
 }
