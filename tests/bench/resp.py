@@ -7,7 +7,8 @@
 
 Both servers run at once, each kept on the same core (taskset) and idle while the
 other is asked; redis-benchmark has the other core. Rounds alternate between the two,
-so that what disturbs the machine disturbs both. No snapshots, no log for either.
+so that what disturbs the machine disturbs both. Redis has no snapshots and no log; Weir writes its
+log and leaves the disk to the kernel.
 Prints the median of requests a second and the median of the ratios within a round.
 """
 
@@ -43,7 +44,7 @@ COMMANDS = {
 
 
 class BareWeir:
-    """Weir with its RESP door, one thread for it, and no log to write."""
+    """Weir with its RESP door and one thread for it."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -122,7 +123,7 @@ def resident(pid):
 
 def measure_resident(servers):
     """What the kernel counts for many such sets, since an accounted byte may lie."""
-    print(f"\n{'sets of':16}{'weir':>12}{'redis':>12}{'ratio':>8}   bytes of the process, for each of 5,000,000/n sets")
+    print(f"\n{'sets of':16}{'weir':>12}{'redis':>12}{'ratio':>8}   bytes of the process a set, 500,000 timestamps in all")
     start = 1_764_000_000_000_000
     for count in (10, 100, 1_000):
         sets, grown = 500_000 // count, {}

@@ -10,7 +10,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::keyspace::{Arg, Flags};
-use crate::resp::{Protocol, Reply};
+use crate::resp::{Protocol, Reply, until_zero};
 use crate::store::Held;
 
 use super::Server;
@@ -284,6 +284,7 @@ fn is_http(name: &[u8]) -> bool {
 const SHOWN_BYTES_MAX: usize = 128;
 
 fn shown(word: &[u8]) -> String {
+    let word = until_zero(word);
     String::from_utf8_lossy(&word[..word.len().min(SHOWN_BYTES_MAX)]).into_owned()
 }
 

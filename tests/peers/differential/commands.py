@@ -181,4 +181,4 @@ VALUE_LINES = read(STRINGS + ZSETS + HASHES + SETS + LISTS)
 LINES = VALUE_LINES + read(KEYS + SERVER)
 
 # Commands of the tables above that Weir has left out on purpose, as its README says.
-ABSENT = {"LCS", "SORT", "SUBSTR"}
+ABSENT = {"LCS", "SORT"}
