@@ -43,6 +43,8 @@ pub struct Open {
     pub envoy: Option<SocketAddr>,
     /// Where the door for Redis clients listens.
     pub redis: Option<SocketAddr>,
+    /// Cancelled when a client asks the process to end.
+    pub end_asked: CancellationToken,
     workers: Vec<JoinHandle<Drained>>,
     end_workers: CancellationToken,
 }
@@ -127,10 +129,13 @@ impl Doors {
             let proxy = Arc::clone(&proxy);
             async move { proxy::serve(socket, proxy, &tasks).await }
         })?;
+        let end_asked = CancellationToken::new();
         let redis_address = self.redis.as_ref().map(|bound| bound.address);
         if let Some(bound) = self.redis {
             let Store::Embedded(store) = limiter.store();
-            let server = redis::Server::new(store.commands());
+            let config = config.redis.clone();
+            let end = end_asked.clone();
+            let server = redis::Server::new(config, store.commands(), end, registry)?;
             workers.extend(crew.start(bound.sockets, "redis", move |socket, tasks| {
                 let server = Arc::clone(&server);
                 async move { redis::serve(socket, server, &tasks).await }
@@ -141,6 +146,7 @@ impl Doors {
             admin: self.admin.address,
             envoy: envoy_address,
             redis: redis_address,
+            end_asked,
             workers,
             end_workers: crew.end,
         })

@@ -132,7 +132,10 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     serving.set(State::Ok);
     say(&banner::serving(&written.config, &open, &limiter, opened.recovery.as_ref()));
 
-    signals.wait(&nudge).await;
+    tokio::select! {
+        () = signals.wait(&nudge) => {}
+        () = open.end_asked.cancelled() => tracing::info!("a redis client asked for the end"),
+    }
     serving.set(State::Unmet("draining".to_owned()));
     tracing::info!(grace = ?written.config.drain_timeout, "draining");
     let (drained, workers_drained) = tokio::join!(

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod files;
 pub mod mailbox;
 pub mod problems;
+pub mod process;
 pub mod tasks;
 pub mod throttle;
 pub mod units;

@@ -18,7 +18,7 @@ use crate::base::problems::{Problem, Problems};
 use crate::base::units::Span;
 use crate::base::yaml;
 use crate::limiter::FailureMode;
-use crate::listener::proxy;
+use crate::listener::{proxy, redis};
 use crate::persist;
 
 /// More workers than this would not find cores.
@@ -35,6 +35,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Upstreams, routes, timeouts.
     pub proxy: proxy::Config,
+    /// The door for Redis clients.
+    pub redis: redis::Config,
     /// The policy file.
     pub policies: PathBuf,
     /// The folder of Function libraries. Need not exist.
@@ -69,6 +71,7 @@ struct RawConfig {
     upstreams: BTreeMap<String, proxy::RawUpstream>,
     routes: Vec<proxy::RawRoute>,
     proxy: proxy::RawProxy,
+    redis: redis::RawConfig,
     policies: PathBuf,
     functions: PathBuf,
     failure_mode: FailureMode,
@@ -99,6 +102,7 @@ impl Default for RawConfig {
             upstreams: BTreeMap::new(),
             routes: Vec::new(),
             proxy: proxy::RawProxy::default(),
+            redis: redis::RawConfig::default(),
             policies: PathBuf::from("policies.yaml"),
             functions: PathBuf::from("functions"),
             failure_mode: FailureMode::Open,
@@ -149,12 +153,18 @@ impl Config {
         let log = raw.store.embedded.check(path, "store.embedded").map_err(|found| {
             problems.append(found);
         });
-        match (listen, worker_count, proxy, log) {
-            (Some(listen), Some(worker_count), Ok(proxy), Ok(log)) => Ok(Config {
+        let redis = raw.redis.check().map_err(|found| {
+            for (key, message) in found {
+                problems.add(Problem::new(format!("redis.{key}"), message));
+            }
+        });
+        match (listen, worker_count, proxy, redis, log) {
+            (Some(listen), Some(worker_count), Ok(proxy), Ok(redis), Ok(log)) => Ok(Config {
                 listen,
                 worker_count,
                 drain_timeout: raw.drain_timeout.0,
                 proxy: proxy.relative_to(folder),
+                redis,
                 policies: folder.join(raw.policies),
                 functions: folder.join(raw.functions),
                 failure_mode: raw.failure_mode,

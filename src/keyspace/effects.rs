@@ -12,6 +12,7 @@
 //! The opening is written once. The closing is moved behind each effect.
 
 use super::arg::Arg;
+use super::channels::{Channels, Ear, Messages};
 use super::notices::{EventClass, Notice, Notices};
 use crate::resp::encode::Writer;
 use crate::resp::number::{NumberText, whole};
@@ -29,6 +30,7 @@ pub struct Effects {
     end: usize,
     count: u32,
     notices: Notices,
+    messages: Messages,
 }
 
 /// A place among the effects, to go back to when a transaction is undone.
@@ -38,6 +40,7 @@ pub struct EffectsMark {
     end: usize,
     count: u32,
     notice_count: usize,
+    message_count: usize,
 }
 
 impl Default for Effects {
@@ -54,12 +57,18 @@ impl Effects {
             end: MULTI.len(),
             count: 0,
             notices: Notices::default(),
+            messages: Messages::default(),
         }
     }
 
     /// Forgets the effects, keeps the memory.
     pub fn clear(&mut self) {
-        self.truncate(EffectsMark { end: MULTI.len(), count: 0, notice_count: 0 });
+        self.truncate(EffectsMark {
+            end: MULTI.len(),
+            count: 0,
+            notice_count: 0,
+            message_count: 0,
+        });
     }
 
     /// True when nothing changed.
@@ -74,7 +83,12 @@ impl Effects {
 
     /// The present end, for [`Effects::truncate`].
     pub fn mark(&self) -> EffectsMark {
-        EffectsMark { end: self.end, count: self.count, notice_count: self.notices.len() }
+        EffectsMark {
+            end: self.end,
+            count: self.count,
+            notice_count: self.notices.len(),
+            message_count: self.messages.len(),
+        }
     }
 
     /// Forgets what was pushed since `mark`.
@@ -82,6 +96,7 @@ impl Effects {
         debug_assert!(mark.end <= self.end && mark.count <= self.count);
         (self.end, self.count) = (mark.end, mark.count);
         self.notices.truncate(mark.notice_count);
+        self.messages.truncate(mark.message_count);
         self.close();
     }
 
@@ -113,6 +128,23 @@ impl Effects {
     /// What happened to which key, in order, of what somebody listens for.
     pub fn notices(&self) -> impl Iterator<Item = Notice<'_>> {
         self.notices.iter()
+    }
+
+    /// Everything that listeners are to be told, in order: what happened to keys,
+    /// and messages to channels.
+    pub(super) fn tell(&self, channels: &mut Channels) {
+        let mut told = 0;
+        for message in self.messages.iter() {
+            let before = message.notice_count.max(told);
+            self.notices.range(told..before).for_each(|notice| channels.tell_notice(notice));
+            told = before;
+            channels.tell(message.ear, message.channel, message.text);
+        }
+        self.notices.range(told..self.notices.len()).for_each(|it| channels.tell_notice(it));
+    }
+
+    pub(super) fn publish(&mut self, ear: Ear, channel: &[u8], text: &[u8]) {
+        self.messages.push(self.notices.len(), ear, channel, text);
     }
 
     pub(super) fn notify(&mut self, class: EventClass, event: &'static str, key: &[u8]) {

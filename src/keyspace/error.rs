@@ -13,6 +13,17 @@ pub enum CommandError {
     /// Too few or too many arguments for a subcommand.
     #[error("ERR wrong number of arguments for '{0}|{1}' command")]
     SubcommandArity(&'static str, &'static str),
+    /// The same, of one that Redis tells from an unknown one only by its words.
+    #[error(
+        "ERR unknown subcommand or wrong number of arguments for '{part}'. Try {} HELP.",
+        command.to_ascii_uppercase()
+    )]
+    SubcommandUse {
+        /// The command.
+        command: &'static str,
+        /// The subcommand.
+        part: &'static str,
+    },
     /// The first argument of a command should name a subcommand.
     #[error("ERR unknown subcommand '{word}'. Try {} HELP.", command.to_ascii_uppercase())]
     UnknownSubcommand {

@@ -17,6 +17,7 @@
 //! | `sizes` | what an allocation really takes |
 //! | `command`, `commands` | the table of commands, and their handlers |
 //! | `rdb` | values as bytes: what base files hold and `DUMP` gives |
+//! | `channels` | who listens to what |
 //! | `arg`, `effects`, `notices`, `error`, `value` | what goes in and comes out |
 //!
 //! # Invariants
@@ -33,6 +34,7 @@
 //! Connections, transactions as clients see them (`MULTI`), Functions, the log.
 
 mod arg;
+mod channels;
 mod command;
 mod commands;
 mod digest;
@@ -53,10 +55,12 @@ mod value;
 mod watches;
 
 pub use arg::{Arg, Text};
+pub use channels::{Announced, Channels, Ear, Listener};
 pub use command::{Command, Docs, Flags, Handler, KeyPositions, Run, Table, command, commands};
 pub use effects::{Effects, EffectsMark};
 pub use error::CommandError;
 pub use eviction::{Asker, EvictionPolicy, MemoryLimits, Room};
+pub use glob::matches as glob_matches;
 pub use notices::{EventClass, Notice};
 pub use slots::{Remains, SnapshotRunning, SnapshotSink, Walk};
 pub use sorted_set::{Entries, FrozenSortedSet, Inserted, SortedSet};

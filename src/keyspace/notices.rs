@@ -36,10 +36,37 @@ impl EventClass {
     pub const MISSED: EventClass = EventClass(1 << 8);
     /// `n`: a key is new.
     pub const NEW: EventClass = EventClass(1 << 9);
+    /// `t`: streams, of which there are none.
+    pub const STREAM: EventClass = EventClass(1 << 10);
+    /// `d`: modules, of which there are none.
+    pub const MODULE: EventClass = EventClass(1 << 11);
+    /// `A`: all but those that are asked for one by one.
+    pub const ALL: EventClass = EventClass(0b1100_1111_1111);
+
+    /// The classes with their letters, in the order in which Redis prints them.
+    pub(super) const LETTERS: [(EventClass, char); 12] = [
+        (EventClass::GENERIC, 'g'),
+        (EventClass::STRING, '$'),
+        (EventClass::LIST, 'l'),
+        (EventClass::SET, 's'),
+        (EventClass::HASH, 'h'),
+        (EventClass::SORTED_SET, 'z'),
+        (EventClass::EXPIRED, 'x'),
+        (EventClass::EVICTED, 'e'),
+        (EventClass::STREAM, 't'),
+        (EventClass::MODULE, 'd'),
+        (EventClass::NEW, 'n'),
+        (EventClass::MISSED, 'm'),
+    ];
 
     /// True if the two sets share a class.
     pub const fn meets(self, other: EventClass) -> bool {
         self.0 & other.0 != 0
+    }
+
+    /// True if every class of `other` is in `self`.
+    pub const fn contains(self, other: EventClass) -> bool {
+        self.0 & other.0 == other.0
     }
 
     /// Both sets together.
@@ -103,6 +130,12 @@ impl Notices {
         self.is_watched = false;
         let mark = mark.min(self.list.len());
         self.list[mark..].iter().map(|entry| self.notice(entry))
+    }
+
+    /// What is wanted of a part of what was noted.
+    pub(super) fn range(&self, range: Range<usize>) -> impl Iterator<Item = Notice<'_>> {
+        let is_wanted = |notice: &Notice<'_>| self.wanted.meets(notice.class);
+        self.list[range].iter().map(|entry| self.notice(entry)).filter(is_wanted)
     }
 
     /// What is wanted of what was noted.

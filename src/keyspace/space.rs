@@ -8,6 +8,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use super::arg::Arg;
+use super::channels::{Announced, Channels, Ear};
 use super::command::{Command, Run};
 use super::effects::Effects;
 use super::error::CommandError;
@@ -29,6 +30,8 @@ pub struct Keyspace {
     /// Whether [`Keyspace::sweep`] does anything; a test may want it still.
     pub(super) sweeps_by_itself: bool,
     watches: Watches,
+    /// Who listens to which channels.
+    pub(super) channels: Channels,
     /// Draws keys and members; not for secrets.
     pub(super) random: fastrand::Rng,
 }
@@ -84,6 +87,13 @@ impl Execution<'_> {
         }
     }
 
+    /// Tells who listens to a channel, when the call has ended.
+    pub(super) fn publish(&mut self, ear: Ear, channel: &[u8], message: &[u8]) {
+        if self.mode == Mode::Live {
+            self.effects.publish(ear, channel, message);
+        }
+    }
+
     /// True if a key with this deadline is gone. At the deadline itself it is
     /// still there, as in Redis.
     pub(super) fn has_expired(&self, deadline: Option<u64>) -> bool {
@@ -110,6 +120,7 @@ impl Keyspace {
             evicted_count: 0,
             sweeps_by_itself: true,
             watches: Watches::default(),
+            channels: Channels::default(),
         }
     }
 
@@ -256,6 +267,30 @@ impl Keyspace {
     /// order. For tests and digests.
     pub fn entries(&self) -> impl Iterator<Item = (&[u8], &Value, Option<u64>)> {
         self.slots.entries()
+    }
+}
+
+/// Listening.
+impl Keyspace {
+    /// Who listens to which channels.
+    pub fn channels(&self) -> &Channels {
+        &self.channels
+    }
+
+    /// The same, to be changed.
+    pub fn channels_mut(&mut self) -> &mut Channels {
+        &mut self.channels
+    }
+
+    /// From here on these events are noted in `effects` and told.
+    pub fn announce(&mut self, announced: Announced, effects: &mut Effects) {
+        self.channels.announce(announced);
+        effects.want_notices(announced.heard());
+    }
+
+    /// Tells listeners what a call that has ended did and published.
+    pub fn tell(&mut self, effects: &Effects) {
+        effects.tell(&mut self.channels);
     }
 }
 

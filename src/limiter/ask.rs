@@ -23,6 +23,12 @@ use super::outcome::{self, NotAnOutcome};
 /// The Function that decides many limits in one call.
 const DECIDE: &str = "limiter.decide";
 
+/// The Function that counts refusals and bans.
+const PENALIZE: &str = "limiter.penalize";
+
+/// All bans, by their ends.
+pub(super) const BANS: &[u8] = b"weir:bans";
+
 /// Arguments of one limit in [`DECIDE`].
 const DECIDE_ARGS: usize = 6;
 
@@ -152,6 +158,33 @@ impl Scratch {
             asked = self.ask_group(live, store, apart).await.and(asked);
         }
         asked
+    }
+
+    /// Counts the refusal of this request for the policies that ban those who are
+    /// refused too often, if one of their own limits refused.
+    ///
+    /// # Errors
+    /// The store did not answer. The verdict does not depend on it.
+    pub async fn penalize(&mut self, live: &Live, store: &Store) -> Result<(), Error> {
+        let Scratch { plan, replies, outcomes, .. } = self;
+        let is_ban = |entry: &Entry| *live.limit(entry).algorithm() == Algorithm::Penalty;
+        let mut said = &outcomes[..];
+        for of_policy in plan.entries().chunk_by(|a, b| a.policy == b.policy) {
+            let (own, others) = said.split_at(of_policy.len());
+            said = others;
+            let Some(penalty) = live.penalty(of_policy[0].policy) else { continue };
+            let refused = of_policy
+                .iter()
+                .zip(own)
+                .any(|(entry, outcome)| !is_ban(entry) && outcome.is_some_and(|it| !it.admitted));
+            let banned = of_policy.iter().find(|entry| is_ban(entry)).filter(|_| refused);
+            if let Some(banned) = banned {
+                let keys = [plan.key(banned), BANS];
+                let call = Call { function: PENALIZE, keys: &keys, args: &penalty.args() };
+                store.call(&[call], replies, |_| true).await?;
+            }
+        }
+        Ok(())
     }
 
     fn group(&self, live: &Live, belongs: impl Fn(&Entry) -> bool) -> Group {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::dues::Dues;
+use super::fields::Fields;
+use super::refusal::Refusal;
 
 /// Admit or deny.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,28 +65,4 @@ impl Decision {
     /// mode is open.
     pub const UNLIMITED: Decision =
         Decision { verdict: Verdict::Admit, fields: None, refusal: None, dues: None };
-}
-
-/// Values of the fields of draft-ietf-httpapi-ratelimit-headers-10. Visible
-/// ASCII, ready for a header field.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fields {
-    /// `RateLimit-Policy`: `"burst";q=100;w=60`, an item a limit.
-    pub rate_limit_policy: Bytes,
-    /// `RateLimit`: `"burst";r=50;t=30`, an item a limit that told its state.
-    /// Empty when none did; the field is then left out.
-    pub rate_limit: Bytes,
-}
-
-/// What a refused request is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// 429 when a quota is exceeded; 503 when the store cannot answer and the
-    /// failure mode is closed.
-    pub status: u16,
-    /// `Retry-After`, in whole seconds, from the limit that refused; with
-    /// several, the longest. `None` when waiting does not help.
-    pub retry_after_seconds: Option<u64>,
-    /// Body of type `application/problem+json` (RFC 9457).
-    pub problem: Bytes,
 }

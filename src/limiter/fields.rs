@@ -1,24 +1,73 @@
-//! Texts of a decision: RateLimit header fields, Retry-After, the problem body.
+//! Texts of a decision: header fields that tell a quota, in the dialect that the
+//! policy file asks for.
 //!
-//! Syntax: draft-ietf-httpapi-ratelimit-headers-10, RFC 9651 lists of strings
-//! with integer parameters; RFC 9457 problems. Names come from the policy file,
-//! which allows only letters, digits, `-`, `_` and `.`, so they need no escapes.
+//! | dialect | fields |
+//! |---|---|
+//! | `draft-10` | `RateLimit-Policy` and `RateLimit`, an item a limit |
+//! | `draft-07` | `RateLimit-Limit`, `-Remaining`, `-Reset`, of the tightest limit |
+//! | `draft-03` | `X-RateLimit-Limit`, `-Remaining`, `-Reset`, of the tightest limit |
+//! | `both` | those of `draft-10` and `draft-03` |
+//!
+//! The first are structured fields (RFC 9651), which a library serialises: lists of
+//! strings with parameters `q` quota, `w` window, `qu` unit, `r` remaining, `t` time
+//! until there is more, `pk` a digest of the partition key.
+//!
+//! Not here: what a refused request is told beside them ([`super::refusal`]).
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use sfv::{KeyRef, ListSerializer, StringRef, key_ref, string_ref};
+use sha2::{Digest, Sha256};
+use smallvec::SmallVec;
+
+use crate::policy::{Algorithm, Dialect, Limit};
 
 use super::decision::Outcome;
 
-/// Media type of a refusal's body.
-pub const PROBLEM_TYPE: &str = "application/problem+json";
+/// Bytes of a partition key's digest that are told: enough to tell keys apart,
+/// too few to search for one.
+const PARTITION_DIGEST_BYTES: usize = 8;
 
-/// The problem type registered by the draft for an exceeded quota.
-const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+const Q: &KeyRef = key_ref("q");
+const W: &KeyRef = key_ref("w");
+const QU: &KeyRef = key_ref("qu");
+const R: &KeyRef = key_ref("r");
+const T: &KeyRef = key_ref("t");
+const PK: &KeyRef = key_ref("pk");
 
-/// The problem type registered by the draft for our own trouble.
-const REDUCED_CAPACITY: &str =
-    "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
+/// Header fields by lower-case name, ready to be sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fields {
+    lines: SmallVec<[(&'static str, Bytes); 2]>,
+}
+
+impl Fields {
+    /// Adds a field, unless it is empty.
+    pub(super) fn push(&mut self, name: &'static str, value: Bytes) {
+        if !value.is_empty() {
+            self.lines.push((name, value));
+        }
+    }
+
+    /// Each field: its name in lower case, its value in visible ASCII.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Bytes)> {
+        self.lines.iter().map(|(name, value)| (*name, value))
+    }
+
+    /// True when no field is to be sent.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+}
+
+impl FromIterator<(&'static str, Bytes)> for Fields {
+    fn from_iter<I: IntoIterator<Item = (&'static str, Bytes)>>(lines: I) -> Fields {
+        let mut fields = Fields::default();
+        lines.into_iter().for_each(|(name, value)| fields.push(name, value));
+        fields
+    }
+}
 
 /// Whole seconds that are not shorter than `span`: a client that waits this
 /// long has waited long enough.
@@ -26,111 +75,79 @@ pub fn seconds_up(span: Duration) -> u64 {
     span.as_secs() + u64::from(span.subsec_nanos() > 0)
 }
 
-/// Appends the `RateLimit-Policy` item of a limit. `w` is left out when the
-/// window is not a whole number of seconds, because the draft cannot say it.
-pub fn push_policy_item(out: &mut Vec<u8>, name: &str, quota: u64, window: Duration) {
-    push_name(out, name);
-    push_parameter(out, b";q=", quota);
-    if window.subsec_nanos() == 0 {
-        push_parameter(out, b";w=", window.as_secs());
+/// A list under way.
+pub(super) struct Items(ListSerializer<String>);
+
+impl Items {
+    pub(super) fn new() -> Items {
+        Items(ListSerializer::new())
+    }
+
+    /// Adds the `RateLimit-Policy` item of a limit. `w` is left out when the window
+    /// is not a whole number of seconds, because the draft cannot say it, and for
+    /// leases, which have no window.
+    pub(super) fn push_policy(&mut self, limit: &Limit) {
+        let Ok(name) = StringRef::from_str(limit.name()) else { return };
+        let mut item = self.0.bare_item(name).parameter(Q, integer(limit.quota()));
+        if *limit.algorithm() == Algorithm::Concurrency {
+            let _ = item.parameter(QU, string_ref("concurrent-requests"));
+            return;
+        }
+        if limit.window().subsec_nanos() == 0 {
+            item = item.parameter(W, integer(limit.window().as_secs()));
+        }
+        if limit.counts_bytes() {
+            let _ = item.parameter(QU, string_ref("content-bytes"));
+        }
+    }
+
+    /// Adds the `RateLimit` item of a limit that told its state.
+    pub(super) fn push_state(&mut self, limit: &Limit, outcome: &Outcome, key: Option<&[u8]>) {
+        let (Some(remaining), Ok(name)) = (outcome.remaining, StringRef::from_str(limit.name()))
+        else {
+            return;
+        };
+        let mut item = self.0.bare_item(name).parameter(R, integer(remaining));
+        if let Some(reset_after) = outcome.reset_after
+            && *limit.algorithm() != Algorithm::Concurrency
+        {
+            item = item.parameter(T, integer(seconds_up(reset_after)));
+        }
+        if let Some(key) = key {
+            let digest = Sha256::digest(key);
+            let _ = item.parameter(PK, &digest[..PARTITION_DIGEST_BYTES]);
+        }
+    }
+
+    /// The list; empty when it has no item.
+    pub(super) fn finish(self) -> Bytes {
+        self.0.finish().map(Bytes::from).unwrap_or_default()
     }
 }
 
-/// Appends the `RateLimit` item of a limit that told its state.
-pub fn push_limit_item(out: &mut Vec<u8>, name: &str, outcome: &Outcome) {
-    let Some(remaining) = outcome.remaining else { return };
-    push_name(out, name);
-    push_parameter(out, b";r=", remaining);
-    if let Some(reset_after) = outcome.reset_after {
-        push_parameter(out, b";t=", seconds_up(reset_after));
+/// An integer as structured fields can carry it: fifteen digits.
+fn integer(number: u64) -> sfv::Integer {
+    let most = sfv::Integer::MAX;
+    sfv::Integer::try_from(number).unwrap_or(most)
+}
+
+/// The triple of the older dialects, of one limit.
+pub(super) fn push_triple(fields: &mut Fields, dialect: Dialect, limit: &Limit, told: &Outcome) {
+    let [limit_name, remaining_name, reset_name] = match dialect {
+        Dialect::Draft07 => ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"],
+        _ => ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"],
+    };
+    let number = |number: u64| Bytes::from(number.to_string());
+    fields.push(limit_name, number(limit.quota()));
+    if let (Some(remaining), Some(reset_after)) = (told.remaining, told.reset_after) {
+        fields.push(remaining_name, number(remaining));
+        fields.push(reset_name, number(seconds_up(reset_after)));
     }
-}
-
-fn push_name(out: &mut Vec<u8>, name: &str) {
-    if !out.is_empty() {
-        out.extend_from_slice(b", ");
-    }
-    out.push(b'"');
-    out.extend_from_slice(name.as_bytes());
-    out.push(b'"');
-}
-
-fn push_parameter(out: &mut Vec<u8>, name: &[u8], value: u64) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-}
-
-/// The body of a refusal for an exceeded quota, naming the limits that refused.
-pub fn quota_exceeded(violated: &[&str]) -> Bytes {
-    let names = violated.join(", ");
-    let body = serde_json::json!({
-        "type": QUOTA_EXCEEDED,
-        "title": "Quota exceeded",
-        "status": 429,
-        "detail": format!("this request would exceed the quota of {names}"),
-        "violated-policies": violated,
-    });
-    Bytes::from(body.to_string())
-}
-
-/// The body of a refusal because the request lacks a part of a policy's key.
-pub fn key_missing(policies: &[&str]) -> Bytes {
-    let names = policies.join(", ");
-    let body = serde_json::json!({
-        "type": "about:blank",
-        "title": "Forbidden",
-        "status": 403,
-        "detail": format!("this request lacks what {names} limits by"),
-        "violated-policies": policies,
-    });
-    Bytes::from(body.to_string())
-}
-
-/// The body of a refusal because the store cannot answer.
-pub fn store_unavailable() -> Bytes {
-    let body = serde_json::json!({
-        "type": REDUCED_CAPACITY,
-        "title": "Limits cannot be checked",
-        "status": 503,
-        "detail": "the limiter's store does not answer, and its failure mode is closed",
-    });
-    Bytes::from(body.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn outcome(remaining: u64, reset_after_ms: u64) -> Outcome {
-        Outcome {
-            admitted: true,
-            remaining: Some(remaining),
-            reset_after: Some(Duration::from_millis(reset_after_ms)),
-            retry_after: Some(Duration::ZERO),
-            charged_at_us: 0,
-        }
-    }
-
-    #[test]
-    fn items_are_lists_of_strings_with_integer_parameters() {
-        let mut policy = Vec::new();
-        push_policy_item(&mut policy, "burst", 100, Duration::from_secs(60));
-        push_policy_item(&mut policy, "short", 5, Duration::from_millis(1_500));
-        assert_eq!(policy, br#""burst";q=100;w=60, "short";q=5"#);
-
-        let mut limit = Vec::new();
-        push_limit_item(&mut limit, "burst", &outcome(50, 29_001));
-        push_limit_item(&mut limit, "short", &outcome(0, 2_000));
-        assert_eq!(limit, br#""burst";r=50;t=30, "short";r=0;t=2"#);
-    }
-
-    #[test]
-    fn a_limit_that_does_not_tell_its_state_has_no_item() {
-        let mut limit = Vec::new();
-        let bare = Outcome { remaining: None, ..outcome(0, 0) };
-        push_limit_item(&mut limit, "mine", &bare);
-        assert!(limit.is_empty());
-    }
 
     #[test]
     fn seconds_are_rounded_up_so_that_waiting_them_is_enough() {
@@ -140,10 +157,8 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_what_was_violated() {
-        let body: serde_json::Value =
-            serde_json::from_slice(&quota_exceeded(&["a", "b.hour"])).unwrap();
-        assert_eq!(body["type"], QUOTA_EXCEEDED);
-        assert_eq!(body["violated-policies"], serde_json::json!(["a", "b.hour"]));
+    fn a_number_over_fifteen_digits_is_the_largest_that_can_be_said() {
+        assert_eq!(integer(7).to_string(), "7");
+        assert_eq!(integer(u64::MAX).to_string(), "999999999999999");
     }
 }

@@ -3,12 +3,16 @@
 
 use bytes::Bytes;
 
-use crate::policy::{Algorithm, Entry, Limit, Mode, Plan, Policy, PolicySet, Role};
+use crate::policy::{
+    Algorithm, Cause, Denial, Dialect, Entry, Headings, Limit, Mode, OnDeny, Penalty, Plan, Policy,
+    PolicySet, Role,
+};
 
 use super::ask::Scratch;
-use super::decision::{Decision, Fields, Refusal, Verdict};
-use super::fields;
+use super::decision::{Decision, Outcome, Verdict};
+use super::fields::{self, Fields, Items, seconds_up};
 use super::metrics::{Metrics, PolicyMetrics};
+use super::refusal::Refusal;
 
 /// One generation of policies. Immutable; a reload makes the next.
 #[derive(Debug)]
@@ -46,11 +50,10 @@ impl Live {
         let policy_fields = each
             .iter()
             .map(|policy| {
-                let mut value = Vec::new();
-                for limit in policy.limits().iter().filter(|it| it.role() != Role::Candidate) {
-                    push_policy_item(&mut value, limit);
-                }
-                Bytes::from(value)
+                let mut items = Items::new();
+                let shown = policy.own_limits().iter().filter(|it| is_shown(it));
+                shown.for_each(|limit| items.push_policy(limit));
+                items.finish()
             })
             .collect();
         let groups = (1..).zip(each).map(|(number, policy)| Groups::of(number, policy)).collect();
@@ -72,6 +75,11 @@ impl Live {
     /// True when a policy counts requests under way.
     pub(super) fn needs_leases(&self) -> bool {
         self.needs_leases
+    }
+
+    /// What a policy does to those who are refused too often.
+    pub(super) fn penalty(&self, policy: u32) -> Option<&Penalty> {
+        self.policies.policies()[policy as usize].penalty()
     }
 
     pub(super) fn mode(&self, policy: u32) -> Mode {
@@ -105,17 +113,17 @@ impl Live {
 
     /// True when an enforced policy of `on_missing_key: deny` found no key.
     pub(super) fn refuses_unasked(&self, plan: &Plan) -> bool {
-        plan.denying().iter().any(|policy| self.mode(*policy) == Mode::Enforce)
+        plan.denying().iter().any(|denial| self.mode(denial.policy) == Mode::Enforce)
     }
 
     /// Folds what the limits said into one decision and counts it: any enforced
     /// limit without room denies.
     pub(super) fn decide(&self, scratch: &Scratch) -> Decision {
-        for policy in scratch.plan().denying() {
-            self.metrics[*policy as usize].denied();
+        for denial in scratch.plan().denying() {
+            self.metrics[denial.policy as usize].denied();
         }
         if self.refuses_unasked(scratch.plan()) {
-            return self.key_missing(scratch.plan());
+            return self.denied_unasked(scratch.plan());
         }
         let denied = self.violated(scratch).next().is_some();
         self.count(scratch, denied);
@@ -129,39 +137,48 @@ impl Live {
         let waits: Option<Vec<_>> =
             self.violated(scratch).map(|(_, outcome)| outcome.retry_after).collect();
         let retry_after = waits.and_then(|waits| waits.into_iter().max());
-        Decision {
-            verdict: Verdict::Deny,
-            fields,
-            dues: None,
-            refusal: Some(Box::new(Refusal {
-                status: 429,
-                retry_after_seconds: retry_after.map(|wait| fields::seconds_up(wait).max(1)),
-                problem: fields::quota_exceeded(&names),
-            })),
-        }
+        let retry_after = retry_after.map(|wait| seconds_up(wait).max(1));
+        let is_ban = |limit: &Limit| *limit.algorithm() == Algorithm::Penalty;
+        let banned = self.violated(scratch).all(|(limit, _)| is_ban(limit));
+        let refusal = Refusal::exceeded(&names, banned, retry_after);
+        let refusing = scratch.said().find(|(entry, outcome)| {
+            self.is_enforced(entry) && outcome.is_some_and(|it| !it.admitted)
+        });
+        let refusal = match refusing {
+            Some((entry, _)) => self.told(refusal, entry.policy),
+            None => refusal,
+        };
+        Decision { verdict: Verdict::Deny, fields, dues: None, refusal: Some(Box::new(refusal)) }
     }
 
-    fn key_missing(&self, plan: &Plan) -> Decision {
-        let enforced = plan.denying().iter().filter(|it| self.mode(**it) == Mode::Enforce);
-        let names: Vec<&str> =
-            enforced.map(|it| self.policies.policies()[*it as usize].name()).collect();
-        Decision {
-            verdict: Verdict::Deny,
-            fields: None,
-            dues: None,
-            refusal: Some(Box::new(Refusal {
-                status: 403,
-                retry_after_seconds: None,
-                problem: fields::key_missing(&names),
-            })),
+    /// A refusal as the policy that refused wants it told.
+    fn told(&self, refusal: Refusal, policy: u32) -> Refusal {
+        let policy = &self.policies.policies()[policy as usize];
+        if *policy.on_deny() == OnDeny::default() {
+            return refusal;
         }
+        refusal.told_by(policy.on_deny(), policy.name(), fastrand::f64())
+    }
+
+    fn denied_unasked(&self, plan: &Plan) -> Decision {
+        let enforced = || plan.denying().iter().filter(|it| self.mode(it.policy) == Mode::Enforce);
+        let name_of = |it: &Denial| self.policies.policies()[it.policy as usize].name();
+        let names: Vec<&str> = enforced().map(name_of).collect();
+        let lacks_key = enforced().all(|it| it.cause == Cause::MissingKey);
+        let refusal = Refusal::unasked(&names, lacks_key);
+        let refusal = match enforced().next() {
+            Some(denial) => self.told(refusal, denial.policy),
+            None => refusal,
+        };
+        let refusal = Some(Box::new(refusal));
+        Decision { verdict: Verdict::Deny, fields: None, dues: None, refusal }
     }
 
     /// The enforced limits that had no room, with what they said.
     fn violated<'s>(
         &'s self,
         scratch: &'s Scratch,
-    ) -> impl Iterator<Item = (&'s Limit, &'s super::Outcome)> {
+    ) -> impl Iterator<Item = (&'s Limit, &'s Outcome)> {
         scratch.outcomes().iter().enumerate().filter_map(|(index, outcome)| {
             let entry = &scratch.plan().entries()[index];
             let outcome = outcome.as_ref().filter(|it| !it.admitted && self.is_enforced(entry))?;
@@ -196,37 +213,82 @@ impl Live {
     }
 
     fn fields(&self, scratch: &Scratch) -> Option<Fields> {
-        let plan = scratch.plan();
-        let mut rate_limit = Vec::with_capacity(64);
-        let mut only_policy = None;
-        let mut several = false;
-        for (entry, outcome) in plan.entries().iter().zip(scratch.outcomes()) {
-            if !self.is_enforced(entry) {
-                continue;
+        let headings = self.policies.headings();
+        let mut fields = Fields::default();
+        match headings.dialect {
+            Dialect::None => return None,
+            Dialect::Draft10 => self.push_lists(scratch, headings, &mut fields),
+            Dialect::Draft03 | Dialect::Draft07 => {
+                self.push_tightest(scratch, headings, &mut fields);
             }
-            several |= only_policy.is_some_and(|policy| policy != entry.policy);
-            only_policy = Some(entry.policy);
-            if let Some(outcome) = outcome {
-                fields::push_limit_item(&mut rate_limit, self.limit(entry).name(), outcome);
+            Dialect::Both => {
+                self.push_lists(scratch, headings, &mut fields);
+                self.push_tightest(scratch, headings, &mut fields);
             }
         }
-        let rate_limit_policy = match (only_policy, several) {
-            (None, _) => return None,
-            (Some(policy), false) => self.policy_fields[policy as usize].clone(),
-            (Some(_), true) => self.joined_policy_fields(scratch),
-        };
-        Some(Fields { rate_limit_policy, rate_limit: Bytes::from(rate_limit) })
+        (!fields.is_empty()).then_some(fields)
     }
 
-    fn joined_policy_fields(&self, scratch: &Scratch) -> Bytes {
-        let mut value = Vec::with_capacity(96);
-        for entry in scratch.plan().entries() {
-            if self.is_enforced(entry) {
-                push_policy_item(&mut value, self.limit(entry));
+    /// The enforced limits of a request that are told of, and what they said. A ban
+    /// is told of only while it lasts.
+    fn shown<'s>(
+        &'s self,
+        scratch: &'s Scratch,
+    ) -> impl Iterator<Item = (&'s Entry, &'s Limit, Option<&'s Outcome>)> {
+        scratch.said().filter(|(entry, _)| self.is_enforced(entry)).filter_map(
+            |(entry, outcome)| {
+                let limit = self.limit(entry);
+                is_shown(limit).then_some((entry, limit, outcome))
+            },
+        )
+    }
+
+    fn push_lists(&self, scratch: &Scratch, headings: Headings, fields: &mut Fields) {
+        let mut states = Items::new();
+        let mut first: Option<u32> = None;
+        let mut is_plain = true;
+        for (entry, limit, outcome) in self.shown(scratch) {
+            // A tier's or an override's limits are not those worked out before.
+            is_plain &= *first.get_or_insert(entry.policy) == entry.policy && self.is_own(entry);
+            if let Some(outcome) = outcome {
+                let key = headings.partition_key.then(|| scratch.plan().partition(entry));
+                states.push_state(limit, outcome, key);
             }
         }
-        Bytes::from(value)
+        let Some(first) = first else { return };
+        let policies = if is_plain {
+            self.policy_fields[first as usize].clone()
+        } else {
+            let mut items = Items::new();
+            self.shown(scratch).for_each(|(_, limit, _)| items.push_policy(limit));
+            items.finish()
+        };
+        fields.push("ratelimit-policy", policies);
+        fields.push("ratelimit", states.finish());
     }
+
+    /// True when an entry's limit is one that its policy has without tier and
+    /// override.
+    fn is_own(&self, entry: &Entry) -> bool {
+        let policy = &self.policies.policies()[entry.policy as usize];
+        (entry.limit as usize) < policy.own_limits().len()
+    }
+
+    /// The limit that refused, or the one nearest to it.
+    fn push_tightest(&self, scratch: &Scratch, headings: Headings, fields: &mut Fields) {
+        let told = self.shown(scratch).filter_map(|(_, limit, told)| Some((limit, told?)));
+        let tightest = told.min_by_key(|(_, told)| {
+            (told.admitted, told.remaining, std::cmp::Reverse(told.reset_after))
+        });
+        if let Some((limit, told)) = tightest {
+            fields::push_triple(fields, headings.dialect, limit, told);
+        }
+    }
+}
+
+/// Whether a limit has an item in the header fields.
+fn is_shown(limit: &Limit) -> bool {
+    limit.role() != Role::Candidate && *limit.algorithm() != Algorithm::Penalty
 }
 
 impl Groups {
@@ -238,8 +300,4 @@ impl Groups {
             is_apart: policy.mode() == Mode::Shadow && policy.limits().iter().any(is_own),
         }
     }
-}
-
-fn push_policy_item(value: &mut Vec<u8>, limit: &Limit) {
-    fields::push_policy_item(value, limit.name(), limit.quota(), limit.window());
 }

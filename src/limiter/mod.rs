@@ -23,6 +23,7 @@ mod fields;
 mod live;
 mod metrics;
 mod outcome;
+mod refusal;
 mod reload;
 #[cfg(test)]
 mod timelines;
@@ -42,11 +43,12 @@ use crate::policy::{PolicySet, RequestFacts};
 use crate::store::Store;
 
 pub use ask::Scratch;
-pub use decision::{Decision, Fields, Outcome, Refusal, Verdict};
+pub use decision::{Decision, Outcome, Verdict};
 pub use dues::{Dues, Payments};
-pub use fields::PROBLEM_TYPE;
+pub use fields::Fields;
 pub use live::Live;
 pub use metrics::Metrics;
+pub use refusal::{PROBLEM_TYPE, Refusal};
 pub use reload::{PolicyFile, keep_current};
 
 /// The verdict when the store cannot answer.
@@ -132,7 +134,12 @@ impl Limiter {
         }
         let decision = match scratch.ask(&live, &self.store).await {
             Ok(may_pass) => {
-                if may_pass && let Err(error) = scratch.ask_apart(&live, &self.store).await {
+                let told = if may_pass {
+                    scratch.ask_apart(&live, &self.store).await
+                } else {
+                    scratch.penalize(&live, &self.store).await
+                };
+                if let Err(error) = told {
                     self.tell(&error);
                 }
                 let dues =
@@ -203,11 +210,7 @@ impl Limiter {
                 verdict: Verdict::Deny,
                 fields: None,
                 dues: None,
-                refusal: Some(Box::new(Refusal {
-                    status: 503,
-                    retry_after_seconds: Some(1),
-                    problem: fields::store_unavailable(),
-                })),
+                refusal: Some(Box::new(Refusal::store_unavailable())),
             },
         }
     }

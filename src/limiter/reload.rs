@@ -10,6 +10,8 @@
 //! A file that is missing, unreadable or wrong leaves the live set in force, is
 //! said in the log and in a metric, and is tried again at the next change.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,17 +35,24 @@ const DEBOUNCE: Duration = Duration::from_millis(100);
 /// How often the file is read where the file system tells nothing.
 const POLL: Duration = Duration::from_secs(30);
 
-/// The policy file, and what it said when it was last read.
+/// A file that a policy file may name, such as a list of addresses, is no larger.
+const OTHER_SIZE_MAX_BYTES: usize = 64 << 20;
+
+type Read = Result<Vec<u8>, String>;
+
+/// The policy file and the files it names, and what they said when last read.
 #[derive(Debug)]
 pub struct PolicyFile {
     path: PathBuf,
-    last_read: Option<Result<Vec<u8>, String>>,
+    last_read: Option<Read>,
+    /// Files that it named: lists, keys.
+    others: Vec<(PathBuf, Read)>,
 }
 
 impl PolicyFile {
     /// The file at `path`, not read yet.
     pub fn new(path: PathBuf) -> PolicyFile {
-        PolicyFile { path, last_read: None }
+        PolicyFile { path, last_read: None, others: Vec::new() }
     }
 
     /// Where the file is.
@@ -51,43 +60,65 @@ impl PolicyFile {
         &self.path
     }
 
+    /// The folders that hold what is read.
+    fn folders(&self) -> BTreeSet<PathBuf> {
+        let files = std::iter::once(&self.path).chain(self.others.iter().map(|(path, _)| path));
+        files.map(|path| folder_of(path).to_owned()).collect()
+    }
+
     /// Reads and compiles the file.
     ///
     /// # Errors
     /// Everything that is wrong with it.
     pub fn load(&mut self, functions: &Functions) -> Result<PolicySet, Problems> {
-        let read = files::read(&self.path, yaml::SIZE_MAX_BYTES).map_err(|error| error.to_string());
+        let read = read(&self.path, yaml::SIZE_MAX_BYTES);
         self.last_read = Some(read.clone());
         self.compile(read, functions)
     }
 
-    /// Like [`PolicyFile::load`], but `None` when the file says what it said
-    /// last time.
+    /// Like [`PolicyFile::load`], but `None` when the file and those it names say
+    /// what they said last time.
     pub fn load_if_changed(
         &mut self,
         functions: &Functions,
     ) -> Option<Result<PolicySet, Problems>> {
-        let read = files::read(&self.path, yaml::SIZE_MAX_BYTES).map_err(|error| error.to_string());
-        if self.last_read.as_ref() == Some(&read) {
+        let again = read(&self.path, yaml::SIZE_MAX_BYTES);
+        let others_say_the_same =
+            || self.others.iter().all(|(path, said)| read(path, OTHER_SIZE_MAX_BYTES) == *said);
+        if self.last_read.as_ref() == Some(&again) && others_say_the_same() {
             return None;
         }
-        self.last_read = Some(read.clone());
-        Some(self.compile(read, functions))
+        self.last_read = Some(again.clone());
+        Some(self.compile(again, functions))
     }
 
-    fn compile(
-        &self,
-        read: Result<Vec<u8>, String>,
-        functions: &Functions,
-    ) -> Result<PolicySet, Problems> {
+    fn compile(&mut self, read_text: Read, functions: &Functions) -> Result<PolicySet, Problems> {
         let file = self.path.display().to_string();
-        match read {
-            Ok(bytes) => policy::compile(&file, yaml::text(&file, &bytes)?, functions),
-            Err(error) => {
-                let problem = Problem::new("", format!("cannot be read: {error}"));
-                Err(Problems::from(Problem { file, ..problem }))
-            }
-        }
+        let bytes = read_text.map_err(|error| {
+            let problem = Problem::new("", format!("cannot be read: {error}"));
+            Problems::from(Problem { file: file.clone(), ..problem })
+        })?;
+        let others = RefCell::new(Vec::new());
+        let read_other = |name: &str| {
+            let path = folder_of(&self.path).join(name);
+            let said = read(&path, OTHER_SIZE_MAX_BYTES);
+            others.borrow_mut().push((path, said.clone()));
+            said
+        };
+        let compiled = policy::compile(&file, yaml::text(&file, &bytes)?, functions, &read_other);
+        self.others = others.into_inner();
+        compiled
+    }
+}
+
+fn read(path: &Path, size_max_bytes: usize) -> Read {
+    files::read(path, size_max_bytes).map_err(|error| error.to_string())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     }
 }
 
@@ -101,12 +132,9 @@ pub async fn keep_current(
 ) {
     let (events, mut changed) = mpsc::channel(1);
     // Held for as long as this task lives; dropping it would end the watch.
-    let _watcher = watch(&file, events)
-        .inspect_err(|error| {
-            tracing::warn!(%error, poll = ?POLL, "cannot watch the policy file's folder");
-        })
-        .ok();
+    let mut watcher = Watch::new(events);
     loop {
+        watcher.watch(file.folders());
         let forced = tokio::select! {
             () = shutdown.cancelled() => return,
             Some(()) = changed.recv() => false,
@@ -124,24 +152,45 @@ pub async fn keep_current(
     }
 }
 
-fn watch(file: &PolicyFile, events: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-        // Opening the file to read it is an event too, and must not cause another.
-        let only_read = |kind: &EventKind| match kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
-            kind => kind.is_access(),
-        };
-        if !event.is_ok_and(|event| only_read(&event.kind)) {
-            // Full means that a look at the file is due anyway.
-            let _ = events.try_send(());
+/// Tells of changes in folders.
+struct Watch {
+    watcher: Option<RecommendedWatcher>,
+    watched: BTreeSet<PathBuf>,
+}
+
+impl Watch {
+    fn new(events: mpsc::Sender<()>) -> Watch {
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            // Opening the file to read it is an event too, and must not cause another.
+            let only_read = |kind: &EventKind| match kind {
+                EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
+                kind => kind.is_access(),
+            };
+            if !event.is_ok_and(|event| only_read(&event.kind)) {
+                // Full means that a look at the file is due anyway.
+                let _ = events.try_send(());
+            }
+        });
+        let watcher = watcher.inspect_err(|error| {
+            tracing::warn!(%error, poll = ?POLL, "cannot watch the policy file's folder");
+        });
+        Watch { watcher: watcher.ok(), watched: BTreeSet::new() }
+    }
+
+    /// Watches these folders too. One that cannot be watched is read now and then.
+    fn watch(&mut self, folders: BTreeSet<PathBuf>) {
+        let Some(watcher) = &mut self.watcher else { return };
+        for folder in folders {
+            if self.watched.contains(&folder) {
+                continue;
+            }
+            if let Err(error) = watcher.watch(&folder, RecursiveMode::NonRecursive) {
+                let folder = folder.display();
+                tracing::warn!(%error, %folder, poll = ?POLL, "cannot watch a folder");
+            }
+            self.watched.insert(folder);
         }
-    })?;
-    let folder = match file.path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    watcher.watch(folder, RecursiveMode::NonRecursive)?;
-    Ok(watcher)
+    }
 }
 
 fn reload(limiter: &Limiter, file: &mut PolicyFile) {
@@ -150,8 +199,12 @@ fn reload(limiter: &Limiter, file: &mut PolicyFile) {
         None => {}
         Some(Ok(policies)) => {
             let policy_count = policies.policies().len();
+            let changes = policies.changes_since(limiter.live().policies());
             let generation = limiter.swap(policies);
             tracing::info!(generation, policy_count, "policies reloaded");
+            for change in changes {
+                tracing::info!(generation, %change, "a policy changed");
+            }
         }
         Some(Err(problems)) => {
             limiter.refuse();

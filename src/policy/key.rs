@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!   key: [client_ip, header:x-tenant]      203.0.113.7|acme
+//!   key: [jwt:sub | client_ip]             ann, or without a token ~1:203.0.113.7
 //! ```
 //!
 //! # Invariants
@@ -12,9 +13,10 @@
 //! 1. Under one template, different parts render differently, whatever a
 //!    stranger sends. A part never holds a raw `|`, `{`, `}`, `%`, a space, a
 //!    control character or a byte beyond ASCII: those are escaped as `%XX`.
-//! 2. A part over [`PART_MAX_BYTES`] is replaced by `sha256-` and its digest,
-//!    and an absent one by `~`. A stranger who sends a text that looks like
-//!    either gets its first byte escaped, so nobody can aim at another's count.
+//! 2. A part over [`PART_MAX_BYTES`] is replaced by `sha256-` and its digest, an
+//!    absent one by `~`, and the value of a second or later choice begins with `~`
+//!    and its number. A stranger who sends a text that looks like any of these
+//!    gets its first byte escaped, so nobody can aim at another's count.
 //!
 //! Not here: the rest of a store key ([`super::plan`]), and what an absent part
 //! means for the policy ([`super::OnMissingKey`]).
@@ -26,13 +28,14 @@ use std::net::{IpAddr, Ipv6Addr};
 use sha2::{Digest, Sha256};
 
 use super::RequestFacts;
+use super::source::{Claims, Source, Value};
 
 /// Longer parts are replaced by their digest, so that a stranger cannot fill
 /// the memory with long keys.
 const PART_MAX_BYTES: usize = 128;
 
-/// What stands for an absent part.
-const ABSENT: &[u8] = b"~";
+/// What stands for an absent part, and before the number of a later choice.
+const ABSENT: u8 = b'~';
 
 /// The key of a template without parts. Not empty: Redis hashes a store key with
 /// an empty `{}` as a whole, and the limits of a policy would not share a slot.
@@ -41,42 +44,31 @@ const EVERYONE: &[u8] = b"all";
 /// What a digest begins with.
 const DIGEST_PREFIX: &[u8] = b"sha256-";
 
-/// The IPv6 prefix that counts as one client: what one subscriber is given, and
-/// can change addresses within at will.
-pub(super) const CLIENT_PREFIX_DEFAULT: u8 = 64;
-
-/// One part of a key template.
+/// One part of a key template: the first of its sources that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Part {
-    /// `client_ip`, `client_ip/56`: an IPv4 address whole, an IPv6 address by
-    /// its prefix of so many bits.
-    ClientIp { prefix: u8 },
-    /// `header:NAME`, lower case. A field without a value counts as absent.
-    Header(Box<str>),
-    /// `method`.
-    Method,
-    /// `host`.
-    Host,
-    /// `path`, without a slash at the end.
-    Path,
+pub(super) struct Part {
+    /// At least one.
+    pub(super) choices: Vec<Source>,
 }
 
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Part::ClientIp { prefix: CLIENT_PREFIX_DEFAULT } => f.write_str("client_ip"),
-            Part::ClientIp { prefix } => write!(f, "client_ip/{prefix}"),
-            Part::Header(name) => write!(f, "header:{name}"),
-            Part::Method => f.write_str("method"),
-            Part::Host => f.write_str("host"),
-            Part::Path => f.write_str("path"),
+        for (index, choice) in self.choices.iter().enumerate() {
+            let separator = if index > 0 { " | " } else { "" };
+            write!(f, "{separator}{choice}")?;
         }
+        Ok(())
     }
 }
 
 /// Appends the key of a request to `out`. False if a part was absent; it is
 /// then rendered as `~`.
-pub(super) fn render(parts: &[Part], facts: &RequestFacts<'_>, out: &mut Vec<u8>) -> bool {
+pub(super) fn render(
+    parts: &[Part],
+    facts: &RequestFacts<'_>,
+    claims: &Claims<'_>,
+    out: &mut Vec<u8>,
+) -> bool {
     if parts.is_empty() {
         out.extend_from_slice(EVERYONE);
     }
@@ -85,31 +77,37 @@ pub(super) fn render(parts: &[Part], facts: &RequestFacts<'_>, out: &mut Vec<u8>
         if index > 0 {
             out.push(b'|');
         }
-        complete &= render_part(part, facts, out);
+        complete &= render_part(part, facts, claims, out);
     }
     complete
 }
 
-fn render_part(part: &Part, facts: &RequestFacts<'_>, out: &mut Vec<u8>) -> bool {
-    let value = match part {
-        Part::ClientIp { prefix } => {
-            push_client(facts.client, *prefix, out);
-            return true;
+fn render_part(
+    part: &Part,
+    facts: &RequestFacts<'_>,
+    claims: &Claims<'_>,
+    out: &mut Vec<u8>,
+) -> bool {
+    for (index, choice) in part.choices.iter().enumerate() {
+        let Some(value) = choice.of(facts, claims) else { continue };
+        if index > 0 {
+            out.push(ABSENT);
+            out.extend_from_slice(itoa::Buffer::new().format(index).as_bytes());
+            out.push(b':');
         }
-        Part::Header(name) => facts.headers.get(name).unwrap_or_default(),
-        Part::Method => facts.method.as_bytes(),
-        Part::Host => facts.host.as_bytes(),
-        Part::Path => match facts.path.strip_suffix('/') {
-            None | Some("") => facts.path.as_bytes(),
-            Some(path) => path.as_bytes(),
-        },
-    };
-    if value.is_empty() {
-        out.extend_from_slice(ABSENT);
-        return false;
+        push(&value, out);
+        return true;
     }
-    push_value(value, out);
-    true
+    out.push(ABSENT);
+    false
+}
+
+/// Appends a value in the form that it has in a key.
+pub(super) fn push(value: &Value<'_>, out: &mut Vec<u8>) {
+    match value {
+        Value::Address(address, prefix) => push_client(*address, *prefix, out),
+        Value::Text(text) => push_value(text, out),
+    }
 }
 
 /// Appends a client's address. The IPv4-mapped form of an address is the
@@ -143,7 +141,7 @@ fn push_value(value: &[u8], out: &mut Vec<u8>) {
         }
         return;
     }
-    let looks_like_ours = value == ABSENT || value.starts_with(DIGEST_PREFIX);
+    let looks_like_ours = value.first() == Some(&ABSENT) || value.starts_with(DIGEST_PREFIX);
     for (index, &byte) in value.iter().enumerate() {
         let must_escape = !byte.is_ascii_graphic() || matches!(byte, b'|' | b'{' | b'}' | b'%');
         if must_escape || (index == 0 && looks_like_ours) {
@@ -168,8 +166,18 @@ mod tests {
     use super::*;
     use crate::policy::testing::{NoHeaders, Pairs};
 
+    fn one(source: Source) -> Part {
+        Part { choices: vec![source] }
+    }
+
+    fn rendered(parts: &[Part], facts: &RequestFacts<'_>) -> (String, bool) {
+        let mut out = Vec::new();
+        let complete = render(parts, facts, &Claims::new(None), &mut out);
+        (String::from_utf8(out).unwrap(), complete)
+    }
+
     fn headers(names: &[&str]) -> Vec<Part> {
-        names.iter().map(|name| Part::Header((*name).into())).collect()
+        names.iter().map(|name| one(Source::Header((*name).into()))).collect()
     }
 
     fn render_values(values: &[Option<&[u8]>]) -> String {
@@ -181,18 +189,15 @@ mod tests {
             .filter_map(|(name, value)| value.map(|value| (*name, value)))
             .collect();
         let facts = RequestFacts { headers: &Pairs(&pairs), ..RequestFacts::for_tests("/") };
-        let mut out = Vec::new();
-        render(&headers(&names), &facts, &mut out);
-        String::from_utf8(out).unwrap()
+        rendered(&headers(&names), &facts).0
     }
 
     #[track_caller]
     fn check_client(client: &str, prefix: u8, expected: &str) {
         let facts =
             RequestFacts { client: client.parse().unwrap(), ..RequestFacts::for_tests("/") };
-        let mut out = Vec::new();
-        assert!(render(&[Part::ClientIp { prefix }], &facts, &mut out));
-        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        let part = one(Source::ClientIp { prefix });
+        assert_eq!(rendered(&[part], &facts), (expected.to_owned(), true));
     }
 
     #[test]
@@ -221,7 +226,7 @@ mod tests {
             ("a b\r\n", "a%20b%0d%0a"),
             ("é", "%c3%a9"),
             ("~", "%7e"),
-            ("~x", "~x"),
+            ("~x", "%7ex"),
             ("sha256-00", "%73ha256-00"),
             ("", "~"),
         ] {
@@ -248,13 +253,63 @@ mod tests {
     fn method_host_and_path_are_parts_too() {
         let facts =
             RequestFacts { method: "GET", host: "h.example", ..RequestFacts::for_tests("/a/b/") };
-        let mut out = Vec::new();
-        assert!(render(&[Part::Method, Part::Host, Part::Path], &facts, &mut out));
-        assert_eq!(String::from_utf8(out).unwrap(), "GET|h.example|/a/b");
+        let parts = [Source::Method, Source::Host, Source::Path].map(one);
+        assert_eq!(rendered(&parts, &facts), ("GET|h.example|/a/b".to_owned(), true));
         let root = RequestFacts { headers: &NoHeaders, ..RequestFacts::for_tests("/") };
-        let mut out = Vec::new();
-        assert!(render(&[Part::Path], &root, &mut out));
-        assert_eq!(out, b"/");
+        assert_eq!(rendered(&[one(Source::Path)], &root), ("/".to_owned(), true));
+    }
+
+    #[test]
+    fn each_source_has_its_value_or_none() {
+        let pairs: &[(&str, &[u8])] =
+            &[("cookie", b"a=1; session=\"s 1\"; session=2; empty="), ("x-plan", b"free")];
+        let facts = RequestFacts {
+            query: "k=a%20b&%6b2=c&k=d&none=",
+            headers: &Pairs(pairs),
+            descriptors: &[("tenant", "acme")],
+            ..RequestFacts::for_tests("/api/v1/")
+        };
+        for (source, expected) in [
+            (Source::Cookie("session".into()), Some("s%201")),
+            (Source::Cookie("empty".into()), None),
+            (Source::Cookie("other".into()), None),
+            (Source::Query("k".into()), Some("a%20b")),
+            (Source::Query("k2".into()), Some("c")),
+            (Source::Query("none".into()), None),
+            (Source::Segment(1), Some("api")),
+            (Source::Segment(2), Some("v1")),
+            (Source::Segment(3), None),
+            (Source::Header("x-plan".into()), Some("free")),
+            (Source::Claim("sub".into()), None),
+            (Source::Descriptor("tenant".into()), Some("acme")),
+            (Source::Literal("all".into()), Some("all")),
+        ] {
+            let told = source.to_string();
+            let (key, complete) = rendered(&[one(source)], &facts);
+            assert_eq!(
+                (key.as_str(), complete),
+                (expected.unwrap_or("~"), expected.is_some()),
+                "{told}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_first_choice_that_is_there_is_taken_and_told_apart() {
+        let choices = vec![
+            Source::Header("x-key".into()),
+            Source::Header("x-user".into()),
+            Source::ClientIp { prefix: 64 },
+        ];
+        let part = Part { choices };
+        let key = |pairs: &[(&str, &[u8])]| {
+            let facts = RequestFacts { headers: &Pairs(pairs), ..RequestFacts::for_tests("/") };
+            rendered(std::slice::from_ref(&part), &facts).0
+        };
+        assert_eq!(key(&[("x-key", b"k"), ("x-user", b"ann")]), "k");
+        assert_eq!(key(&[("x-user", b"ann")]), "~1:ann");
+        assert_eq!(key(&[]), "~2:203.0.113.7");
+        assert_eq!(key(&[("x-key", b"~2:203.0.113.7")]), "%7e2:203.0.113.7");
     }
 
     /// Values that are likely to collide if anything can make them.

@@ -20,6 +20,8 @@ pub struct Limit {
     /// Its place among the limits of its policy; part of its store keys, so that
     /// counts go on when quota and window change.
     place: u32,
+    /// Its units are the bytes of bodies.
+    counts_bytes: bool,
     args: Arguments,
 }
 
@@ -55,6 +57,8 @@ pub enum Algorithm {
     /// Leases of requests under way; the window is how long one lasts unless it
     /// is released.
     Concurrency,
+    /// The ban of a key that was refused too often; the quota is how often.
+    Penalty,
     /// A Function by its full name, `mylimiter.allow`.
     Function(String),
 }
@@ -94,6 +98,7 @@ impl Algorithm {
             Algorithm::TokenBucket { .. } => "token_bucket",
             Algorithm::FixedWindow { .. } => "fixed_window",
             Algorithm::Concurrency => "concurrency",
+            Algorithm::Penalty => "penalty",
             Algorithm::Function(name) => name,
         }
     }
@@ -108,6 +113,7 @@ impl Algorithm {
     fn key_suffix(&self) -> &'static str {
         match self {
             Algorithm::Concurrency => "l",
+            Algorithm::Penalty => "ban",
             Algorithm::Function(_) => "f",
             _ => "",
         }
@@ -123,11 +129,12 @@ pub(super) struct Parts {
     pub(super) algorithm: Algorithm,
     pub(super) role: Role,
     pub(super) place: u32,
+    pub(super) counts_bytes: bool,
 }
 
 impl Limit {
     pub(super) fn new(parts: Parts) -> Limit {
-        let Parts { name, quota, window, algorithm, role, place } = parts;
+        let Parts { name, quota, window, algorithm, role, place, counts_bytes } = parts;
         let option = match &algorithm {
             Algorithm::TokenBucket { burst } => burst.to_string(),
             Algorithm::FixedWindow { begins: Begins::FirstHit } => "first_hit".to_owned(),
@@ -139,7 +146,7 @@ impl Limit {
             window_ms: window.as_millis().to_string().into(),
             option: option.into(),
         };
-        Limit { name: name.into(), quota, window, algorithm, role, place, args }
+        Limit { name: name.into(), quota, window, algorithm, role, place, counts_bytes, args }
     }
 
     /// As shown in header fields and problem bodies, unique in the set: the
@@ -166,6 +173,11 @@ impl Limit {
     /// Live, or tried beside a live one.
     pub fn role(&self) -> Role {
         self.role
+    }
+
+    /// True when its units are the bytes of bodies.
+    pub fn counts_bytes(&self) -> bool {
+        self.counts_bytes
     }
 
     /// The most that can be used at once.
@@ -204,7 +216,8 @@ impl Limit {
             Algorithm::Concurrency => Some(self.quota.saturating_mul(52)),
             Algorithm::SlidingCounter
             | Algorithm::TokenBucket { .. }
-            | Algorithm::FixedWindow { .. } => Some(64),
+            | Algorithm::FixedWindow { .. }
+            | Algorithm::Penalty => Some(64),
             Algorithm::Function(_) => None,
         }
     }
@@ -217,6 +230,7 @@ impl fmt::Display for Limit {
         match &self.algorithm {
             Algorithm::SlidingWindow => write!(f, "{} per {window}", self.quota),
             Algorithm::Concurrency => write!(f, "{} at a time", self.quota),
+            Algorithm::Penalty => write!(f, "banned after {} refusals in {window}", self.quota),
             Algorithm::TokenBucket { burst } => {
                 write!(f, "{} per {window}, {burst} at once (token_bucket)", self.quota)
             }

@@ -23,27 +23,34 @@
 //! Deciding ([`limiter`](crate::limiter)), and reading or watching the file.
 
 mod check;
+mod choice;
 pub mod client_address;
 mod condition;
+mod cost;
 pub mod host;
 mod index;
+mod jwt;
 mod key;
 mod limit;
+mod on_deny;
 pub mod path;
 mod pattern;
 mod plan;
+mod source;
 #[cfg(test)]
 mod testing;
 mod written;
 
 use std::net::IpAddr;
+use std::ops::Range;
 
 use crate::base::problems::Problems;
 use crate::base::yaml;
 
 pub use limit::{Algorithm, Begins, LIBRARY, Limit, Role};
+pub use on_deny::{Dialect, Headings, OnDeny, Penalty};
 pub use pattern::{PathPattern, PatternError};
-pub use plan::{Entry, Plan};
+pub use plan::{Cause, Denial, Entry, Plan};
 
 /// What is known of a request. Doors fill it; host and path are in normal form
 /// ([`host::normalise`], [`path::normalise`]).
@@ -55,10 +62,16 @@ pub struct RequestFacts<'a> {
     pub host: &'a str,
     /// Without the query.
     pub path: &'a str,
+    /// As written, without the `?`; may be empty.
+    pub query: &'a str,
     /// The client's address, after trusted hops ([`client_address`]).
     pub client: IpAddr,
     /// Its header fields.
     pub headers: &'a dyn Headers,
+    /// Bytes of its body, when it says how many are to come.
+    pub body_bytes: Option<u64>,
+    /// Entries of Envoy's rate limit descriptors; none elsewhere.
+    pub descriptors: &'a [(&'a str, &'a str)],
 }
 
 /// The header fields of a request, in whatever form a door has them.
@@ -67,7 +80,17 @@ pub trait Headers: Sync {
     /// name a door answers the first, or refuses the request, but always the
     /// same: otherwise a client could choose between keys.
     fn get<'h>(&'h self, name: &str) -> Option<&'h [u8]>;
+
+    /// Hands on every value of a field, for those that are lists by nature.
+    fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        if let Some(value) = self.get(name) {
+            visit(value);
+        }
+    }
 }
+
+/// Reads a file that a policy file names; its path is relative to that one.
+pub type ReadFile<'a> = &'a dyn Fn(&str) -> Result<Vec<u8>, String>;
 
 /// The Functions that a policy may name: those the engine has loaded.
 #[derive(Clone, Debug, Default)]
@@ -96,9 +119,14 @@ impl Functions {
 /// Everything that is wrong, each with file, line, column and path: what is not
 /// YAML or has an unknown shape first, and once that is mended everything that
 /// makes no sense.
-pub fn compile(file: &str, text: &str, functions: &Functions) -> Result<PolicySet, Problems> {
+pub fn compile(
+    file: &str,
+    text: &str,
+    functions: &Functions,
+    files: ReadFile<'_>,
+) -> Result<PolicySet, Problems> {
     let document = yaml::read::<written::File>(file, text)?;
-    check::check(&document.value, functions).map_err(|problems| document.locate(problems))
+    check::check(&document.value, functions, files).map_err(|problems| document.locate(problems))
 }
 
 /// Every policy of a file, compiled.
@@ -106,6 +134,8 @@ pub fn compile(file: &str, text: &str, functions: &Functions) -> Result<PolicySe
 pub struct PolicySet {
     policies: Vec<Policy>,
     index: index::Index,
+    tokens: Option<jwt::Tokens>,
+    headings: Headings,
 }
 
 impl PolicySet {
@@ -113,6 +143,36 @@ impl PolicySet {
     /// the policy indices of a [`Plan`].
     pub fn policies(&self) -> &[Policy] {
         &self.policies
+    }
+
+    /// Which header fields tell quotas.
+    pub fn headings(&self) -> Headings {
+        self.headings
+    }
+
+    /// What is different from an earlier set, a line for each policy: added,
+    /// removed, changed from this to that.
+    pub fn changes_since(&self, earlier: &PolicySet) -> Vec<String> {
+        let find = |set: &PolicySet, name: &str| -> Option<usize> {
+            set.policies.iter().position(|it| *it.name == *name)
+        };
+        let removed = earlier.policies.iter().filter(|it| find(self, &it.name).is_none());
+        let mut changes: Vec<String> =
+            removed.map(|it| format!("removed {}", it.describe())).collect();
+        for policy in &self.policies {
+            let now = policy.describe();
+            match find(earlier, &policy.name).map(|at| &earlier.policies[at]) {
+                None => changes.push(format!("added {now}")),
+                Some(before) if before.written == policy.written => {}
+                Some(before) if before.describe() == now => {
+                    changes.push(format!("changed other settings of {now}"));
+                }
+                Some(before) => {
+                    changes.push(format!("changed to {now}, from {}", before.describe()));
+                }
+            }
+        }
+        changes
     }
 }
 
@@ -123,12 +183,21 @@ pub struct Policy {
     conditions: condition::Conditions,
     key: Vec<key::Part>,
     on_missing_key: OnMissingKey,
+    /// The policy's own limits, then those of its tiers and overrides.
     limits: Vec<Limit>,
+    /// Where in `limits` each set lies; the first is the policy's own.
+    sets: Vec<Range<u32>>,
+    choices: choice::Choices,
+    cost: cost::Cost,
+    on_deny: OnDeny,
+    penalty: Option<Penalty>,
     mode: Mode,
-    /// What the store keys of each limit begin with: `weir:<policy>:<limit>:{`.
+    /// What the store keys of each limit begin with: `weir:<policy>:<place>:{`.
     store_prefixes: Vec<Box<str>>,
     /// The `match` as text, for people.
     matched: String,
+    /// All that was written, to tell whether it changed.
+    written: String,
 }
 
 impl Policy {
@@ -142,10 +211,26 @@ impl Policy {
         self.mode
     }
 
-    /// At least one. Their places in this slice are the limit indices of a
-    /// [`Plan`], and part of their store keys.
+    /// At least one: the policy's own, then those of its tiers and overrides.
+    /// Their places in this slice are the limit indices of a [`Plan`].
     pub fn limits(&self) -> &[Limit] {
         &self.limits
+    }
+
+    /// The limits of a request that no tier, override or list speaks of.
+    pub fn own_limits(&self) -> &[Limit] {
+        let own = self.sets.first().map_or(0..0, |it| it.start as usize..it.end as usize);
+        &self.limits[own]
+    }
+
+    /// How it wants its refusals told.
+    pub fn on_deny(&self) -> &OnDeny {
+        &self.on_deny
+    }
+
+    /// What becomes of those who are refused too often.
+    pub fn penalty(&self) -> Option<&Penalty> {
+        self.penalty.as_ref()
     }
 
     /// The key template as it would be written: `client_ip, header:x-tenant`;
@@ -163,7 +248,8 @@ impl Policy {
     /// One line for people: `limited-per-client: 5 per 10s by client_ip on
     /// /limited/**`.
     pub fn describe(&self) -> String {
-        let limits: Vec<String> = self.limits.iter().map(ToString::to_string).collect();
+        let own = self.own_limits().iter().filter(|it| it.role() != Role::Candidate);
+        let limits: Vec<String> = own.map(ToString::to_string).collect();
         let key = if self.key.is_empty() {
             "all together".to_owned()
         } else {

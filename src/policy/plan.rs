@@ -13,7 +13,9 @@
 
 use std::ops::Range;
 
+use super::choice::Treatment;
 use super::key::render;
+use super::source::Claims;
 use super::{OnMissingKey, Policy, PolicySet, RequestFacts};
 
 /// The limits that concern one request, with their store keys. Scratch space:
@@ -23,8 +25,26 @@ pub struct Plan {
     entries: Vec<Entry>,
     /// Every store key, one after the other.
     keys: Vec<u8>,
-    /// Policies that deny for want of a key.
-    denying: Vec<u32>,
+    /// Policies that deny without asking.
+    denying: Vec<Denial>,
+}
+
+/// A policy that denies a request before any limit is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// Its place in [`PolicySet::policies`].
+    pub policy: u32,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why a policy denies unasked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The request lacks a part of its key, and it is `on_missing_key: deny`.
+    MissingKey,
+    /// A list or an override denies whoever sent it.
+    Listed,
 }
 
 /// One limit of a plan.
@@ -37,6 +57,8 @@ pub struct Entry {
     /// Units that the request uses.
     pub cost: u64,
     key: Range<u32>,
+    /// What stands between the braces of the store key.
+    partition: Range<u32>,
     /// The cost as text; empty for the usual 1.
     cost_text: Range<u32>,
 }
@@ -53,6 +75,12 @@ impl Plan {
         self.keys.get(entry.key.start as usize..entry.key.end as usize).unwrap_or_default()
     }
 
+    /// Whose quota an entry of this plan uses: the rendered key of its policy.
+    pub fn partition(&self, entry: &Entry) -> &[u8] {
+        let Range { start, end } = entry.partition;
+        self.keys.get(start as usize..end as usize).unwrap_or_default()
+    }
+
     /// The cost of an entry of this plan, as text.
     pub fn cost(&self, entry: &Entry) -> &[u8] {
         match self.keys.get(entry.cost_text.start as usize..entry.cost_text.end as usize) {
@@ -61,10 +89,9 @@ impl Plan {
         }
     }
 
-    /// Policies of `on_missing_key: deny` whose key the request does not have,
-    /// by their places in [`PolicySet::policies`]. One that is enforced refuses
-    /// the request; the store need not be asked.
-    pub fn denying(&self) -> &[u32] {
+    /// Policies that deny the request before any limit is asked. One that is
+    /// enforced refuses it; the store need not be asked.
+    pub fn denying(&self) -> &[Denial] {
         &self.denying
     }
 
@@ -80,35 +107,41 @@ impl Plan {
     }
 
     /// Adds the limits of a policy that concerns the request.
-    fn add(&mut self, place: u32, policy: &Policy, facts: &RequestFacts<'_>) {
+    fn add(&mut self, place: u32, policy: &Policy, facts: &RequestFacts<'_>, claims: &Claims<'_>) {
         let mark = self.keys.len();
-        let mut rendered: Option<Range<usize>> = None;
-        for (index, prefix) in (0u32..).zip(&policy.store_prefixes) {
-            let start = self.keys.len();
-            self.keys.extend_from_slice(prefix.as_bytes());
-            match rendered.clone() {
-                // Limits of one policy differ in their prefix only.
-                Some(key) => self.keys.extend_from_within(key),
-                None => {
-                    let key_start = self.keys.len();
-                    let complete = render(&policy.key, facts, &mut self.keys);
-                    if !complete && policy.on_missing_key != OnMissingKey::Shared {
-                        self.keys.truncate(mark);
-                        if policy.on_missing_key == OnMissingKey::Deny {
-                            self.denying.push(place);
-                        }
-                        return;
-                    }
-                    rendered = Some(key_start..self.keys.len());
-                }
+        let complete = render(&policy.key, facts, claims, &mut self.keys);
+        let denial = |cause| Denial { policy: place, cause };
+        if !complete && policy.on_missing_key != OnMissingKey::Shared {
+            self.keys.truncate(mark);
+            if policy.on_missing_key == OnMissingKey::Deny {
+                self.denying.push(denial(Cause::MissingKey));
             }
+            return;
+        }
+        let key = mark..self.keys.len();
+        let set = match policy.choices.treat(&self.keys[key.clone()], facts, claims) {
+            Treatment::Limited(set) => policy.sets[set as usize].clone(),
+            Treatment::Unlimited => return,
+            Treatment::Denied => return self.denying.push(denial(Cause::Listed)),
+        };
+        let cost = policy.cost.of(facts);
+        let cost_start = self.keys.len();
+        if cost != 1 {
+            self.keys.extend_from_slice(itoa::Buffer::new().format(cost).as_bytes());
+        }
+        let cost_text = offset(cost_start)..offset(self.keys.len());
+        for limit in set {
+            let start = self.keys.len();
+            self.keys.extend_from_slice(policy.store_prefixes[limit as usize].as_bytes());
+            self.keys.extend_from_within(key.clone());
             self.keys.push(b'}');
             self.entries.push(Entry {
                 policy: place,
-                limit: index,
-                cost: 1,
+                limit,
+                cost,
                 key: offset(start)..offset(self.keys.len()),
-                cost_text: 0..0,
+                partition: offset(key.start)..offset(key.end),
+                cost_text: cost_text.clone(),
             });
         }
     }
@@ -127,10 +160,11 @@ impl PolicySet {
     /// largest request it has seen.
     pub fn plan(&self, facts: &RequestFacts<'_>, plan: &mut Plan) {
         plan.clear();
+        let claims = Claims::new(self.tokens.as_ref());
         for place in self.index.candidates(facts.host, facts.path) {
             let Some(policy) = self.policies.get(place as usize) else { continue };
             if policy.conditions.hold(facts) {
-                plan.add(place, policy, facts);
+                plan.add(place, policy, facts, &claims);
             }
         }
     }
@@ -140,12 +174,12 @@ impl PolicySet {
 mod tests {
     use std::collections::HashSet;
 
-    use super::super::testing::Pairs;
+    use super::super::testing::{Pairs, no_files};
     use super::super::{Functions, Headers, compile};
     use super::*;
 
     fn set(text: &str) -> PolicySet {
-        compile("policies.yaml", text, &Functions::default()).unwrap()
+        compile("policies.yaml", text, &Functions::default(), &no_files).unwrap()
     }
 
     fn keys(set: &PolicySet, facts: &RequestFacts<'_>) -> Vec<String> {
@@ -191,7 +225,7 @@ policies:
 ");
         let mut plan = Plan::default();
         set.plan(&RequestFacts::for_tests("/"), &mut plan);
-        assert_eq!(plan.denying(), [2]);
+        assert_eq!(plan.denying(), [Denial { policy: 2, cause: Cause::MissingKey }]);
         assert_eq!(plan.entries().len(), 1);
         assert_eq!(plan.key(&plan.entries()[0]), b"weir:shared:0:{~|GET}");
 

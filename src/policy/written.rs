@@ -6,8 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
-use serde::de::{SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// A whole file.
@@ -15,6 +17,8 @@ use serde::{Deserialize, Deserializer};
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
     pub(super) policies: Option<Vec<Policy>>,
+    pub(super) jwt: Option<Jwt>,
+    pub(super) headers: Option<Headers>,
 }
 
 /// An entry of `policies`.
@@ -28,6 +32,156 @@ pub(super) struct Policy {
     pub(super) on_missing_key: Option<String>,
     pub(super) limits: Option<Vec<Limit>>,
     pub(super) mode: Option<String>,
+    pub(super) tiers: Option<Tiers>,
+    pub(super) overrides: Option<Vec<Override>>,
+    pub(super) allow: Option<List>,
+    pub(super) deny: Option<List>,
+    pub(super) cost: Option<Cost>,
+    pub(super) on_deny: Option<OnDeny>,
+    pub(super) penalty: Option<Penalty>,
+}
+
+/// The `jwt` of a file: where tokens are, and which are believed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Jwt {
+    pub(super) header: Option<String>,
+    pub(super) keys: Option<String>,
+    pub(super) unverified: Option<bool>,
+}
+
+/// The `headers` of a file: which fields tell quotas.
+#[derive(Debug, Default)]
+pub(super) struct Headers {
+    pub(super) dialect: Option<String>,
+    pub(super) partition_key: Option<bool>,
+}
+
+/// The `on_deny` of a policy.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OnDeny {
+    pub(super) status: Option<String>,
+    pub(super) headers: Option<BTreeMap<String, String>>,
+    pub(super) body: Option<String>,
+    pub(super) content_type: Option<String>,
+    pub(super) jitter: Option<String>,
+}
+
+/// The `penalty` of a policy.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Penalty {
+    pub(super) refusals: Option<String>,
+    pub(super) window: Option<String>,
+    pub(super) ban: Option<String>,
+    pub(super) ban_max: Option<String>,
+}
+
+/// The `tiers` of a policy.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tiers {
+    pub(super) by: Option<String>,
+    pub(super) limits: Option<BTreeMap<String, Vec<Limit>>>,
+}
+
+/// An entry of `overrides`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Override {
+    pub(super) key: Option<Words>,
+    pub(super) when: Option<BTreeMap<String, String>>,
+    pub(super) limits: Option<Vec<Limit>>,
+    pub(super) unlimited: Option<bool>,
+    pub(super) deny: Option<bool>,
+}
+
+/// A list from a file of its own: `allow`, `deny`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct List {
+    pub(super) file: Option<String>,
+    pub(super) of: Option<String>,
+}
+
+/// The `cost` of a policy: a word, or more.
+#[derive(Debug, Default)]
+pub(super) struct Cost {
+    pub(super) from: Option<String>,
+    pub(super) per: Option<String>,
+    pub(super) default: Option<String>,
+    pub(super) max: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Cost {
+    fn deserialize<D: Deserializer<'de>>(cost: D) -> Result<Cost, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Whole {
+            from: Option<String>,
+            per: Option<String>,
+            default: Option<String>,
+            max: Option<String>,
+        }
+
+        Ok(match word_or(cost)? {
+            WordOr::Word(word) => Cost { from: Some(word), ..Cost::default() },
+            WordOr::Whole(Whole { from, per, default, max }) => Cost { from, per, default, max },
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Headers {
+    fn deserialize<D: Deserializer<'de>>(headers: D) -> Result<Headers, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Whole {
+            dialect: Option<String>,
+            partition_key: Option<bool>,
+        }
+
+        Ok(match word_or(headers)? {
+            WordOr::Word(word) => Headers { dialect: Some(word), partition_key: None },
+            WordOr::Whole(Whole { dialect, partition_key }) => Headers { dialect, partition_key },
+        })
+    }
+}
+
+/// A word, or the mapping that it is short for.
+enum WordOr<T> {
+    Word(String),
+    Whole(T),
+}
+
+fn word_or<'de, T: Deserialize<'de>, D: Deserializer<'de>>(node: D) -> Result<WordOr<T>, D::Error> {
+    struct WordOrVisitor<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for WordOrVisitor<T> {
+        type Value = WordOr<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a word or a mapping")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<WordOr<T>, E> {
+            Ok(WordOr::Word(word.to_owned()))
+        }
+
+        fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<WordOr<T>, E> {
+            Ok(WordOr::Word(number.to_string()))
+        }
+
+        fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<WordOr<T>, E> {
+            Ok(WordOr::Word(number.to_string()))
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<WordOr<T>, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map)).map(WordOr::Whole)
+        }
+    }
+
+    node.deserialize_any(WordOrVisitor(PhantomData))
 }
 
 /// The `match` of a policy.

@@ -236,6 +236,21 @@ impl Reply {
         }
     }
 
+    /// Begins a set whose length is not yet known; [`Reply::close_set`] ends it.
+    pub fn open_set(&mut self) -> Mark {
+        let mark = self.mark();
+        self.set(0);
+        mark
+    }
+
+    /// States the length of a set begun with [`Reply::open_set`].
+    pub fn close_set(&mut self, mark: Mark, len: usize) {
+        if let Some(node) = self.nodes.get_mut(mark.node_count as usize) {
+            debug_assert_eq!(*node, Node::Set(0), "closes what was opened");
+            *node = Node::Set(len as u32);
+        }
+    }
+
     /// The present end, to come back to with [`Reply::truncate`].
     pub fn mark(&self) -> Mark {
         Mark { node_count: self.nodes.len() as u32, arena_len: self.arena.len() as u32 }
@@ -250,6 +265,14 @@ impl Reply {
     /// The reply, to be read. An empty one reads as [`View::Null`].
     pub fn view(&self) -> View<'_> {
         self.view_at(0)
+    }
+
+    /// The line of the error that was written at `mark`, if it was one.
+    pub fn error_at(&self, mark: Mark) -> Option<&[u8]> {
+        match self.nodes.get(mark.node_count as usize) {
+            Some(Node::Error(text)) => Some(self.bytes(*text)),
+            _ => None,
+        }
     }
 
     /// Appends the reply's bytes to `out`.

@@ -181,8 +181,11 @@ impl Replay {
             method: &seen.method,
             host: &host::normalise(authority.unwrap_or(&seen.host)),
             path: &path,
+            query: target.split_once('?').map_or("", |(_, query)| query),
             client,
             headers: seen,
+            body_bytes: None,
+            descriptors: &[],
         };
         let decision = self.limiter.check(&facts, &mut self.scratch).await;
         let refused = decision.verdict == Verdict::Deny;

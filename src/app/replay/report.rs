@@ -48,7 +48,7 @@ pub struct LimitReport {
     /// algorithm.
     pub is_estimate: bool,
     /// Requests refused because they lacked the key.
-    pub without_key: u64,
+    pub denied_unasked: u64,
 }
 
 impl Report {
@@ -61,7 +61,7 @@ impl Report {
                     policy,
                     limit,
                     counted,
-                    tally.without_key[place],
+                    tally.denied_unasked[place],
                     top,
                 ));
             }
@@ -121,7 +121,7 @@ impl LimitReport {
         policy: &Policy,
         limit: &Limit,
         counted: &LimitTally,
-        without_key: u64,
+        denied_unasked: u64,
         top: usize,
     ) -> LimitReport {
         let (columns, column_minutes) = columns(counted);
@@ -140,7 +140,7 @@ impl LimitReport {
             quotas: PERCENTS.into_iter().filter_map(found).collect(),
             quota: limit.quota(),
             is_estimate: *limit.algorithm() != Algorithm::SlidingWindow,
-            without_key,
+            denied_unasked,
         }
     }
 
@@ -162,8 +162,8 @@ impl LimitReport {
             percent(self.total.percent()),
             grouped(refused_keys as u64)
         );
-        if self.without_key > 0 {
-            let _ = writeln!(text, "  without a key  {:>12}", grouped(self.without_key));
+        if self.denied_unasked > 0 {
+            let _ = writeln!(text, "  without a key  {:>12}", grouped(self.denied_unasked));
         }
         for (key, count) in &self.keys {
             let of = grouped(count.asked);

@@ -94,8 +94,9 @@ fn shown(store_key: &[u8]) -> String {
 pub struct Tally {
     /// By policy and limit, as in the policy set.
     pub policies: Vec<Vec<LimitTally>>,
-    /// Requests that lacked the key of a policy of `on_missing_key: deny`.
-    pub without_key: Vec<u64>,
+    /// Requests that a policy denied without asking a limit: for want of its key, or
+    /// because a list names them.
+    pub denied_unasked: Vec<u64>,
     /// Requests, and those that would have been refused.
     pub requests: Count,
     /// The first and the last moment.
@@ -108,7 +109,7 @@ impl Tally {
         let limits = |count| std::iter::repeat_with(LimitTally::default).take(count).collect();
         Tally {
             policies: set.policies().iter().map(|it| limits(it.limits().len())).collect(),
-            without_key: vec![0; set.policies().len()],
+            denied_unasked: vec![0; set.policies().len()],
             requests: Count::default(),
             span: None,
         }
@@ -120,8 +121,8 @@ impl Tally {
         let first = self.span.map_or(at, |(first, _)| first);
         self.span = Some((first, at));
         let plan = scratch.plan();
-        for policy in plan.denying() {
-            self.without_key[*policy as usize] += 1;
+        for denial in plan.denying() {
+            self.denied_unasked[denial.policy as usize] += 1;
         }
         for (entry, outcome) in plan.entries().iter().zip(scratch.outcomes()) {
             let Some(outcome) = outcome else { continue };

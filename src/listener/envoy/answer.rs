@@ -63,12 +63,13 @@ fn refused(refusal: &Refusal, mut fields: Vec<HeaderValueOption>, is_grpc: bool)
     if let Some(seconds) = refusal.retry_after_seconds {
         fields.push(field("retry-after", seconds.to_string()));
     }
+    fields.extend(refusal.headers.iter().map(|(name, value)| field(name, value.to_string())));
     let body = if is_grpc {
         fields.push(field("grpc-status", i32::from(code).to_string()));
         message.to_owned()
     } else {
-        fields.push(field("content-type", PROBLEM_TYPE.to_owned()));
-        text(&refusal.problem)
+        fields.push(field("content-type", refusal.content_type.to_string()));
+        text(&refusal.body)
     };
     denied(code, message, refusal.status, fields, body)
 }
@@ -98,11 +99,8 @@ fn denied(
 /// The RateLimit fields. An upstream's own stay, ours follow: both are lists, and
 /// a downstream is bound by the limits of both.
 fn quota_fields(fields: &Fields) -> Vec<HeaderValueOption> {
-    let lines =
-        [("ratelimit-policy", &fields.rate_limit_policy), ("ratelimit", &fields.rate_limit)];
-    lines
-        .into_iter()
-        .filter(|(_, value)| !value.is_empty())
+    fields
+        .iter()
         .map(|(name, value)| option(name, text(value), HeaderAppendAction::AppendIfExistsOrAdd))
         .collect()
 }
@@ -133,16 +131,22 @@ mod tests {
     use super::*;
 
     fn fields() -> Fields {
-        Fields {
-            rate_limit_policy: Bytes::from_static(br#""five";q=5;w=10"#),
-            rate_limit: Bytes::from_static(br#""five";r=0;t=8"#),
-        }
+        [
+            ("ratelimit-policy", Bytes::from_static(br#""five";q=5;w=10"#)),
+            ("ratelimit", Bytes::from_static(br#""five";r=0;t=8"#)),
+        ]
+        .into_iter()
+        .collect()
     }
 
     fn refusal(status: u16) -> Decision {
-        let problem = Bytes::from_static(b"{}");
-        let retry_after_seconds = (status == 429).then_some(8);
-        let refusal = Refusal { status, retry_after_seconds, problem };
+        let refusal = Refusal {
+            status,
+            retry_after_seconds: (status == 429).then_some(8),
+            headers: Vec::new(),
+            content_type: PROBLEM_TYPE.into(),
+            body: Bytes::from_static(b"{}"),
+        };
         let fields = (status == 429).then(fields);
         Decision { verdict: Verdict::Deny, fields, refusal: Some(Box::new(refusal)), dues: None }
     }

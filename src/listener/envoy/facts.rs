@@ -44,6 +44,8 @@ pub(super) struct Check<'a> {
     method: &'a str,
     host: Cow<'a, str>,
     path: Cow<'a, str>,
+    query: &'a str,
+    body_bytes: Option<u64>,
     client: IpAddr,
     headers: Fields<'a>,
 }
@@ -71,7 +73,12 @@ impl<'a> Check<'a> {
             Some(header_map) => Fields::Raw(combined(header_map)),
             None => Fields::Text(&http.headers),
         };
-        Ok(Check { method: &http.method, host: host::normalise(&http.host), path, client, headers })
+        let query = target[target_end..].strip_prefix('?').unwrap_or_default();
+        let query = query.split('#').next().unwrap_or_default();
+        // Envoy says -1 when it does not know.
+        let body_bytes = u64::try_from(http.size).ok();
+        let (method, host) = (http.method.as_str(), host::normalise(&http.host));
+        Ok(Check { method, host, path, query, body_bytes, client, headers })
     }
 
     /// The request is a gRPC call, whose refusal is told in gRPC's own terms.
@@ -86,8 +93,11 @@ impl<'a> Check<'a> {
             method: self.method,
             host: &self.host,
             path: &self.path,
+            query: self.query,
             client: self.client,
             headers: &self.headers,
+            body_bytes: self.body_bytes,
+            descriptors: &[],
         }
     }
 }

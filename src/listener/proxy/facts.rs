@@ -26,6 +26,10 @@ impl Headers for Fields<'_> {
     fn get<'h>(&'h self, name: &str) -> Option<&'h [u8]> {
         self.0.get(name).map(|value| value.as_bytes())
     }
+
+    fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        self.0.get_all(name).iter().for_each(|value| visit(value.as_bytes()));
+    }
 }
 
 /// What was found out about a request; the facts borrow from it.
@@ -34,6 +38,9 @@ pub struct Findings<'a> {
     method: &'a str,
     host: Cow<'a, str>,
     written_path: &'a str,
+    query: &'a str,
+    /// What `Content-Length` says.
+    body_bytes: Option<u64>,
     /// The normalised target, when the path was not written so.
     rewritten: Option<PathAndQuery>,
     client: IpAddr,
@@ -59,7 +66,10 @@ impl<'a> Findings<'a> {
         };
         let (method, host) = (head.method.as_str(), host_of(head));
         let fields = Fields(&head.headers);
-        Ok(Findings { method, host, written_path, rewritten, client, fields })
+        let query = head.uri.query().unwrap_or_default();
+        let length = head.headers.get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok());
+        let body_bytes = length.and_then(|it| it.parse().ok());
+        Ok(Findings { method, host, written_path, query, body_bytes, rewritten, client, fields })
     }
 
     /// The facts, as policies take them.
@@ -68,8 +78,11 @@ impl<'a> Findings<'a> {
             method: self.method,
             host: &self.host,
             path: self.path(),
+            query: self.query,
             client: self.client,
             headers: &self.fields,
+            body_bytes: self.body_bytes,
+            descriptors: &[],
         }
     }
 

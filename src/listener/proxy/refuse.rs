@@ -22,8 +22,6 @@ use super::errors::{BadRequest, ForwardError};
 use super::metrics::Outcome;
 
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// Bytes of an unread request body that are read and thrown away so that the
 /// connection can be kept, or at least closed without a reset.
@@ -37,10 +35,17 @@ pub fn denied(decision: &Decision) -> Response<ResponseBody> {
     let Some(refusal) = &decision.refusal else {
         return problem(StatusCode::TOO_MANY_REQUESTS, "the request is refused");
     };
-    let mut response = Response::new(ResponseBody::whole(refusal.problem.clone()));
+    let mut response = Response::new(ResponseBody::whole(refusal.body.clone()));
     *response.status_mut() =
         StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
-    response.headers_mut().insert(header::CONTENT_TYPE, PROBLEM);
+    if let Ok(media_type) = HeaderValue::from_str(&refusal.content_type) {
+        response.headers_mut().insert(header::CONTENT_TYPE, media_type);
+    }
+    for (name, value) in &refusal.headers {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
+            response.headers_mut().insert(name, value);
+        }
+    }
     if let Some(seconds) = refusal.retry_after_seconds {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
@@ -84,12 +89,9 @@ fn problem(status: StatusCode, detail: &str) -> Response<ResponseBody> {
 /// alike. An upstream's own fields of these names stay, ours follow on a line of
 /// their own: both are lists, and a downstream is bound by the limits of both.
 pub fn add_limits(headers: &mut HeaderMap, fields: &Fields) {
-    let lines = [(RATE_LIMIT_POLICY, &fields.rate_limit_policy), (RATE_LIMIT, &fields.rate_limit)];
-    for (name, value) in lines {
-        if !value.is_empty()
-            && let Ok(value) = HeaderValue::from_maybe_shared(value.clone())
-        {
-            headers.append(name, value);
+    for (name, value) in fields.iter() {
+        if let Ok(value) = HeaderValue::from_maybe_shared(value.clone()) {
+            headers.append(HeaderName::from_static(name), value);
         }
     }
 }

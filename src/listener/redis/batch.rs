@@ -8,10 +8,11 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::persist::Lsn;
-use crate::resp::request::{Found, Requests};
+use crate::resp::request::{Found, ProtocolError, RequestLimits, Requests};
 
 use super::dispatch::Turn;
 use super::session::Session;
+use super::settings::Settings;
 use super::worker::Worker;
 
 /// Commands answered under one hold.
@@ -40,6 +41,18 @@ pub enum Then {
     GoOn,
     /// It is closed when the replies are written.
     Close,
+    /// It waits until its last record is on disk, and is told if it is.
+    AwaitSync {
+        /// How long at most; `None` for ever.
+        timeout: Option<Duration>,
+        /// It also waits for what will not come.
+        needs_more: bool,
+    },
+    /// It waits until a snapshot has been made, and is told if that succeeded.
+    AwaitSnapshot,
+    /// It waits for this long, or until the pause is over, and sends the same
+    /// request again.
+    Pause(Duration),
 }
 
 /// Answers requests at the start of `input`; replies go to the end of `output`.
@@ -50,55 +63,88 @@ pub fn answer(
     input: &[u8],
     output: &mut Vec<u8>,
 ) -> Batch {
+    let server = &*worker.server;
+    let settings = server.settings.load_full();
     let mut batch = Batch { input_bytes: 0, recorded: None, is_cut_short: false, then: Then::GoOn };
-    let mut reply = worker.reply.borrow_mut();
-    let mut held = None;
-    let mut begun = None;
-    let mut last_command = "";
-    for count in 0.. {
-        let rest = &input[batch.input_bytes..];
-        let len = match requests.next(rest) {
-            Ok(Found::Command { len }) => len,
-            Ok(Found::Nothing { len }) => {
-                batch.input_bytes += len;
-                continue;
-            }
-            Ok(Found::Incomplete) => break,
-            Err(error) => {
-                batch.input_bytes = input.len();
-                batch.then = Then::Close;
-                reply.clear();
-                reply.error(&error.to_string());
-                reply.encode(session.protocol, output);
-                break;
-            }
-        };
-        let held = held.get_or_insert_with(|| worker.server.store.hold());
-        let begun = *begun.get_or_insert(held.now());
-        let args: SmallVec<[&[u8]; 8]> = requests.args(rest).collect();
+    requests.set_limits(limits(&settings, session));
+    let mut sought = seek(requests, input, &mut batch.input_bytes);
+    if let Ok(Some(_)) = sought {
+        let mut held = server.store.hold();
+        let mut records = server.records();
+        let (begun, output_before) = (held.now(), output.len());
         let mut turn = Turn {
-            server: &worker.server,
+            server,
+            settings,
             session,
-            held,
-            reply: &mut reply,
+            held: &mut held,
+            records: &mut records,
+            reply: &mut worker.reply.borrow_mut(),
             output,
             then: Then::GoOn,
         };
-        let command = turn.take(&args);
+        let mut last_command = None;
+        let mut count = 0;
+        while let Ok(Some(len)) = sought {
+            let args: SmallVec<[&[u8]; 8]> = requests.args(&input[batch.input_bytes..]).collect();
+            last_command = turn.take(&args).or(last_command);
+            if matches!(turn.then, Then::Pause(_)) {
+                break;
+            }
+            batch.input_bytes += len;
+            count += 1;
+            batch.is_cut_short =
+                count == HOLD_COMMANDS_MAX || turn.held.now().since(begun) > HOLD_TIME_TARGET;
+            if turn.then != Then::GoOn || batch.is_cut_short {
+                break;
+            }
+            drop(args);
+            requests.set_limits(limits(&turn.settings, turn.session));
+            sought = seek(requests, input, &mut batch.input_bytes);
+        }
         batch.then = turn.then;
-        last_command = command.unwrap_or(last_command);
-        batch.input_bytes += len;
-        if batch.then != Then::GoOn {
-            break;
-        }
-        if count + 1 == HOLD_COMMANDS_MAX || held.tick().since(begun) > HOLD_TIME_TARGET {
-            batch.is_cut_short = true;
-            break;
-        }
-    }
-    if let Some(held) = held {
-        session.show(last_command, held.now());
+        records.counts.input_bytes += batch.input_bytes as u64;
+        records.counts.output_bytes += (output.len() - output_before) as u64;
+        let waiting = (input.len() - batch.input_bytes, output.len());
+        session.show(last_command, held.now(), waiting);
         batch.recorded = held.release();
     }
+    if let Err(error) = sought {
+        let mut reply = worker.reply.borrow_mut();
+        reply.clear();
+        reply.error(&error.to_string());
+        reply.encode(session.protocol, output);
+        batch.input_bytes = input.len();
+        batch.then = Then::Close;
+    }
+    session.last_record = batch.recorded.or(session.last_record);
     batch
+}
+
+/// Looks for the next command behind `at`, which moves over empty requests. Says
+/// how long the command is.
+fn seek(
+    requests: &mut Requests,
+    input: &[u8],
+    at: &mut usize,
+) -> Result<Option<usize>, ProtocolError> {
+    loop {
+        match requests.next(&input[*at..])? {
+            Found::Command { len } => return Ok(Some(len)),
+            Found::Nothing { len } => *at += len,
+            Found::Incomplete => return Ok(None),
+        }
+    }
+}
+
+/// What the client may make us hold.
+fn limits(settings: &Settings, session: &Session) -> RequestLimits {
+    if settings.password.is_some() && !session.is_authenticated {
+        return RequestLimits::STRANGER;
+    }
+    let bytes = |setting: u64| usize::try_from(setting).unwrap_or(usize::MAX);
+    RequestLimits {
+        bulk_bytes_max: bytes(settings.bulk_bytes_max),
+        buffer_bytes_max: bytes(settings.query_bytes_max),
+        ..RequestLimits::REDIS
+    }
 }

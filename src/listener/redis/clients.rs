@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::clock::Timestamp;
-use crate::base::mailbox::Mailbox;
+use crate::keyspace::Listener;
 
 /// One connection, as others see it.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub struct Client {
     /// When it was accepted.
     pub since: Timestamp,
     /// What others leave for it.
-    pub mailbox: Mailbox,
+    pub listener: Arc<Listener>,
     shown: Mutex<Shown>,
 }
 
@@ -41,6 +41,8 @@ pub struct Shown {
     pub library_version: Box<str>,
     /// What changes from batch to batch.
     pub state: State,
+    /// Since when it leaves more unread than it may for long.
+    pub over_since: Option<Timestamp>,
 }
 
 /// What a connection tells after each batch.
@@ -62,8 +64,6 @@ pub struct State {
     pub output_bytes: usize,
     /// It is shown every command.
     pub is_monitor: bool,
-    /// Something that it watches has changed.
-    pub is_dirty: bool,
     /// It asked not to be evicted.
     pub is_kept: bool,
     /// It asked that its reads do not count as use of a key.
@@ -132,7 +132,6 @@ impl State {
             (self.is_monitor, 'O'),
             (self.kind() == Kind::Subscriber, 'P'),
             (self.queued.is_some(), 'x'),
-            (self.is_dirty, 'd'),
             (self.is_kept, 'e'),
             (self.leaves_untouched, 'T'),
         ];
@@ -165,7 +164,7 @@ impl Clients {
             local,
             descriptor,
             since,
-            mailbox: Mailbox::default(),
+            listener: Arc::default(),
             shown: Mutex::new(Shown { state, ..Shown::default() }),
         };
         let client = Arc::new(client);
@@ -181,6 +180,11 @@ impl Clients {
     /// Every connection, the oldest first.
     pub fn all(&self) -> Vec<Arc<Client>> {
         self.lock().values().cloned().collect()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.lock().len()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Client>>> {

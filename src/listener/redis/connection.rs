@@ -12,9 +12,12 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
+use tokio::time;
 use tokio_util::io::poll_read_buf;
 use tokio_util::sync::CancellationToken;
 
@@ -22,8 +25,9 @@ use crate::base::mailbox::End;
 use crate::listener::accept::Accepted;
 use crate::resp::request::{RequestLimits, Requests};
 
+use crate::resp::Reply;
+
 use super::batch::{self, Then};
-use super::clients::Client;
 use super::session::Session;
 use super::worker::Worker;
 
@@ -35,11 +39,21 @@ const OUTPUT_BYTES_TARGET: usize = 256 << 10;
 pub async fn serve(worker: Rc<Worker>, accepted: Accepted, shutdown: CancellationToken) {
     let Accepted { stream, peer, slot } = accepted;
     let Ok(local) = stream.local_addr() else { return };
-    let since = worker.server.store.now();
-    let client = worker.server.clients.add((peer, local), stream.as_raw_fd(), since);
-    let connection = Connection {
+    let server = Arc::clone(&worker.server);
+    if let Some(refusal) = server.refusal(peer) {
+        server.records().counts.refused_connections += 1;
+        // A new socket takes a line; if not, there is nobody to tell.
+        let _ = stream.try_write(refusal.as_bytes());
+        return;
+    }
+    server.records().counts.connections += 1;
+    let settings = server.settings.load_full();
+    keep_alive(&stream, settings.keepalive);
+    let client = server.clients.add((peer, local), stream.as_raw_fd(), server.store.now());
+    client.listener.mailbox.set_bytes_max(settings.subscriber_output.ceiling());
+    let mut connection = Connection {
         stream,
-        session: Session::new(Arc::clone(&client)),
+        session: Session::new(Arc::clone(&client), settings.password.is_none()),
         requests: Requests::new(RequestLimits::REDIS),
         input: Vec::new(),
         output: Vec::new(),
@@ -53,8 +67,19 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, shutdown: Cancellatio
         }
         () = shutdown.cancelled() => {}
     }
-    worker.server.clients.remove(client.id);
+    server.clients.remove(client.id);
+    connection.session.leave(&mut server.store.hold(), &mut server.records());
     drop(slot);
+}
+
+/// Lets the kernel find out when the other side is gone.
+fn keep_alive(stream: &TcpStream, silence: Duration) {
+    if !silence.is_zero() {
+        let probes =
+            TcpKeepalive::new().with_time(silence).with_interval(silence / 3).with_retries(3);
+        // Without it a connection that is gone is found when it is written to.
+        let _ = SockRef::from(stream).set_tcp_keepalive(&probes);
+    }
 }
 
 struct Connection {
@@ -78,15 +103,14 @@ enum Event {
 
 impl Connection {
     /// Answers until the client closes or is to be closed.
-    async fn run(mut self) -> io::Result<()> {
+    async fn run(&mut self) -> io::Result<()> {
         loop {
             match std::future::poll_fn(|cx| self.poll_event(cx)).await? {
                 Event::Input => {}
                 Event::End => return Ok(()),
             }
-            match self.answer().await {
-                Then::GoOn => {}
-                Then::Close => return std::future::poll_fn(|cx| self.poll_flush(cx)).await,
+            if self.answer().await == Then::Close {
+                return std::future::poll_fn(|cx| self.poll_flush(cx)).await;
             }
         }
     }
@@ -110,9 +134,29 @@ impl Connection {
             if let Some(record) = batch.recorded {
                 worker.server.store.durable(record).await;
             }
-            let more = batch.is_cut_short && self.output.len() < OUTPUT_BYTES_TARGET;
-            if batch.then != Then::GoOn || !more {
-                break batch.then;
+            match batch.then {
+                Then::Close => break Then::Close,
+                Then::Pause(pause) => self.pause(pause).await,
+                Then::AwaitSync { timeout, needs_more } => {
+                    self.await_sync(timeout, needs_more).await;
+                }
+                Then::AwaitSnapshot => {
+                    let mut reply = Reply::new();
+                    match worker.server.store.make_snapshot().await {
+                        true => reply.status("OK"),
+                        false => reply.error("ERR the snapshot failed, see the log"),
+                    }
+                    reply.encode(self.session.protocol, &mut self.output);
+                }
+                Then::GoOn if !batch.is_cut_short => break Then::GoOn,
+                Then::GoOn => {}
+            }
+            if self.output.len() > OUTPUT_BYTES_TARGET {
+                // More may be answered than the socket takes, up to the ceiling.
+                std::future::poll_fn(|cx| Poll::Ready(self.poll_flush(cx).is_pending())).await;
+                if self.is_over_ceiling() {
+                    break Then::Close;
+                }
             }
         };
         self.input.drain(..answered_bytes);
@@ -120,17 +164,71 @@ impl Connection {
         then
     }
 
+    /// Waits while clients are paused.
+    async fn pause(&self, pause: Duration) {
+        let unpaused = self.worker.server.unpaused.notified();
+        let _ = time::timeout(pause, unpaused).await;
+    }
+
+    /// Waits until what the client wrote last is on disk, and tells it.
+    async fn await_sync(&mut self, timeout: Option<Duration>, needs_more: bool) {
+        let store = &self.worker.server.store;
+        let synced = async {
+            let synced = store.synced(self.session.last_record).await;
+            if needs_more {
+                std::future::pending::<()>().await;
+            }
+            synced
+        };
+        let is_synced = match timeout {
+            Some(timeout) => match time::timeout(timeout, synced).await {
+                Ok(synced) => synced,
+                // What is on disk by now is told without waiting.
+                Err(_elapsed) => {
+                    let synced = store.synced(self.session.last_record);
+                    time::timeout(Duration::ZERO, synced).await.unwrap_or(false)
+                }
+            },
+            None => synced.await,
+        };
+        let mut reply = Reply::new();
+        reply.array(2);
+        reply.integer(is_synced.into());
+        reply.integer(0);
+        reply.encode(self.session.protocol, &mut self.output);
+    }
+
+    /// True if the client leaves more unread than it may.
+    fn is_over_ceiling(&self) -> bool {
+        let ceiling = self.worker.server.settings.load().normal_output.ceiling();
+        let is_over = self.output.len() as u64 > ceiling;
+        if is_over {
+            self.worker.server.records().counts.overflows += 1;
+            tracing::warn!(
+                client = self.session.client.id,
+                ceiling,
+                "dropped a redis client that does not read"
+            );
+        }
+        is_over
+    }
+
     /// Waits for input, or for an end. Writes what is to be written meanwhile.
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Event>> {
-        let client = Arc::clone(&self.session.client);
-        client.mailbox.register(cx.waker());
-        if client.mailbox.is_flagged() && self.take_mail(&client).is_some() {
+        let mailbox = &self.session.client.listener.mailbox;
+        mailbox.register(cx.waker());
+        if mailbox.is_flagged()
+            && let Some(end) = mailbox.take(&mut self.output)
+        {
+            self.worker.server.records().counts.overflows += u64::from(end == End::Overflowed);
             return Poll::Ready(Ok(Event::End));
         }
         if !self.output.is_empty() {
             // Requests are answered even while replies wait.
-            if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
-                return Poll::Ready(Err(error));
+            match self.poll_flush(cx) {
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if self.is_over_ceiling() => return Poll::Ready(Ok(Event::End)),
+                Poll::Pending | Poll::Ready(Ok(())) => {}
             }
         }
         if self.input.capacity() == 0 {
@@ -145,10 +243,6 @@ impl Connection {
             0 => Event::End,
             _ => Event::Input,
         }))
-    }
-
-    fn take_mail(&mut self, client: &Client) -> Option<End> {
-        client.mailbox.take(&mut self.output)
     }
 
     /// Writes everything that is to be written.

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use hashbrown::HashMap;
 
-use crate::keyspace::{self, Command, Run};
+use crate::keyspace::{self, Command, Flags, Run};
 
 use super::commands;
 use super::dispatch::Turn;
@@ -20,12 +20,24 @@ pub struct Entry {
     pub command: &'static Command,
     /// What the store is given to run; the engine finds subcommands by itself.
     pub runs: &'static Command,
+    /// The kind of command.
+    pub group: &'static str,
+    /// Its place among all entries, subcommands included.
+    pub index: usize,
     /// `get`, `client|id`.
     pub full_name: String,
     /// Runs it, if the door does.
     pub handler: Option<Handler>,
     /// What its first argument may name.
     pub subcommands: Vec<Entry>,
+}
+
+impl Entry {
+    /// True if it may change something, by itself or by what it runs.
+    pub fn may_write(&self) -> bool {
+        let flags = self.command.flags;
+        flags.contains(Flags::WRITE) || flags.contains(Flags::MAY_REPLICATE)
+    }
 }
 
 /// Why a request names no command.
@@ -54,6 +66,24 @@ pub fn find(args: &[&[u8]]) -> Result<&'static Entry, NotFound> {
     }
 }
 
+/// The entry of this full name, such as `client|id`, in any case.
+pub fn find_full(name: &[u8]) -> Option<&'static Entry> {
+    let mut words = name.splitn(2, |byte| *byte == b'|');
+    let entry = DIRECTORY.find(words.next()?)?;
+    let Some(part) = words.next() else { return Some(entry) };
+    entry.subcommands.iter().find(|it| it.command.name.as_bytes().eq_ignore_ascii_case(part))
+}
+
+/// Every command, sorted by name.
+pub fn entries() -> &'static [Entry] {
+    &DIRECTORY.entries
+}
+
+/// Every command and subcommand.
+pub fn all() -> impl Iterator<Item = &'static Entry> {
+    entries().iter().flat_map(|it| std::iter::once(it).chain(&it.subcommands))
+}
+
 #[derive(Debug)]
 struct Directory {
     entries: Vec<Entry>,
@@ -75,25 +105,66 @@ impl Directory {
 
 static DIRECTORY: LazyLock<Directory> = LazyLock::new(|| {
     let handlers: HashMap<&str, Handler> = commands::handlers().collect();
-    let entry = |command: &'static Command, container: &'static Command, full_name: String| {
+    let mut index = 0;
+    let mut entry = |command: &'static Command, container: &'static Command, group| {
+        let is_part = !std::ptr::eq(command, container);
+        let full_name = match is_part {
+            true => format!("{}|{}", container.name, command.name),
+            false => command.name.to_owned(),
+        };
         let handler = match command.run {
             Run::Door => handlers.get(full_name.as_str()).copied(),
             Run::Keyspace(_) | Run::Engine => None,
         };
         let runs = if matches!(command.run, Run::Engine) { container } else { command };
-        Entry { command, runs, full_name, handler, subcommands: Vec::new() }
+        index += 1;
+        let subcommands = Vec::new();
+        Entry { command, runs, group, index: index - 1, full_name, handler, subcommands }
     };
     let entries: Vec<Entry> = keyspace::commands()
-        .map(|(command, _)| {
-            let subcommands = command.subcommands.iter().map(|it| {
-                let full_name = format!("{}|{}", command.name, it.name);
-                entry(it, command, full_name)
-            });
-            let subcommands = subcommands.collect();
-            Entry { subcommands, ..entry(command, command, command.name.to_owned()) }
+        .map(|(command, group)| {
+            let parts = command.subcommands.iter().map(|it| entry(it, command, group));
+            let subcommands = parts.collect();
+            Entry { subcommands, ..entry(command, command, group) }
         })
         .collect();
     let names = entries.iter().enumerate();
     let by_name = names.map(|(index, it)| (it.command.name.as_bytes(), index)).collect();
     Directory { entries, by_name }
 });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_of_the_door_has_a_handler_and_every_handler_a_command() {
+        let is_run_here = |entry: &&Entry| {
+            matches!(entry.command.run, Run::Door)
+                && (entry.subcommands.is_empty() || entry.handler.is_some())
+        };
+        let listed: Vec<&str> =
+            all().filter(is_run_here).map(|entry| entry.full_name.as_str()).collect();
+        // `DEBUG RELOAD` and `LOADAOF` are in the table and refused.
+        let without: Vec<&&str> = listed
+            .iter()
+            .filter(|name| !name.starts_with("debug|"))
+            .filter(|name| find_full(name.as_bytes()).unwrap().handler.is_none())
+            .collect();
+        assert!(without.is_empty(), "nobody runs {without:?}");
+        for (name, _) in commands::handlers() {
+            assert!(listed.contains(&name), "{name} is in no table");
+        }
+    }
+
+    #[test]
+    fn names_are_found_in_any_case_and_with_their_subcommands() {
+        let full_name = |line: &[&[u8]]| find(line).map(|entry| entry.full_name.as_str());
+        assert_eq!(full_name(&[b"GeT", b"a"]), Ok("get"));
+        assert_eq!(full_name(&[b"client", b"ID"]), Ok("client|id"));
+        assert_eq!(full_name(&[b"client"]), Ok("client"));
+        assert_eq!(full_name(&[b"client", b"nosuch"]), Err(NotFound::Subcommand));
+        assert_eq!(full_name(&[b"nosuch"]), Err(NotFound::Command));
+        assert_eq!(find_full(b"CLIENT|id").map(|it| it.full_name.as_str()), Some("client|id"));
+    }
+}

@@ -1,27 +1,39 @@
 //! One request: found, checked, queued or run.
+//!
+//! The checks stand in Redis' order, because a request that fails two of them is
+//! told of the first.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::keyspace::Arg;
-use crate::resp::Reply;
+use crate::keyspace::{Arg, Flags};
+use crate::resp::{Protocol, Reply};
 use crate::store::Held;
 
 use super::Server;
 use super::batch::Then;
+use super::commands::transactions::Transaction;
 use super::directory::{self, Entry, NotFound};
+use super::records::{Ran, Records};
 use super::session::{Replies, Session};
+use super::settings::Settings;
 
 /// One request's turn: what its handler may use.
 #[derive(Debug)]
 pub struct Turn<'a, 'h> {
     /// What all connections share.
     pub server: &'a Server,
+    /// The settings in force.
+    pub settings: Arc<Settings>,
     /// The connection's own.
     pub session: &'a mut Session,
     /// The keyspace.
     pub held: &'a mut Held<'h>,
+    /// What is noted of commands.
+    pub records: &'a mut Records,
     /// What the request is answered; it may be several frames, or none.
     pub reply: &'a mut Reply,
     /// Where replies go.
@@ -30,60 +42,126 @@ pub struct Turn<'a, 'h> {
     pub then: Then,
 }
 
+/// A request that is not run, in Redis' words.
+enum Refusal {
+    /// Not a client of Redis at all: no answer, and no connection.
+    Http,
+    /// The line of the error, without its code `ERR`.
+    Plain(String),
+    /// The whole line.
+    Coded(&'static str),
+}
+
 impl Turn<'_, '_> {
     /// Answers one request. Says which command it was, if it was one.
     pub fn take(&mut self, args: &[&[u8]]) -> Option<&'static str> {
         self.reply.clear();
-        let command = match self.check(args) {
-            Ok(Some(entry)) => {
-                self.admit(entry, args);
-                Some(entry.full_name.as_str())
-            }
-            Ok(None) => {
-                // Not a client of Redis at all.
-                self.then = Then::Close;
-                None
-            }
-            Err(refusal) => {
-                self.refuse(&refusal);
-                None
-            }
-        };
+        self.then = Then::GoOn;
+        let entry = directory::find(args);
+        match self.check(entry, args) {
+            Ok(entry) => match self.pause(entry) {
+                Some(pause) => {
+                    self.then = Then::Pause(pause);
+                    return None;
+                }
+                None => self.admit(entry, args),
+            },
+            Err(refusal) => self.refuse(entry.ok(), refusal),
+        }
+        // What others have left comes first: it happened before.
+        if self.session.client.listener.mailbox.is_flagged() {
+            let _ = self.session.client.listener.mailbox.take(self.output);
+        }
         match self.session.replies {
             Replies::On => self.reply.encode(self.session.protocol, self.output),
             Replies::Off => {}
             Replies::SkipNext => self.session.replies = Replies::SkipThis,
             Replies::SkipThis => self.session.replies = Replies::On,
         }
-        command
+        entry.ok().map(|entry| entry.full_name.as_str())
     }
 
-    /// Finds the command and sees if it may be run; says why not.
-    fn check(&mut self, args: &[&[u8]]) -> Result<Option<&'static Entry>, String> {
-        let entry = match directory::find(args) {
+    /// True if the client has yet to say who it is.
+    pub fn is_stranger(&self) -> bool {
+        self.settings.password.is_some() && !self.session.is_authenticated
+    }
+
+    /// Sees if the request may be run; says why not.
+    fn check(
+        &self,
+        entry: Result<&'static Entry, NotFound>,
+        args: &[&[u8]],
+    ) -> Result<&'static Entry, Refusal> {
+        let entry = match entry {
             Ok(entry) => entry,
-            Err(_) if is_http(args[0]) => return Ok(None),
-            Err(NotFound::Command) => return Err(unknown_command(args)),
-            Err(NotFound::Subcommand) => {
-                return Err(format!(
-                    "ERR unknown subcommand '{}'. Try {} HELP.",
-                    shown(args[1]),
-                    String::from_utf8_lossy(args[0]).to_ascii_uppercase()
-                ));
-            }
+            Err(_) if is_http(args[0]) => return Err(Refusal::Http),
+            Err(NotFound::Command) => return Err(Refusal::Plain(unknown_command(args))),
+            Err(NotFound::Subcommand) => return Err(Refusal::Plain(unknown_subcommand(args))),
         };
+        let name = &entry.full_name;
+        let flags = entry.command.flags;
         if !entry.command.accepts(args.len()) {
-            return Err(format!("ERR wrong number of arguments for '{}' command", entry.full_name));
+            let line = format!("wrong number of arguments for '{name}' command");
+            return Err(Refusal::Plain(line));
         }
-        Ok(Some(entry))
+        if self.is_stranger() && !flags.contains(Flags::NO_AUTH) {
+            return Err(Refusal::Coded("NOAUTH Authentication required."));
+        }
+        if self.session.transaction.is_some() && flags.contains(Flags::NO_MULTI) {
+            let line = "Command not allowed inside a transaction".to_owned();
+            return Err(Refusal::Plain(line));
+        }
+        let listens_only =
+            self.session.protocol == Protocol::Resp2 && !self.session.subscriptions.is_empty();
+        if listens_only && !is_for_listeners(entry) {
+            return Err(Refusal::Plain(format!(
+                "Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / \
+                 RESET are allowed in this context"
+            )));
+        }
+        Ok(entry)
     }
 
-    /// A request that is refused spoils the transaction that it was meant for.
-    fn refuse(&mut self, refusal: &str) {
+    /// How long the request has to wait, because clients are paused.
+    fn pause(&mut self, entry: &Entry) -> Option<Duration> {
+        let pause = self.records.pause?;
+        let now = self.held.now();
+        if now >= pause.until {
+            self.records.pause = None;
+            return None;
+        }
+        let transaction = self.session.transaction.as_ref();
+        let writes = match entry.command.name {
+            "exec" => transaction.is_some_and(Transaction::may_write),
+            _ => transaction.is_none() && entry.may_write(),
+        };
+        (writes || !pause.writes_only).then(|| pause.until.since(now))
+    }
+
+    /// Answers a request that is not run. It spoils the transaction that it was
+    /// meant for.
+    fn refuse(&mut self, entry: Option<&'static Entry>, refusal: Refusal) {
+        let is_exec = entry.is_some_and(|it| it.command.name == "exec");
+        let line = match refusal {
+            Refusal::Http => {
+                self.then = Then::Close;
+                return;
+            }
+            Refusal::Plain(line) if is_exec => {
+                self.session.transaction = None;
+                format!("EXECABORT Transaction discarded because of: {line}")
+            }
+            Refusal::Plain(line) => format!("ERR {line}"),
+            Refusal::Coded(line) => line.to_owned(),
+        };
         if let Some(transaction) = &mut self.session.transaction {
             transaction.spoil();
         }
-        self.reply.error(refusal);
+        if let Some(entry) = entry {
+            self.records.counts.of(entry).rejected += 1;
+        }
+        self.records.counts.error(line.as_bytes());
+        self.reply.error(&line);
     }
 
     /// Queues the request, or runs it.
@@ -99,12 +177,55 @@ impl Turn<'_, '_> {
 
     /// Runs a command; its reply is then at the end of `reply`.
     pub fn run(&mut self, entry: &'static Entry, args: &[&[u8]]) {
+        if !self.records.monitors.is_empty() {
+            self.show(entry, args);
+        }
+        let mark = self.reply.mark();
+        let begun = self.held.now();
         match entry.handler {
             Some(handler) => handler(self, args),
+            None if entry.command.name == "ping" && self.answers_as_message() => {
+                self.reply.push(2);
+                self.reply.bulk(b"pong");
+                self.reply.bulk(args.get(1).copied().unwrap_or_default());
+            }
             None => {
                 let args: SmallVec<[Arg<'_>; 8]> = args.iter().map(|it| Arg::Bytes(it)).collect();
                 self.held.run(entry.runs, &args, self.reply);
             }
+        }
+        let at = self.held.tick();
+        let ran = Ran {
+            entry,
+            args,
+            client: &self.session.client,
+            at,
+            took: at.since(begun),
+            error: self.reply.error_at(mark),
+        };
+        self.records.ran(&ran, &self.settings);
+    }
+
+    /// A client of RESP2 that listens takes what it gets for messages.
+    fn answers_as_message(&self) -> bool {
+        self.session.protocol == Protocol::Resp2 && !self.session.subscriptions.is_empty()
+    }
+
+    /// Shows the command to those who want to see all: not what administrates,
+    /// and no passwords.
+    fn show(&self, entry: &Entry, args: &[&[u8]]) {
+        let flags = entry.command.flags;
+        if flags.contains(Flags::ADMIN) || flags.contains(Flags::SKIP_MONITOR) {
+            return;
+        }
+        let now = self.held.now();
+        let client = &self.session.client;
+        match entry.command.name {
+            "auth" => self.records.show(now, client, &[args[0], b"(redacted)"]),
+            "hello" if args.len() > 2 => {
+                self.records.show(now, client, &[args[0], args[1], b"(redacted)"]);
+            }
+            _ => self.records.show(now, client, args),
         }
     }
 }
@@ -112,6 +233,22 @@ impl Turn<'_, '_> {
 /// True for what is not queued within a transaction.
 fn runs_at_once(entry: &Entry) -> bool {
     matches!(entry.command.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
+}
+
+/// True for what a client of RESP2 may send while it listens to channels.
+fn is_for_listeners(entry: &Entry) -> bool {
+    matches!(
+        entry.command.name,
+        "ping"
+            | "quit"
+            | "reset"
+            | "subscribe"
+            | "psubscribe"
+            | "ssubscribe"
+            | "unsubscribe"
+            | "punsubscribe"
+            | "sunsubscribe"
+    )
 }
 
 /// A browser, or somebody who makes one talk to us.
@@ -126,7 +263,15 @@ fn shown(word: &[u8]) -> String {
     String::from_utf8_lossy(&word[..word.len().min(SHOWN_BYTES_MAX)]).into_owned()
 }
 
+fn unknown_subcommand(args: &[&[u8]]) -> String {
+    let container = String::from_utf8_lossy(args[0]).to_ascii_uppercase();
+    format!("unknown subcommand '{}'. Try {container} HELP.", shown(args[1]))
+}
+
 fn unknown_command(args: &[&[u8]]) -> String {
+    if let Some(reason) = super::absent::reason(args[0]) {
+        return reason;
+    }
     let mut begin = String::new();
     for arg in &args[1..] {
         if begin.len() >= SHOWN_BYTES_MAX {
@@ -135,5 +280,5 @@ fn unknown_command(args: &[&[u8]]) -> String {
         let room = SHOWN_BYTES_MAX - begin.len();
         let _ = write!(begin, "'{}' ", String::from_utf8_lossy(&arg[..arg.len().min(room)]));
     }
-    format!("ERR unknown command '{}', with args beginning with: {begin}", shown(args[0]))
+    format!("unknown command '{}', with args beginning with: {begin}", shown(args[0]))
 }

@@ -5,11 +5,13 @@
 //! | `connection` | **begin here**: bytes in, bytes out, and how a connection ends |
 //! | `batch` | the requests that have come, answered under one hold of the keyspace |
 //! | `dispatch` | one request: found, checked, queued or run |
-//! | `directory` | which command a name means, and who runs it |
+//! | `directory`, `absent` | which command a name means, and who runs it; what is left out |
 //! | `session` | what the door remembers of a connection |
 //! | `clients` | all connections, as others see them |
+//! | `records` | counts, what took long, who is shown everything |
 //! | `commands` | the commands that the door runs itself, by kind |
-//! | `worker` | what one thread holds |
+//! | `config`, `settings` | how it is set up, and what can be changed while it runs |
+//! | `worker`, `metrics` | what one thread holds; what Prometheus is told |
 //!
 //! # Invariants
 //!
@@ -22,33 +24,142 @@
 //! 4. What a stranger may make us hold is bounded in `resp::request`, what a
 //!    client leaves unread in the settings.
 
+mod absent;
 mod batch;
 mod clients;
 mod commands;
+mod config;
 mod connection;
 mod directory;
 mod dispatch;
+mod metrics;
+mod records;
 mod session;
+mod settings;
 mod worker;
 
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwap;
+use prometheus::Registry;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::base::clock::Timestamp;
+use crate::base::mailbox::End;
 use crate::store::Commands;
 
-use clients::Clients;
+use clients::{Clients, Kind};
+use records::Records;
+use settings::Settings;
 
+pub use config::{Config, RawConfig};
 pub use worker::serve;
 
 /// What all connections of the door share.
 #[derive(Debug)]
 pub struct Server {
     store: Commands,
+    settings: ArcSwap<Settings>,
     clients: Clients,
+    records: Mutex<Records>,
+    /// Woken when clients are no longer paused.
+    unpaused: Notify,
+    /// Ends the process, when a client asks for it.
+    end: CancellationToken,
+    since: Timestamp,
+    /// Forty letters that no other run has.
+    run_id: String,
 }
 
 impl Server {
-    /// A door to `store`; [`serve`] opens it.
-    pub fn new(store: Commands) -> Arc<Server> {
-        Arc::new(Server { store, clients: Clients::default() })
+    /// A door to `store`; [`serve`] opens it. A client may cancel `end`, to end
+    /// the process.
+    ///
+    /// # Errors
+    /// The metrics are registered already.
+    pub fn new(
+        config: Config,
+        store: Commands,
+        end: CancellationToken,
+        registry: &Registry,
+    ) -> Result<Arc<Server>, prometheus::Error> {
+        let since = store.now();
+        let server = Arc::new(Server {
+            settings: ArcSwap::from_pointee(config.settings),
+            clients: Clients::default(),
+            records: Mutex::default(),
+            unpaused: Notify::new(),
+            end,
+            since,
+            run_id: run_id(since),
+            store,
+        });
+        metrics::register(&server, registry)?;
+        Ok(server)
     }
+
+    /// What is noted of commands. Lock it after the keyspace.
+    fn records(&self) -> MutexGuard<'_, Records> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why a connection from `peer` is not served, as the line it is sent.
+    fn refusal(&self, peer: SocketAddr) -> Option<&'static str> {
+        let settings = self.settings.load();
+        if settings.password.is_none()
+            && settings.is_protected
+            && !peer.ip().to_canonical().is_loopback()
+        {
+            return Some(PROTECTED);
+        }
+        let count_max = settings.client_count_max as usize;
+        (self.clients.len() >= count_max).then_some("-ERR max number of clients reached\r\n")
+    }
+
+    /// Ends connections that were silent for too long, and those that leave too
+    /// much unread for too long.
+    fn sweep(&self) {
+        let settings = self.settings.load_full();
+        let now = self.store.now();
+        for client in self.clients.all() {
+            let mut shown = client.shown();
+            let state = shown.state;
+            let limit = match state.kind() {
+                Kind::Subscriber => settings.subscriber_output,
+                _ => settings.normal_output,
+            };
+            client.listener.mailbox.set_bytes_max(limit.ceiling());
+            let is_over = limit.soft_bytes > 0 && state.output_bytes as u64 >= limit.soft_bytes;
+            let since = is_over.then(|| shown.over_since.unwrap_or(now));
+            shown.over_since = since;
+            drop(shown);
+            if since.is_some_and(|since| now.since(since) > limit.soft_time) {
+                client.listener.mailbox.end(End::Overflowed);
+            }
+            let may_be_idle = state.kind() == Kind::Normal && !state.is_monitor;
+            let timeout = settings.idle_timeout;
+            if !timeout.is_zero() && may_be_idle && now.since(state.active_at) > timeout {
+                client.listener.mailbox.end(End::Idle);
+            }
+        }
+    }
+}
+
+/// What a client from elsewhere is told in protected mode.
+const PROTECTED: &str = "-DENIED Redis is running in protected mode because protected mode is \
+    enabled and no password is set for the default user. In this mode connections are only \
+    accepted from the loopback interface. To connect from elsewhere set redis.requirepass in \
+    weir.yaml, or redis.protected_mode to false if strangers cannot reach this address.\r\n";
+
+/// Forty hexadecimal digits from chance and the time.
+fn run_id(since: Timestamp) -> String {
+    use std::hash::{BuildHasher as _, RandomState};
+    let mut id = String::new();
+    while id.len() < 40 {
+        id.push_str(&format!("{:016x}", RandomState::new().hash_one(since.micros())));
+    }
+    id.truncate(40);
+    id
 }

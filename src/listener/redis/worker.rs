@@ -4,6 +4,9 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time;
 
 use crate::base::tasks::Tasks;
 use crate::listener::accept::{Acceptor, Cap};
@@ -21,6 +24,9 @@ pub struct Worker {
     /// Buffers that no connection needs now.
     buffers: RefCell<Vec<Vec<u8>>>,
 }
+
+/// How often connections are looked through for those to end.
+const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 
 /// Room for what is read at once.
 const BUFFER_BYTES: usize = 16 << 10;
@@ -64,12 +70,14 @@ pub async fn serve(
     let mut acceptor = Acceptor::new("redis", socket, Cap::new(u32::MAX))?;
     let worker = Rc::new(Worker { server, reply: RefCell::default(), buffers: RefCell::default() });
     let shutdown = tasks.shutdown();
+    let mut sweep = time::interval(SWEEP_PERIOD);
     loop {
         tokio::select! {
             accepted = acceptor.next() => {
                 let shutdown = tasks.shutdown();
                 tasks.spawn_local(connection::serve(Rc::clone(&worker), accepted, shutdown));
             }
+            _ = sweep.tick() => worker.server.sweep(),
             () = shutdown.cancelled() => return Ok(()),
         }
     }

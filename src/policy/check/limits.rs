@@ -91,7 +91,9 @@ impl Checker<'_> {
         let algorithm = self.with_burst(path, written, algorithm, quota);
         let (algorithm, quota, window) = (algorithm?, quota?, window?);
         let Named { name, role, place } = named;
-        Some(Limit::new(Parts { name: name.to_owned(), quota, window, algorithm, role, place }))
+        let name = name.to_owned();
+        let counts_bytes = self.counts_bytes;
+        Some(Limit::new(Parts { name, quota, window, algorithm, role, place, counts_bytes }))
     }
 
     fn quota(
@@ -117,7 +119,7 @@ impl Checker<'_> {
             matches!(algorithm, Some(Algorithm::SlidingWindow | Algorithm::Concurrency));
         let quota_max = if is_remembered { REMEMBERED_MAX } else { QUOTA_MAX };
         match text.parse::<u64>() {
-            Ok(0) => self.problem(path, "must be at least 1; to allow nothing, write `deny: true` instead of limits"),
+            Ok(0) => self.problem(path, "must be at least 1; whom to allow nothing, name in `overrides` with `deny: true`"),
             Ok(quota) if quota <= quota_max => Some(quota),
             _ if is_remembered => self.problem(
                 path,

@@ -8,18 +8,23 @@
 //! Not here: shape, such as unknown keys ([`super::written`]), and lines and
 //! columns ([`crate::base::yaml`]).
 
+mod choices;
+mod cost;
 mod key;
 mod limits;
 mod matching;
+mod refusal;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
 
+use self::choices::Sets;
 use super::condition::Conditions;
+use super::cost::Cost;
 use super::index::Index;
 use super::written;
-use super::{Functions, Mode, OnMissingKey, Policy, PolicySet};
+use super::{Functions, Mode, OnMissingKey, Policy, PolicySet, ReadFile};
 use crate::base::problems::{Problem, Problems, suggest};
 
 /// A name is a label in metrics and part of every store key.
@@ -34,18 +39,35 @@ const ON_MISSING_KEY: [(&str, OnMissingKey); 3] =
 ///
 /// # Errors
 /// All problems, with paths but not yet located.
-pub(super) fn check(file: &written::File, functions: &Functions) -> Result<PolicySet, Problems> {
-    let mut checker = Checker { functions, problems: Problems::default() };
+pub(super) fn check(
+    file: &written::File,
+    functions: &Functions,
+    files: ReadFile<'_>,
+) -> Result<PolicySet, Problems> {
+    let mut checker = Checker {
+        functions,
+        files,
+        has_tokens: file.jwt.is_some(),
+        counts_bytes: false,
+        problems: Problems::default(),
+    };
+    let tokens = file.jwt.as_ref().and_then(|jwt| checker.tokens(jwt));
+    let headings = checker.headings(file.headers.as_ref());
     let policies = checker.policies(file);
     if !checker.problems.is_empty() {
         return Err(checker.problems);
     }
     let index = Index::new(policies.iter().map(|it| &it.conditions));
-    Ok(PolicySet { policies, index })
+    Ok(PolicySet { policies, index, tokens, headings: headings.unwrap_or_default() })
 }
 
 struct Checker<'f> {
     functions: &'f Functions,
+    files: ReadFile<'f>,
+    /// The file says where tokens are.
+    has_tokens: bool,
+    /// The policy under check has costs that are bytes of bodies.
+    counts_bytes: bool,
     problems: Problems,
 }
 
@@ -83,7 +105,7 @@ impl Checker<'_> {
                 continue;
             }
             let Some(policy) = self.policy(&path, written) else { continue };
-            for (number, limit) in policy.limits.iter().enumerate() {
+            for (number, limit) in policy.own_limits().iter().enumerate() {
                 let here = format!("{path}.limits[{number}]");
                 if let Some(there) = limit_names.insert(limit.name().to_owned(), here.clone()) {
                     let message = format!(
@@ -99,6 +121,7 @@ impl Checker<'_> {
     }
 
     fn policy(&mut self, path: &str, written: &written::Policy) -> Option<Policy> {
+        let before = self.problems.len();
         let name = match &written.name {
             Some(name) => self.name(&format!("{path}.name"), name),
             None => self.problem(
@@ -115,21 +138,41 @@ impl Checker<'_> {
             written.on_missing_key.as_deref(),
             &ON_MISSING_KEY,
         );
+        let cost = self.cost(&format!("{path}.cost"), written.cost.as_ref());
+        self.counts_bytes = cost.as_ref().is_some_and(Cost::counts_bytes);
         let limits = self.limits(
             &format!("{path}.limits"),
             name,
             written.limits.as_deref().unwrap_or_default(),
         );
         let mode = self.word(&format!("{path}.mode"), written.mode.as_deref(), &MODES);
-        let (name, conditions, limits) = (name?, matched?, limits?);
+        let on_deny = self.on_deny(&format!("{path}.on_deny"), written.on_deny.as_ref());
+        let penalty = self.penalty(&format!("{path}.penalty"), name, written.penalty.as_ref());
+        let penalty = penalty.flatten();
+        let ban = penalty.as_ref().map(|(_, ban)| ban.clone());
+        let mut sets = Sets { policy: name, ban, limits: Vec::new(), ranges: Vec::new() };
+        sets.add(limits.unwrap_or_default());
+        let parts = key.as_deref().unwrap_or_default();
+        let choices = self.choices(path, written, parts, &mut sets);
+        if self.problems.len() > before {
+            return None;
+        }
+        let (name, conditions) = (name?, matched?);
+        let Sets { limits, ranges, .. } = sets;
         Some(Policy {
             matched: conditions.describe(),
+            written: format!("{written:?}"),
             store_prefixes: limits.iter().map(|it| it.store_prefix(name).into()).collect(),
             name: name.into(),
             conditions,
             key: key?,
             on_missing_key: on_missing_key?,
             limits,
+            sets: ranges,
+            choices: choices?,
+            cost: cost?,
+            on_deny: on_deny?,
+            penalty: penalty.map(|(penalty, _)| penalty),
             mode: mode?,
         })
     }

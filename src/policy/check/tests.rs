@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::testing::no_files;
 use super::super::{Algorithm, Limit, Policy, compile};
 use super::*;
 
@@ -13,7 +14,7 @@ fn functions() -> Functions {
 #[track_caller]
 fn refused(text: &str, written: &str) {
     let text = text.strip_prefix('\n').unwrap_or(text);
-    let told = compile("policies.yaml", text, &functions()).unwrap_err().to_string();
+    let told = compile("policies.yaml", text, &functions(), &no_files).unwrap_err().to_string();
     let written = written.trim_matches('\n');
     assert!(told == written, "\nwritten:\n{written}\n\ntold:\n{told}\n");
 }
@@ -21,7 +22,7 @@ fn refused(text: &str, written: &str) {
 #[test]
 fn the_shipped_file_limits_each_client_under_limited() {
     let text = include_str!("../../../config/policies.yaml");
-    let set = compile("config/policies.yaml", text, &functions()).unwrap();
+    let set = compile("config/policies.yaml", text, &functions(), &no_files).unwrap();
     let lines: Vec<String> = set.policies().iter().map(Policy::describe).collect();
     assert_eq!(lines, ["limited-per-client: 5 per 10s by client_ip on /limited/**"]);
 }
@@ -38,7 +39,7 @@ policies:
   - { name: b, limits: [{ quota: 1, window: 1500ms }] }
   - { name: c, match: { host: h.example, method: GET }, key: path, limits: [{ quota: 1, window: 7d }] }
 ";
-    let set = compile("policies.yaml", text, &functions()).unwrap();
+    let set = compile("policies.yaml", text, &functions(), &no_files).unwrap();
     let lines: Vec<String> = set.policies().iter().map(Policy::describe).collect();
     assert_eq!(
         lines,
@@ -60,7 +61,7 @@ policies:
   - name: more
     limits: [{ quota: 5, window: 10s }, { quota: 9, window: 1m, name: slow, algorithm: limiter.sliding_window }]
 ";
-    let set = compile("policies.yaml", text, &functions()).unwrap();
+    let set = compile("policies.yaml", text, &functions(), &no_files).unwrap();
     let limits: Vec<&Limit> = set.policies().iter().flat_map(Policy::limits).collect();
     let names: Vec<&str> = limits.iter().map(|it| it.name()).collect();
     assert_eq!(names, ["one", "more.1", "more.slow"]);
@@ -118,7 +119,7 @@ policies.yaml:8:36: policies[0].key[2]: `header: x` names no header field; write
 policies.yaml:9:21: policies[0].on_missing_key: unknown word `share`; did you mean `shared`?
   9 |     on_missing_key: share
     |                     ^
-policies.yaml:11:18: policies[0].limits[0].quota: must be at least 1; to allow nothing, write `deny: true` instead of limits
+policies.yaml:11:18: policies[0].limits[0].quota: must be at least 1; whom to allow nothing, name in `overrides` with `deny: true`
   11 |       - { quota: 0, window: 10 }
      |                  ^
 policies.yaml:11:29: policies[0].limits[0].window: `10` is not a span of time; write a whole number and a unit, such as 250ms, 10s, 5m, 1h, 7d
@@ -189,7 +190,12 @@ policies.yaml:4:5: policies[0].limits: has no limits; write at least one, such a
     |     ^
 ",
     );
-    assert!(compile("policies.yaml", "policies: []", &functions()).unwrap().policies().is_empty());
+    assert!(
+        compile("policies.yaml", "policies: []", &functions(), &no_files)
+            .unwrap()
+            .policies()
+            .is_empty()
+    );
 }
 
 #[test]
@@ -205,7 +211,7 @@ policies:
 policies.yaml:3:13: policies[1].name: `a` is the name of policies[0] too; counts are kept under a policy's name
   3 |   - { name: a, limits: [{ quota: 0, window: 1s }] }
     |             ^
-policies.yaml:3:34: policies[1].limits[0].quota: must be at least 1; to allow nothing, write `deny: true` instead of limits
+policies.yaml:3:34: policies[1].limits[0].quota: must be at least 1; whom to allow nothing, name in `overrides` with `deny: true`
   3 |   - { name: a, limits: [{ quota: 0, window: 1s }] }
     |                                  ^
 policies.yaml:5:27: policies[3].limits[0]: is shown as `b.1` in header fields, as policies[2].limits[0] is; give it another name

@@ -7,10 +7,11 @@
 //! Not here: what a client is, and which commands it may send.
 
 use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
 
-use super::{Owned, Shared};
+use super::{LastSnapshot, Owned, Shared};
 use crate::base::clock::Timestamp;
-use crate::keyspace::{Arg, Command, Execution, Keyspace, Mode, Run};
+use crate::keyspace::{Announced, Arg, Command, Execution, Keyspace, Mode, Run};
 use crate::persist::{Log, Lsn};
 use crate::resp::Reply;
 
@@ -39,6 +40,36 @@ impl Commands {
             // A log that cannot make it durable says so itself; see `call`.
             let _ = log.durable(record).await;
         }
+    }
+
+    /// Waits until a record is on disk, whatever the log's policy; says if it is.
+    /// Without a record there is nothing to wait for.
+    pub async fn synced(&self, record: Option<Lsn>) -> bool {
+        match (&self.shared.log, record) {
+            (Some(log), Some(_)) => {
+                while log.status().unsynced_bytes > 0 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                log.status().failed.is_none()
+            }
+            (Some(_), None) => true,
+            (None, _) => false,
+        }
+    }
+
+    /// Has a snapshot made soon.
+    pub fn ask_snapshot(&self) {
+        self.shared.snapshots.ask();
+    }
+
+    /// Has a snapshot made and waits for it; says if that succeeded.
+    pub async fn make_snapshot(&self) -> bool {
+        self.shared.snapshots.make().await
+    }
+
+    /// How the last snapshot ended.
+    pub fn last_snapshot(&self) -> LastSnapshot {
+        self.shared.snapshots.last()
     }
 
     /// The log, when there is one.
@@ -108,6 +139,12 @@ impl Held<'_> {
     pub fn end(&mut self) {
         self.in_transaction = false;
         self.record();
+    }
+
+    /// From here on these keyspace events are told, whoever causes them.
+    pub fn announce(&mut self, announced: Announced) {
+        let owned = &mut *self.owned;
+        owned.keyspace.announce(announced, &mut owned.effects);
     }
 
     /// The keys, to look at.

@@ -130,7 +130,10 @@ fn sweep(shared: &Shared, turns: &mut Turns) {
 /// Rewrites the log if it has grown enough. Blocks until the new base is in
 /// place; nothing else on this thread is urgent.
 fn rewrite_if_due(shared: &Shared, turns: &mut Turns, is_stopped: &dyn Fn() -> bool) {
-    let Some(log) = shared.log.as_ref().filter(|log| log.wants_rewrite()) else { return };
+    let Some(log) = shared.log.as_ref() else { return };
+    if !shared.snapshots.take() && !log.wants_rewrite() {
+        return;
+    }
     let begun = log.prepare_rewrite().and_then(|pending| {
         let mut guard = shared.lock();
         let owned = &mut *guard;
@@ -138,6 +141,7 @@ fn rewrite_if_due(shared: &Shared, turns: &mut Turns, is_stopped: &dyn Fn() -> b
         pending.cut(&mut owned.keyspace, libraries)
     });
     let outcome = begun.and_then(|(feed, writer)| write(shared, turns, feed, writer, is_stopped));
+    shared.snapshots.ended(outcome.is_ok(), shared.clock.now());
     match outcome {
         Ok(()) => {}
         Err(error) => tracing::warn!(error = %Chain(&error), "the log was not rewritten"),

@@ -16,6 +16,7 @@
 
 mod commands;
 mod housekeeping;
+mod snapshots;
 #[cfg(test)]
 mod tests;
 
@@ -30,8 +31,10 @@ use crate::resp::Reply;
 
 use super::{Asked, Call, Error, Metrics};
 use housekeeping::Housekeeping;
+use snapshots::Snapshots;
 
 pub use commands::{Commands, Held};
+pub use snapshots::LastSnapshot;
 
 /// A library to load: a file of `functions/`, or one that is built in.
 #[derive(Clone, Debug)]
@@ -88,6 +91,7 @@ pub struct Embedded {
 struct Shared {
     engine: Mutex<Owned>,
     log: Option<Log>,
+    snapshots: Snapshots,
     clock: Clock,
     metrics: Metrics,
 }
@@ -127,7 +131,13 @@ impl Embedded {
             None => (None, None),
         };
         let owned = Owned { keyspace, functions, effects: Effects::default() };
-        let shared = Arc::new(Shared { engine: Mutex::new(owned), log, clock, metrics });
+        let shared = Arc::new(Shared {
+            engine: Mutex::new(owned),
+            log,
+            snapshots: Snapshots::new(clock.now()),
+            clock,
+            metrics,
+        });
         let housekeeping = Housekeeping::start(Arc::clone(&shared)).map_err(OpenError::Thread)?;
         let store = Embedded { shared, housekeeping: Mutex::new(Some(housekeeping)) };
         Ok(Opened { store, recovery })
@@ -236,8 +246,9 @@ impl Shared {
 }
 
 impl Owned {
-    /// Hands the effects of what just ran to the log.
-    fn record(&self, log: Option<&Log>) -> Option<Lsn> {
+    /// Hands the effects of what just ran to the log, and tells listeners.
+    fn record(&mut self, log: Option<&Log>) -> Option<Lsn> {
+        self.keyspace.tell(&self.effects);
         match log {
             Some(log) if !self.effects.is_empty() => Some(log.append(self.effects.record())),
             _ => None,

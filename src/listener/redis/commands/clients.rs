@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use super::parse_integer;
+use crate::base::clock::Timestamp;
 use crate::base::mailbox::End;
 use crate::listener::redis::batch::Then;
 use crate::listener::redis::clients::{Client, Kind};
 use crate::listener::redis::directory::Handler;
 use crate::listener::redis::dispatch::Turn;
+use crate::listener::redis::records::Pause;
 
 /// The handlers of this file.
 pub const HANDLERS: &[(&str, Handler)] = &[
@@ -18,9 +20,11 @@ pub const HANDLERS: &[(&str, Handler)] = &[
     ("client|list", list),
     ("client|no-evict", no_evict),
     ("client|no-touch", no_touch),
+    ("client|pause", pause),
     ("client|reply", reply),
     ("client|setinfo", setinfo),
     ("client|setname", setname),
+    ("client|unpause", unpause),
 ];
 
 /// `CLIENT ID`
@@ -81,7 +85,7 @@ fn setinfo(turn: &mut Turn<'_, '_>, args: &[&[u8]]) {
 
 /// `CLIENT INFO`
 fn info(turn: &mut Turn<'_, '_>, _: &[&[u8]]) {
-    turn.session.show("client|info", turn.held.now());
+    turn.session.show(Some("client|info"), turn.held.now(), (0, turn.output.len()));
     let line = turn.session.client.describe(turn.held.now());
     turn.reply.verbatim(*b"txt", line.as_bytes());
 }
@@ -103,7 +107,7 @@ fn list(turn: &mut Turn<'_, '_>, args: &[&[u8]]) {
         }
         _ => return turn.reply.error("ERR syntax error"),
     }
-    turn.session.show("client|list", turn.held.now());
+    turn.session.show(Some("client|list"), turn.held.now(), (0, turn.output.len()));
     let mut lines = String::new();
     for client in turn.server.clients.all() {
         let is_wanted = wanted_kind.is_none_or(|kind| client.shown().state.kind() == kind)
@@ -158,7 +162,7 @@ fn end(turn: &mut Turn<'_, '_>, client: &Arc<Client>) {
     if client.id == turn.session.client.id {
         turn.then = Then::Close;
     } else {
-        client.mailbox.end(End::Killed);
+        client.listener.mailbox.end(End::Killed);
     }
 }
 
@@ -254,4 +258,30 @@ fn reply(turn: &mut Turn<'_, '_>, args: &[&[u8]]) {
     if replies == Replies::On {
         turn.reply.status("OK");
     }
+}
+
+/// `CLIENT PAUSE timeout [WRITE | ALL]`: commands wait, of all clients.
+fn pause(turn: &mut Turn<'_, '_>, args: &[&[u8]]) {
+    let writes_only = match args[3..] {
+        [] => false,
+        [mode] if mode.eq_ignore_ascii_case(b"all") => false,
+        [mode] if mode.eq_ignore_ascii_case(b"write") => true,
+        [_] => return turn.reply.error("ERR CLIENT PAUSE mode must be WRITE or ALL"),
+        _ => return turn.reply.error("ERR syntax error"),
+    };
+    let timeout = match parse_integer(args[2]) {
+        None => return turn.reply.error("ERR timeout is not an integer or out of range"),
+        Some(..0) => return turn.reply.error("ERR timeout is negative"),
+        Some(timeout) => timeout.unsigned_abs(),
+    };
+    let until = Timestamp::from_millis(turn.held.now().millis().saturating_add(timeout));
+    turn.records.pause = Some(Pause { until, writes_only });
+    turn.reply.status("OK");
+}
+
+/// `CLIENT UNPAUSE`
+fn unpause(turn: &mut Turn<'_, '_>, _: &[&[u8]]) {
+    turn.records.pause = None;
+    turn.server.unpaused.notify_waiters();
+    turn.reply.status("OK");
 }

@@ -5,9 +5,17 @@
 
 use crate::listener::redis::directory::{Entry, Handler};
 use crate::listener::redis::dispatch::Turn;
+use crate::listener::redis::session::Session;
+use crate::store::Held;
 
 /// The handlers of this file.
-pub const HANDLERS: &[(&str, Handler)] = &[("discard", discard), ("exec", exec), ("multi", multi)];
+pub const HANDLERS: &[(&str, Handler)] = &[
+    ("discard", discard),
+    ("exec", exec),
+    ("multi", multi),
+    ("unwatch", unwatch),
+    ("watch", watch),
+];
 
 /// What `MULTI` opened.
 #[derive(Debug, Default)]
@@ -35,6 +43,11 @@ impl Transaction {
             end
         });
         self.queue.push(Queued { entry, ends: ends.collect(), bytes: args.concat().into() });
+    }
+
+    /// True if a queued command may change something.
+    pub fn may_write(&self) -> bool {
+        self.queue.iter().any(|queued| queued.entry.may_write())
     }
 
     /// How many commands are queued.
@@ -74,6 +87,7 @@ fn discard(turn: &mut Turn<'_, '_>, _: &[&[u8]]) {
     if turn.session.transaction.take().is_none() {
         return turn.reply.error("ERR DISCARD without MULTI");
     }
+    forget_watched(turn.session, turn.held);
     turn.reply.status("OK");
 }
 
@@ -82,8 +96,14 @@ fn exec(turn: &mut Turn<'_, '_>, _: &[&[u8]]) {
     let Some(transaction) = turn.session.transaction.take() else {
         return turn.reply.error("ERR EXEC without MULTI");
     };
+    let (id, now) = (turn.session.client.id, turn.held.now());
+    let is_intact = !turn.session.is_watching || turn.held.keyspace().is_intact(id, now);
+    forget_watched(turn.session, turn.held);
     if transaction.is_spoiled {
         return turn.reply.error("EXECABORT Transaction discarded because of previous errors.");
+    }
+    if !is_intact {
+        return turn.reply.null_array();
     }
     turn.reply.array(transaction.queue.len());
     turn.held.begin();
@@ -91,4 +111,30 @@ fn exec(turn: &mut Turn<'_, '_>, _: &[&[u8]]) {
         turn.run(queued.entry, &queued.args());
     }
     turn.held.end();
+}
+
+/// `WATCH key …`: `EXEC` does nothing if one of them changes before it.
+fn watch(turn: &mut Turn<'_, '_>, args: &[&[u8]]) {
+    if turn.session.transaction.is_some() {
+        return turn.reply.error("ERR WATCH inside MULTI is not allowed");
+    }
+    let (id, now) = (turn.session.client.id, turn.held.now());
+    for key in &args[1..] {
+        turn.held.keyspace().watch(id, key, now);
+    }
+    turn.session.is_watching = true;
+    turn.reply.status("OK");
+}
+
+/// `UNWATCH`
+fn unwatch(turn: &mut Turn<'_, '_>, _: &[&[u8]]) {
+    forget_watched(turn.session, turn.held);
+    turn.reply.status("OK");
+}
+
+/// Ends the watch over every key.
+pub fn forget_watched(session: &mut Session, held: &mut Held<'_>) {
+    if std::mem::take(&mut session.is_watching) {
+        held.keyspace().unwatch(session.client.id);
+    }
 }

@@ -1,0 +1,301 @@
+//! `COMMAND`: what commands there are, from the one table.
+
+use crate::keyspace::{Command, Flags, KeyPositions, glob_matches};
+use crate::listener::redis::directory::{self, Entry, Handler};
+use crate::listener::redis::dispatch::Turn;
+use crate::resp::Reply;
+
+/// The handlers of this file.
+pub const HANDLERS: &[(&str, Handler)] = &[
+    ("command", command),
+    ("command|count", count),
+    ("command|docs", docs),
+    ("command|getkeys", getkeys),
+    ("command|getkeysandflags", getkeysandflags),
+    ("command|info", info),
+    ("command|list", list),
+];
+
+/// `COMMAND`: everything of every command.
+fn command(turn: &mut Turn<'_, '_>, _: &[&[u8]]) {
+    turn.reply.array(directory::entries().len());
+    for entry in directory::entries() {
+        describe(entry, turn.reply);
+    }
+}
+
+/// `COMMAND COUNT`
+fn count(turn: &mut Turn<'_, '_>, _: &[&[u8]]) {
+    turn.reply.count(directory::entries().len());
+}
+
+/// `COMMAND INFO [name …]`
+fn info(turn: &mut Turn<'_, '_>, args: &[&[u8]]) {
+    let names = &args[2..];
+    if names.is_empty() {
+        return command(turn, args);
+    }
+    turn.reply.array(names.len());
+    for name in names {
+        match directory::find_full(name) {
+            Some(entry) => describe(entry, turn.reply),
+            None => turn.reply.null(),
+        }
+    }
+}
+
+/// The ten parts of a command: name, arity, flags, the first, last and step of
+/// its keys, categories, hints, where keys stand, subcommands.
+fn describe(entry: &Entry, reply: &mut Reply) {
+    let command = entry.command;
+    let KeyPositions { first, last, step, counted } = command.keys;
+    reply.array(10);
+    reply.bulk(entry.full_name.as_bytes());
+    reply.integer(command.arity.into());
+    write_words(flags(command), reply);
+    reply.integer(first.into());
+    reply.integer(if first == 0 { 0 } else { last.into() });
+    reply.integer(if first == 0 { 0 } else { step.into() });
+    write_words(categories(entry), reply);
+    reply.array(0);
+    reply.array(usize::from(first > 0) + usize::from(counted > 0));
+    if first > 0 {
+        // A negative last key counts from the end, and is told as it is.
+        let span = if last < 0 { last } else { last - first as i32 };
+        write_key_spec(command, first, Find::Range { last: span, step }, reply);
+    }
+    if counted > 0 {
+        write_key_spec(command, counted, Find::Counted, reply);
+    }
+    reply.array(entry.subcommands.len());
+    for part in &entry.subcommands {
+        describe(part, reply);
+    }
+}
+
+fn write_words<'a>(words: impl IntoIterator<Item = &'a str>, reply: &mut Reply) {
+    let open = reply.open_set();
+    let mut count = 0;
+    for word in words {
+        reply.status(word);
+        count += 1;
+    }
+    reply.close_set(open, count);
+}
+
+fn flags(command: &Command) -> impl Iterator<Item = &'static str> + use<> {
+    let movable = command.keys.counted > 0 && !command.flags.contains(Flags::MOVABLE_KEYS);
+    command.flags.names().chain(movable.then_some("movablekeys"))
+}
+
+/// How keys are found behind a word.
+enum Find {
+    Range { last: i32, step: u32 },
+    Counted,
+}
+
+fn write_key_spec(command: &Command, index: u32, find: Find, reply: &mut Reply) {
+    reply.map(3);
+    reply.bulk(b"flags");
+    write_words(key_flags(command, 0).iter().copied(), reply);
+    reply.bulk(b"begin_search");
+    write_spec(reply, "index", &[("index", index.into())]);
+    reply.bulk(b"find_keys");
+    match find {
+        Find::Range { last, step } => write_spec(
+            reply,
+            "range",
+            &[("lastkey", last.into()), ("keystep", step.into()), ("limit", 0)],
+        ),
+        Find::Counted => {
+            write_spec(reply, "keynum", &[("keynumidx", 0), ("firstkey", 1), ("keystep", 1)])
+        }
+    }
+}
+
+fn write_spec(reply: &mut Reply, kind: &str, numbers: &[(&str, i64)]) {
+    reply.map(2);
+    reply.bulk(b"type");
+    reply.bulk(kind.as_bytes());
+    reply.bulk(b"spec");
+    reply.map(numbers.len());
+    for (name, value) in numbers {
+        reply.bulk(name.as_bytes());
+        reply.integer(*value);
+    }
+}
+
+/// What happens to the key in this place among the command's keys.
+fn key_flags(command: &Command, place: usize) -> &'static [&'static str] {
+    let is_source = match command.name {
+        "copy" | "sinterstore" | "sunionstore" | "sdiffstore" | "zunionstore" | "zinterstore"
+        | "zdiffstore" | "zrangestore" => {
+            let target = if command.name == "copy" { 1 } else { 0 };
+            place != target
+        }
+        _ => !command.flags.contains(Flags::WRITE),
+    };
+    let overwrites = matches!(
+        command.name,
+        "set"
+            | "mset"
+            | "setex"
+            | "psetex"
+            | "msetnx"
+            | "setnx"
+            | "copy"
+            | "restore"
+            | "sinterstore"
+            | "sunionstore"
+            | "sdiffstore"
+            | "zunionstore"
+            | "zinterstore"
+            | "zdiffstore"
+            | "zrangestore"
+    );
+    let removes = matches!(command.name, "del" | "unlink");
+    match (is_source, overwrites, removes) {
+        (true, _, _) => &["RO", "access"],
+        (false, true, _) => &["OW", "update"],
+        (false, _, true) => &["RM", "delete"],
+        (false, false, false) => &["RW", "access", "update"],
+    }
+}
+
+/// The categories that Redis' access lists know.
+fn categories(entry: &Entry) -> Vec<&'static str> {
+    let flags = entry.command.flags;
+    let kind = match entry.group {
+        "generic" => Some("@keyspace"),
+        "string" => Some("@string"),
+        "hash" => Some("@hash"),
+        "list" => Some("@list"),
+        "set" => Some("@set"),
+        "sorted-set" => Some("@sortedset"),
+        "scripting" => Some("@scripting"),
+        "transactions" => Some("@transaction"),
+        "connection" => Some("@connection"),
+        _ => None,
+    };
+    let fast = flags.contains(Flags::FAST);
+    let listed = [
+        (flags.contains(Flags::WRITE), "@write"),
+        (flags.contains(Flags::READONLY) && entry.group != "scripting", "@read"),
+        (kind.is_some(), kind.unwrap_or_default()),
+        (flags.contains(Flags::ADMIN), "@admin"),
+        (flags.contains(Flags::ADMIN), "@dangerous"),
+        (flags.contains(Flags::PUBSUB), "@pubsub"),
+        (fast, "@fast"),
+        (!fast, "@slow"),
+    ];
+    listed.into_iter().filter(|(holds, _)| *holds).map(|(_, name)| name).collect()
+}
+
+/// `COMMAND DOCS [name …]`
+fn docs(turn: &mut Turn<'_, '_>, args: &[&[u8]]) {
+    let entries: Vec<&Entry> = match &args[2..] {
+        [] => directory::entries().iter().collect(),
+        names => names.iter().filter_map(|name| directory::find_full(name)).collect(),
+    };
+    turn.reply.map(entries.len());
+    for entry in entries {
+        document(entry, turn.reply);
+    }
+}
+
+fn document(entry: &Entry, reply: &mut Reply) {
+    let docs = &entry.command.docs;
+    let fields = [
+        ("summary", docs.summary),
+        ("since", docs.since),
+        ("group", entry.group),
+        ("complexity", docs.complexity),
+    ];
+    let fields: Vec<_> = fields.into_iter().filter(|(_, text)| !text.is_empty()).collect();
+    let has_parts = !entry.subcommands.is_empty();
+    reply.bulk(entry.full_name.as_bytes());
+    reply.map(fields.len() + usize::from(has_parts));
+    for (name, text) in fields {
+        reply.bulk(name.as_bytes());
+        reply.bulk(text.as_bytes());
+    }
+    if has_parts {
+        reply.bulk(b"subcommands");
+        reply.map(entry.subcommands.len());
+        for part in &entry.subcommands {
+            document(part, reply);
+        }
+    }
+}
+
+/// `COMMAND LIST [FILTERBY MODULE name | ACLCAT category | PATTERN pattern]`
+fn list(turn: &mut Turn<'_, '_>, args: &[&[u8]]) {
+    let filter = match args[2..] {
+        [] => None,
+        [word, kind, value] if word.eq_ignore_ascii_case(b"filterby") => {
+            Some((kind.to_ascii_lowercase(), value))
+        }
+        _ => return turn.reply.error("ERR syntax error"),
+    };
+    let is_wanted: Box<dyn Fn(&Entry) -> bool> =
+        match filter.as_ref().map(|(kind, it)| (&**kind, *it)) {
+            None => Box::new(|_| true),
+            Some((b"module", _)) => Box::new(|_| false),
+            Some((b"aclcat", category)) => Box::new(|entry| {
+                categories(entry).iter().any(|it| it.as_bytes()[1..].eq_ignore_ascii_case(category))
+            }),
+            Some((b"pattern", pattern)) => Box::new(|entry| {
+                glob_matches(&pattern.to_ascii_lowercase(), entry.full_name.as_bytes())
+            }),
+            Some(_) => return turn.reply.error("ERR syntax error"),
+        };
+    let names: Vec<&Entry> = match filter {
+        None => directory::entries().iter().collect(),
+        Some(_) => directory::all().filter(|entry| is_wanted(entry)).collect(),
+    };
+    turn.reply.set(names.len());
+    for entry in names {
+        turn.reply.bulk(entry.full_name.as_bytes());
+    }
+}
+
+/// `COMMAND GETKEYS command arg …`
+fn getkeys(turn: &mut Turn<'_, '_>, args: &[&[u8]]) {
+    let Some((_, keys)) = keys_of(turn, &args[2..]) else { return };
+    turn.reply.array(keys.len());
+    for key in keys {
+        turn.reply.bulk(key);
+    }
+}
+
+/// `COMMAND GETKEYSANDFLAGS command arg …`
+fn getkeysandflags(turn: &mut Turn<'_, '_>, args: &[&[u8]]) {
+    let Some((entry, keys)) = keys_of(turn, &args[2..]) else { return };
+    turn.reply.array(keys.len());
+    for (place, key) in keys.into_iter().enumerate() {
+        turn.reply.array(2);
+        turn.reply.bulk(key);
+        write_words(key_flags(entry.command, place).iter().copied(), turn.reply);
+    }
+}
+
+fn keys_of<'a>(
+    turn: &mut Turn<'_, '_>,
+    line: &[&'a [u8]],
+) -> Option<(&'static Entry, Vec<&'a [u8]>)> {
+    let refusal = match directory::find(line) {
+        Err(_) => "ERR Invalid command specified",
+        Ok(entry) if entry.command.keys.first == 0 && entry.command.keys.counted == 0 => {
+            "ERR The command has no key arguments"
+        }
+        Ok(entry) if !entry.command.accepts(line.len()) => {
+            "ERR Invalid number of arguments specified for command"
+        }
+        Ok(entry) => {
+            let keys: Vec<&[u8]> = entry.command.key_places(line).map(|at| line[at]).collect();
+            return Some((entry, keys));
+        }
+    };
+    turn.reply.error(refusal);
+    None
+}

@@ -1,0 +1,151 @@
+//! How the door is set up: the section `redis` of the configuration, as written
+//! and as checked. What of it can be changed while the door is open, is in
+//! [`Settings`].
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::settings::{OutputLimit, Settings};
+use crate::base::units::{ByteSize, Span};
+
+/// How the door is set up. Holds only values that have been checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What can be changed while the door is open.
+    pub settings: Settings,
+}
+
+/// The section as written. The names are Redis' own, with underscores.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawConfig {
+    /// What `AUTH` must know; left out, everybody is let in. Default: none.
+    requirepass: Option<String>,
+    /// Without a password, serve clients of this machine only. Default: true.
+    protected_mode: bool,
+    /// Connections at a time. Default: 10000.
+    maxclients: u32,
+    /// How long a connection may be silent; `0s` means for ever. Default: `0s`.
+    timeout: Span,
+    /// Silence after which the kernel asks if the other side lives; `0s` never.
+    /// Default: `5m`.
+    tcp_keepalive: Span,
+    /// Bytes of one argument. Default: `512MiB`.
+    proto_max_bulk_len: ByteSize,
+    /// Bytes of a command that has not come whole. Default: `1GiB`.
+    client_query_buffer_limit: ByteSize,
+    /// Bytes of replies that a client may leave unread; it is then dropped.
+    /// Default: `256MiB`.
+    client_output_limit: ByteSize,
+    /// Commands that took longer are noted in the slow log. Default: `10ms`.
+    slowlog_log_slower_than: Span,
+    /// How many of them are kept. Default: 128.
+    slowlog_max_len: u64,
+}
+
+impl Default for RawConfig {
+    fn default() -> RawConfig {
+        RawConfig {
+            requirepass: None,
+            protected_mode: true,
+            maxclients: 10_000,
+            timeout: Span(Duration::ZERO),
+            tcp_keepalive: Span(Duration::from_secs(300)),
+            proto_max_bulk_len: ByteSize(512 << 20),
+            client_query_buffer_limit: ByteSize(1 << 30),
+            client_output_limit: ByteSize(256 << 20),
+            slowlog_log_slower_than: Span(Duration::from_millis(10)),
+            slowlog_max_len: 128,
+        }
+    }
+}
+
+/// Problems: the path within the section, and what is wrong.
+pub type Found = Vec<(&'static str, String)>;
+
+impl RawConfig {
+    /// Checks the section.
+    ///
+    /// # Errors
+    /// Every problem, not the first one.
+    pub fn check(self) -> Result<Config, Found> {
+        let mut found = Found::new();
+        if self.requirepass.as_deref() == Some("") {
+            found.push((
+                "requirepass",
+                "must not be empty; leave it out to let everybody in".to_owned(),
+            ));
+        }
+        if self.maxclients == 0 {
+            found.push(("maxclients", "must be at least 1".to_owned()));
+        }
+        for (path, size) in [
+            ("proto_max_bulk_len", self.proto_max_bulk_len),
+            ("client_query_buffer_limit", self.client_query_buffer_limit),
+            ("client_output_limit", self.client_output_limit),
+        ] {
+            if size.0 < 1 << 20 {
+                found.push((path, format!("must be at least 1MiB, not {size}")));
+            }
+        }
+        if !found.is_empty() {
+            return Err(found);
+        }
+        let normal_output = OutputLimit {
+            hard_bytes: self.client_output_limit.0,
+            soft_bytes: 0,
+            soft_time: Duration::ZERO,
+        };
+        let settings = Settings {
+            password: self.requirepass,
+            is_protected: self.protected_mode,
+            client_count_max: self.maxclients,
+            idle_timeout: self.timeout.0,
+            keepalive: self.tcp_keepalive.0,
+            bulk_bytes_max: self.proto_max_bulk_len.0,
+            query_bytes_max: self.client_query_buffer_limit.0,
+            normal_output,
+            subscriber_output: OutputLimit {
+                hard_bytes: 32 << 20,
+                soft_bytes: 8 << 20,
+                soft_time: Duration::from_secs(60),
+            },
+            slowlog_threshold_us: i64::try_from(self.slowlog_log_slower_than.0.as_micros())
+                .unwrap_or(i64::MAX),
+            slowlog_len_max: self.slowlog_max_len,
+            latency_threshold_ms: 0,
+            busy_reply_threshold_ms: 5_000,
+        };
+        Ok(Config { settings })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::yaml;
+
+    fn load(yaml: &str) -> Result<Config, String> {
+        let raw = yaml::read::<RawConfig>("weir.yaml", yaml).map_err(|it| it.to_string())?.value;
+        raw.check().map_err(|found| format!("{found:?}"))
+    }
+
+    #[test]
+    fn an_empty_section_is_the_documented_default() {
+        let settings = load("{}").unwrap().settings;
+        assert_eq!((settings.password, settings.is_protected), (None, true));
+        assert_eq!(settings.client_count_max, 10_000);
+        assert_eq!(settings.slowlog_threshold_us, 10_000);
+    }
+
+    #[test]
+    fn every_problem_is_reported_at_once() {
+        let problems =
+            load("{requirepass: '', maxclients: 0, proto_max_bulk_len: 1KiB}").unwrap_err();
+        for expected in ["let everybody in", "at least 1\"", "at least 1MiB, not 1KiB"] {
+            assert!(problems.contains(expected), "{problems}");
+        }
+        assert!(load("{requirepas: x}").unwrap_err().contains("requirepass"));
+    }
+}

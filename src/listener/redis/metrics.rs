@@ -1,0 +1,111 @@
+//! What the redis door tells Prometheus: what it counts anyway, read when asked.
+
+use std::sync::{Arc, Weak};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+use super::Server;
+
+/// Registers the families of `server`.
+///
+/// # Errors
+/// They are registered already.
+pub fn register(server: &Arc<Server>, registry: &Registry) -> Result<(), prometheus::Error> {
+    registry.register(Box::new(Families::new(Arc::downgrade(server))?))
+}
+
+struct Families {
+    server: Weak<Server>,
+    connected: IntGauge,
+    connections: IntCounterVec,
+    commands: IntCounterVec,
+    errors: IntCounter,
+    overflows: IntCounter,
+    bytes: IntCounterVec,
+}
+
+impl Families {
+    fn new(server: Weak<Server>) -> Result<Families, prometheus::Error> {
+        let labelled = |name: &str, help: &str, label: &str| {
+            IntCounterVec::new(Opts::new(name, help), &[label])
+        };
+        Ok(Families {
+            server,
+            connected: IntGauge::new(
+                "weir_redis_connected_clients",
+                "Connections of Redis clients",
+            )?,
+            connections: labelled(
+                "weir_redis_connections_total",
+                "Connections of Redis clients, accepted and refused",
+                "outcome",
+            )?,
+            commands: labelled(
+                "weir_redis_commands_total",
+                "Commands run for Redis clients, by kind",
+                "group",
+            )?,
+            errors: IntCounter::new("weir_redis_errors_total", "Error replies to Redis clients")?,
+            overflows: IntCounter::new(
+                "weir_redis_overflows_total",
+                "Redis clients that were dropped because they did not read",
+            )?,
+            bytes: labelled(
+                "weir_redis_bytes_total",
+                "Bytes read from and written to Redis clients",
+                "direction",
+            )?,
+        })
+    }
+
+    fn parts(&self) -> [&dyn Collector; 6] {
+        [
+            &self.connected,
+            &self.connections,
+            &self.commands,
+            &self.errors,
+            &self.overflows,
+            &self.bytes,
+        ]
+    }
+
+    /// Brings the families up to what the server has counted.
+    fn refresh(&self, server: &Server) {
+        self.connected.set(i64::try_from(server.clients.len()).unwrap_or(i64::MAX));
+        let records = server.records();
+        // `CONFIG RESETSTAT` begins these anew, which Prometheus allows for.
+        let counts = &records.counts;
+        self.connections.reset();
+        self.commands.reset();
+        self.bytes.reset();
+        self.errors.reset();
+        self.overflows.reset();
+        let add = |family: &IntCounterVec, label: &str, count: u64| {
+            family.with_label_values(&[label]).inc_by(count);
+        };
+        add(&self.connections, "accepted", counts.connections);
+        add(&self.connections, "refused", counts.refused_connections);
+        add(&self.bytes, "read", counts.input_bytes);
+        add(&self.bytes, "written", counts.output_bytes);
+        for (entry, command) in counts.commands() {
+            add(&self.commands, entry.group, command.calls);
+        }
+        self.errors.inc_by(counts.errors.values().sum());
+        self.overflows.inc_by(counts.overflows);
+    }
+}
+
+impl Collector for Families {
+    fn desc(&self) -> Vec<&Desc> {
+        self.parts().into_iter().flat_map(Collector::desc).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        if let Some(server) = self.server.upgrade() {
+            self.refresh(&server);
+        }
+        self.parts().into_iter().flat_map(Collector::collect).collect()
+    }
+}

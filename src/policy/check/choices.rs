@@ -1,0 +1,231 @@
+//! Tiers, overrides and lists of a policy, checked.
+
+use std::collections::BTreeMap;
+
+use super::super::choice::{Choices, List, Test, Tiers, Treatment, Wanted, network, rendered};
+use super::super::key::Part;
+use super::super::source::{Source, Value};
+use super::super::{Limit, written};
+use super::Checker;
+use crate::base::problems::Problem;
+
+/// Overrides that name sources are walked, so they are few.
+const WALKED_MAX: usize = 100;
+
+/// What a policy's requests are limited by: sets of limits, one after the other,
+/// and who gets which.
+pub(super) struct Sets<'p> {
+    pub(super) policy: Option<&'p str>,
+    /// Stands in each set, when the policy has a penalty.
+    pub(super) ban: Option<Limit>,
+    pub(super) limits: Vec<Limit>,
+    /// Where each set lies in `limits`; the first is the policy's own.
+    pub(super) ranges: Vec<std::ops::Range<u32>>,
+}
+
+impl Sets<'_> {
+    /// Adds a set and tells its number.
+    pub(super) fn add(&mut self, set: Vec<Limit>) -> Treatment {
+        let start = self.limits.len() as u32;
+        self.limits.extend(set);
+        self.limits.extend(self.ban.clone());
+        self.ranges.push(start..self.limits.len() as u32);
+        Treatment::Limited(self.ranges.len() as u32 - 1)
+    }
+}
+
+impl Checker<'_> {
+    pub(super) fn choices(
+        &mut self,
+        path: &str,
+        written: &written::Policy,
+        key: &[Part],
+        sets: &mut Sets<'_>,
+    ) -> Option<Choices> {
+        let before = self.problems.len();
+        let mut choices = Choices::default();
+        if let Some(list) = &written.deny {
+            choices.deny = self.list(&format!("{path}.deny"), list);
+        }
+        if let Some(list) = &written.allow {
+            choices.allow = self.list(&format!("{path}.allow"), list);
+        }
+        if let Some(tiers) = &written.tiers {
+            choices.tiers = self.tiers(&format!("{path}.tiers"), tiers, sets);
+        }
+        for (index, one) in written.overrides.iter().flatten().enumerate() {
+            let path = format!("{path}.overrides[{index}]");
+            let Some(treatment) = self.treatment(&path, one, sets) else { continue };
+            self.add_override(&path, one, key, treatment, &mut choices);
+        }
+        if choices.when.len() > WALKED_MAX {
+            let message = format!("holds more than {WALKED_MAX} entries with `when` or `*`");
+            self.problem::<()>(format!("{path}.overrides"), message);
+        }
+        self.if_sound_since(before, choices)
+    }
+
+    fn list(&mut self, path: &str, written: &written::List) -> Option<List> {
+        let of = match &written.of {
+            Some(word) => self.source(&format!("{path}.of"), word)?,
+            None => Source::ClientIp { prefix: 128 },
+        };
+        let Some(file) = &written.file else {
+            return self
+                .problem(path, "the key `file` is missing; it names a file of one entry a line");
+        };
+        let place = format!("{path}.file");
+        let text = match (self.files)(file) {
+            Ok(bytes) => bytes,
+            Err(error) => return self.problem(place, format!("`{file}` cannot be read: {error}")),
+        };
+        let Ok(text) = String::from_utf8(text) else {
+            return self.problem(place, format!("`{file}` is not UTF-8 text"));
+        };
+        match List::read(of, &text) {
+            Ok(list) => Some(list),
+            Err((line, entry)) => {
+                let message = format!("{file}:{line}: `{entry}` is not an address or a network");
+                self.problem(place, message)
+            }
+        }
+    }
+
+    fn tiers(
+        &mut self,
+        path: &str,
+        written: &written::Tiers,
+        sets: &mut Sets<'_>,
+    ) -> Option<Tiers> {
+        let by = match &written.by {
+            Some(word) => self.source(&format!("{path}.by"), word),
+            None => self.problem(
+                path,
+                "the key `by` is missing; it says what a tier is told by, such as `jwt:plan`",
+            ),
+        };
+        let mut names = hashbrown::HashMap::new();
+        for (name, limits) in written.limits.iter().flatten() {
+            let set = self.limits(&format!("{path}.limits.{name}"), sets.policy, limits);
+            if let Some(set) = set {
+                names.insert(name.as_bytes().into(), sets.add(set));
+            }
+        }
+        if written.limits.as_ref().is_none_or(BTreeMap::is_empty) {
+            return self
+                .problem(path, "names no tier; write `limits: { free: [...], pro: [...] }`");
+        }
+        Some(Tiers { by: by?, names })
+    }
+
+    fn treatment(
+        &mut self,
+        path: &str,
+        written: &written::Override,
+        sets: &mut Sets<'_>,
+    ) -> Option<Treatment> {
+        let flag = |flag: Option<bool>| flag == Some(true);
+        match (&written.limits, flag(written.unlimited), flag(written.deny)) {
+            (Some(limits), false, false) => {
+                let set = self.limits(&format!("{path}.limits"), sets.policy, limits)?;
+                Some(sets.add(set))
+            }
+            (None, true, false) => Some(Treatment::Unlimited),
+            (None, false, true) => Some(Treatment::Denied),
+            _ => self.problem(path, "needs one of `limits`, `unlimited: true` and `deny: true`"),
+        }
+    }
+
+    fn add_override(
+        &mut self,
+        path: &str,
+        written: &written::Override,
+        key: &[Part],
+        treatment: Treatment,
+        choices: &mut Choices,
+    ) -> Option<()> {
+        let words = match (&written.key, &written.when) {
+            (Some(words), None) => words.located(&format!("{path}.key")),
+            (None, Some(when)) => {
+                let tests = self.tests(&format!("{path}.when"), when)?;
+                choices.when.push((tests, treatment));
+                return Some(());
+            }
+            _ => {
+                return self.problem(path, "needs either `key` or `when`, to say whom it is for");
+            }
+        };
+        if words.len() != key.len() {
+            let message =
+                format!("has {} parts, and the key of the policy has {}", words.len(), key.len());
+            return self.problem(format!("{path}.key"), message);
+        }
+        if let ([(_, word)], [part]) = (&words[..], key)
+            && matches!(part.choices[..], [Source::ClientIp { .. }])
+            && word.contains('/')
+            && let Some(net) = network(word)
+        {
+            choices.networks.insert(net, treatment);
+            return Some(());
+        }
+        let is_pattern = |word: &str| word == "*" || word.contains('/') && network(word).is_some();
+        if words.iter().any(|(_, word)| is_pattern(word)) {
+            let mut tests = Vec::new();
+            for ((path, word), part) in words.iter().zip(key) {
+                tests.push(self.test(path, part.choices.first()?, word)?);
+            }
+            choices.when.push((tests, treatment));
+            return Some(());
+        }
+        let mut values = Vec::new();
+        for ((path, word), part) in words.iter().zip(key) {
+            values.push(self.value(path, part.choices.first()?, word)?);
+        }
+        choices.exact.insert(rendered(&values), treatment);
+        Some(())
+    }
+
+    fn tests(&mut self, path: &str, written: &BTreeMap<String, String>) -> Option<Vec<Test>> {
+        let before = self.problems.len();
+        let mut tests = Vec::new();
+        for (name, word) in written {
+            let path = format!("{path}.{name}");
+            let Some(source) = self.source(&path, name) else { continue };
+            tests.extend(self.test(&path, &source, word));
+        }
+        if written.is_empty() {
+            return self.problem(path, "names nothing; write such as `{ jwt:plan: gold }`");
+        }
+        self.if_sound_since(before, tests)
+    }
+
+    fn test(&mut self, path: &str, source: &Source, word: &str) -> Option<Test> {
+        let wanted = match (source, word) {
+            (_, "*") => Wanted::Any,
+            (Source::ClientIp { .. }, word) => match network(word) {
+                Some(net) => Wanted::Network(net),
+                None => {
+                    let message = format!("`{word}` is not an address or a network");
+                    return self.problem(path, message);
+                }
+            },
+            (_, word) => Wanted::Text(word.as_bytes().into()),
+        };
+        Some(Test { source: source.clone(), wanted })
+    }
+
+    fn value<'w>(&mut self, path: &str, source: &Source, word: &'w str) -> Option<Value<'w>> {
+        let Source::ClientIp { prefix } = source else {
+            return Some(Value::Text(word.as_bytes().into()));
+        };
+        match word.parse() {
+            Ok(address) => Some(Value::Address(address, *prefix)),
+            Err(_) => {
+                let problem =
+                    Problem::new(path, format!("`{word}` is not an address or a network"));
+                self.problems.add(problem);
+                None
+            }
+        }
+    }
+}

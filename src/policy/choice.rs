@@ -1,0 +1,291 @@
+//! Choices: which limits a request of a policy gets, by tier, override and list.
+//!
+//! In this order, and the first that speaks decides:
+//!
+//! 1. the list of those who are denied, the list of those who are not limited;
+//! 2. an override: of exactly this key, of the narrowest network that holds the
+//!    client, then those that name sources, in their order;
+//! 3. the tier;
+//! 4. the limits of the policy.
+//!
+//! Lists and overrides of keys are looked up, not walked, so a hundred thousand
+//! entries cost a request what one does.
+//!
+//! Not here: what a set of limits is ([`super::limit`]).
+
+use std::net::IpAddr;
+
+use hashbrown::{HashMap, HashSet};
+use ipnet::IpNet;
+
+use super::RequestFacts;
+use super::key::push;
+use super::source::{Claims, Source, Value};
+
+/// What becomes of a request of a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Treatment {
+    /// It is limited, by the set of this number; 0 is the policy's own.
+    Limited(u32),
+    /// It is not limited.
+    Unlimited,
+    /// It is refused.
+    Denied,
+}
+
+/// Everything in a policy that treats requests differently.
+#[derive(Debug, Default)]
+pub(super) struct Choices {
+    pub(super) deny: Option<List>,
+    pub(super) allow: Option<List>,
+    /// By rendered key.
+    pub(super) exact: HashMap<Box<[u8]>, Treatment>,
+    pub(super) networks: NetworkMap<Treatment>,
+    pub(super) when: Vec<(Vec<Test>, Treatment)>,
+    pub(super) tiers: Option<Tiers>,
+}
+
+impl Choices {
+    pub(super) fn treat(
+        &self,
+        key: &[u8],
+        facts: &RequestFacts<'_>,
+        claims: &Claims<'_>,
+    ) -> Treatment {
+        let listed =
+            |list: &Option<List>| list.as_ref().is_some_and(|list| list.holds(facts, claims));
+        if listed(&self.deny) {
+            return Treatment::Denied;
+        }
+        if listed(&self.allow) {
+            return Treatment::Unlimited;
+        }
+        self.overridden(key, facts, claims)
+            .or_else(|| self.tiers.as_ref()?.choose(facts, claims))
+            .unwrap_or(Treatment::Limited(0))
+    }
+
+    fn overridden(
+        &self,
+        key: &[u8],
+        facts: &RequestFacts<'_>,
+        claims: &Claims<'_>,
+    ) -> Option<Treatment> {
+        if let Some(treatment) = self.exact.get(key) {
+            return Some(*treatment);
+        }
+        if let Some(treatment) = self.networks.get(facts.client) {
+            return Some(*treatment);
+        }
+        let holds = |tests: &[Test]| tests.iter().all(|test| test.holds(facts, claims));
+        self.when.iter().find(|(tests, _)| holds(tests)).map(|(_, treatment)| *treatment)
+    }
+}
+
+/// Limits by a value: `free`, `pro`.
+#[derive(Debug)]
+pub(super) struct Tiers {
+    pub(super) by: Source,
+    pub(super) names: HashMap<Box<[u8]>, Treatment>,
+}
+
+impl Tiers {
+    fn choose(&self, facts: &RequestFacts<'_>, claims: &Claims<'_>) -> Option<Treatment> {
+        match self.by.of(facts, claims)? {
+            Value::Text(text) => self.names.get(&*text).copied(),
+            Value::Address(..) => None,
+        }
+    }
+}
+
+/// One demand of an override: a source that has a value, or lies in a network.
+#[derive(Debug)]
+pub(super) struct Test {
+    pub(super) source: Source,
+    pub(super) wanted: Wanted,
+}
+
+/// What a test wants.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    Text(Box<[u8]>),
+    Network(IpNet),
+    /// `*`: any value.
+    Any,
+}
+
+impl Test {
+    fn holds(&self, facts: &RequestFacts<'_>, claims: &Claims<'_>) -> bool {
+        match (self.source.of(facts, claims), &self.wanted) {
+            (Some(Value::Text(found)), Wanted::Text(wanted)) => *found == **wanted,
+            (Some(Value::Address(found, _)), Wanted::Network(wanted)) => wanted.contains(&found),
+            (Some(_), Wanted::Any) => true,
+            _ => false,
+        }
+    }
+}
+
+/// A list of addresses and networks, or of values, from a file of its own.
+#[derive(Debug)]
+pub(super) struct List {
+    pub(super) of: Source,
+    networks: NetworkMap<()>,
+    values: HashSet<Box<[u8]>>,
+}
+
+impl List {
+    /// Reads a file of one entry a line; `#` begins a comment.
+    ///
+    /// # Errors
+    /// The line, from 1, and what stands there that is no address or network.
+    pub(super) fn read(of: Source, text: &str) -> Result<List, (usize, String)> {
+        let mut list = List { of, networks: NetworkMap::default(), values: HashSet::new() };
+        let is_of_addresses = matches!(list.of, Source::ClientIp { .. });
+        for (index, line) in text.lines().enumerate() {
+            let entry = line.split('#').next().unwrap_or_default().trim();
+            if entry.is_empty() {
+                continue;
+            }
+            if is_of_addresses {
+                let network = network(entry).ok_or_else(|| (index + 1, entry.to_owned()))?;
+                list.networks.insert(network, ());
+            } else {
+                list.values.insert(entry.as_bytes().into());
+            }
+        }
+        Ok(list)
+    }
+
+    fn holds(&self, facts: &RequestFacts<'_>, claims: &Claims<'_>) -> bool {
+        match self.of.of(facts, claims) {
+            Some(Value::Address(address, _)) => self.networks.get(address).is_some(),
+            Some(Value::Text(text)) => self.values.contains(&*text),
+            None => false,
+        }
+    }
+}
+
+/// An address or a network as written; an address is a network of one.
+pub(super) fn network(text: &str) -> Option<IpNet> {
+    let net = text.parse::<IpNet>().ok();
+    let address = || text.parse::<IpAddr>().ok().map(|it| IpNet::from(it.to_canonical()));
+    net.map(|net| net.trunc()).or_else(address)
+}
+
+/// Values by network. The narrowest that holds an address answers, at a look-up
+/// for each length of prefix that occurs.
+#[derive(Debug)]
+pub(super) struct NetworkMap<T> {
+    /// Lengths that occur, the longest first, with the networks of that length by
+    /// their leading bits.
+    v4: Vec<(u8, HashMap<u32, T>)>,
+    v6: Vec<(u8, HashMap<u128, T>)>,
+}
+
+impl<T> Default for NetworkMap<T> {
+    fn default() -> NetworkMap<T> {
+        NetworkMap { v4: Vec::new(), v6: Vec::new() }
+    }
+}
+
+impl<T> NetworkMap<T> {
+    /// Adds a network; one that was there before is replaced.
+    pub(super) fn insert(&mut self, network: IpNet, value: T) {
+        match network {
+            IpNet::V4(net) => {
+                by_length(&mut self.v4, net.prefix_len()).insert(net.network().to_bits(), value);
+            }
+            IpNet::V6(net) => {
+                by_length(&mut self.v6, net.prefix_len()).insert(net.network().to_bits(), value);
+            }
+        }
+    }
+
+    /// The value of the narrowest network that holds `address`.
+    pub(super) fn get(&self, address: IpAddr) -> Option<&T> {
+        match address.to_canonical() {
+            IpAddr::V4(address) => self.v4.iter().find_map(|(length, networks)| {
+                let mask = u32::MAX.checked_shl(32 - u32::from(*length)).unwrap_or(0);
+                networks.get(&(address.to_bits() & mask))
+            }),
+            IpAddr::V6(address) => self.v6.iter().find_map(|(length, networks)| {
+                let mask = u128::MAX.checked_shl(128 - u32::from(*length)).unwrap_or(0);
+                networks.get(&(address.to_bits() & mask))
+            }),
+        }
+    }
+}
+
+fn by_length<K, T>(lengths: &mut Vec<(u8, HashMap<K, T>)>, length: u8) -> &mut HashMap<K, T> {
+    let at = match lengths.iter().position(|(it, _)| *it <= length) {
+        Some(at) if lengths[at].0 == length => at,
+        Some(at) => {
+            lengths.insert(at, (length, HashMap::new()));
+            at
+        }
+        None => {
+            lengths.push((length, HashMap::new()));
+            lengths.len() - 1
+        }
+    };
+    &mut lengths[at].1
+}
+
+/// The key that an override of the file names, rendered as a request's is.
+pub(super) fn rendered(values: &[Value<'_>]) -> Box<[u8]> {
+    let mut key = Vec::new();
+    for (index, value) in values.iter().enumerate() {
+        if index > 0 {
+            key.push(b'|');
+        }
+        push(value, &mut key);
+    }
+    key.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_narrowest_network_that_holds_an_address_answers() {
+        let mut map = NetworkMap::default();
+        let networks = [
+            "0.0.0.0/0",
+            "10.0.0.0/8",
+            "10.1.0.0/16",
+            "10.1.2.3",
+            "2001:db8::/32",
+            "::/0",
+            "10.1.2.3/32",
+        ];
+        for (number, text) in networks.iter().enumerate() {
+            map.insert(network(text).unwrap(), number);
+        }
+        for (client, expected) in [
+            ("192.0.2.1", 0),
+            ("10.9.9.9", 1),
+            ("10.1.9.9", 2),
+            ("10.1.2.3", 6),
+            ("::ffff:10.9.9.9", 1),
+            ("2001:db8:1::", 4),
+            ("2001:db9::", 5),
+        ] {
+            assert_eq!(map.get(address(client)), Some(&expected), "{client}");
+        }
+        assert_eq!(NetworkMap::<()>::default().get(address("::1")), None);
+    }
+
+    #[test]
+    fn a_list_says_which_line_is_no_address() {
+        let of = || Source::ClientIp { prefix: 64 };
+        let text = "# partners\n192.0.2.0/24\n\n2001:db8::1  # an office\n";
+        assert!(List::read(of(), text).is_ok());
+        let told = List::read(of(), "192.0.2.1\nexample.com\n").unwrap_err();
+        assert_eq!(told, (2, "example.com".to_owned()));
+    }
+}
