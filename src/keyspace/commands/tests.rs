@@ -204,6 +204,7 @@ fn deadlines_are_set_under_conditions_and_recorded_as_moments() {
         EXPIRE k 1 NX XX -> -ERR NX and XX, GT or LT options at the same time are not compatible
         EXPIRE k 1 GT LT -> -ERR GT and LT options at the same time are not compatible
         EXPIRE k 1 AB -> -ERR Unsupported option AB
+        EXPIRE k 1 A\0B -> -ERR Unsupported option A
         EXPIRE k 1x -> -ERR value is not an integer or out of range
         EXPIRE k 9223372036854775807 -> -ERR invalid expire time in 'expire' command
         EXPIRE k -9223372036854775807 -> -ERR invalid expire time in 'expire' command
