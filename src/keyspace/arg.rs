@@ -4,6 +4,7 @@
 //! being parsed again. Where text is wanted (a key, a member, an effect) it is
 //! formatted as Redis does it for `redis.call`: `%.17g`.
 
+use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 
 use super::error::CommandError;
@@ -38,6 +39,21 @@ impl Deref for Text<'_> {
             Text::Borrowed(bytes) => bytes,
             Text::Number(text) => text,
         }
+    }
+}
+
+/// By bytes: a number equals its text.
+impl PartialEq for Text<'_> {
+    fn eq(&self, other: &Text<'_>) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Text<'_> {}
+
+impl Hash for Text<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
     }
 }
 

@@ -95,6 +95,8 @@ fn render(view: View<'_>) -> String {
         View::Array(items) | View::Pairs(items) => {
             format!("[{}]", items.map(render).collect::<Vec<_>>().join(" "))
         }
+        View::Set(items) => format!("~[{}]", items.map(render).collect::<Vec<_>>().join(" ")),
+        View::Map(items) => format!("%[{}]", items.map(render).collect::<Vec<_>>().join(" ")),
         other => format!("{other:?}"),
     }
 }
