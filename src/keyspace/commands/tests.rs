@@ -10,13 +10,13 @@
 //! nothing may be recorded.
 
 use crate::base::clock::Timestamp;
-use crate::keyspace::{Arg, Effects, Execution, Keyspace, Mode, command};
+use crate::keyspace::{Arg, Effects, EventClass, Execution, Keyspace, Mode, command};
 use crate::resp::decode::{Decoded, Decoder, Limits};
 use crate::resp::{Reply, View};
 
 /// Runs a session and compares what happened, as text, with what is written.
 #[track_caller]
-pub(in crate::keyspace::commands) fn check(session: &str) {
+pub(super) fn check(session: &str) {
     let mut space = Keyspace::new();
     let mut now = Timestamp::from_millis(0);
     let (mut happened, mut written) = (Vec::new(), Vec::new());
@@ -27,15 +27,50 @@ pub(in crate::keyspace::commands) fn check(session: &str) {
             happened.push(line.to_owned());
             continue;
         }
-        let typed = line.split(" -> ").next().unwrap().trim();
+        let typed = line.split(" ->").next().unwrap().trim();
         let (reply, effects) = run(&mut space, now, Mode::Live, typed);
         let typed: Vec<_> = typed.split_whitespace().collect();
         let effects = if effects.is_empty() { String::new() } else { format!(" | {effects}") };
-        happened.push(format!("{} -> {reply}{effects}", typed.join(" ")));
+        let line = format!("{} -> {reply}{effects}", typed.join(" "));
+        happened.push(line.trim_end().to_owned());
     }
     let (happened, written) = (happened.join("\n"), written.join("\n"));
     assert!(happened == written, "\nwritten:\n{written}\n\nhappened:\n{happened}\n");
 }
+
+/// What one line answers, at the moment 0.
+pub(super) fn line(space: &mut Keyspace, typed: &str) -> String {
+    run(space, Timestamp::from_millis(0), Mode::Live, typed).0
+}
+
+/// Runs lines in turn; beside the events that are expected of each, those that
+/// listeners are told of.
+pub(super) fn events<'a>(lines: &'a [(&str, &'a str)]) -> impl Iterator<Item = (&'a str, String)> {
+    let mut space = Keyspace::new();
+    lines.iter().map(move |(typed, expected)| {
+        let words: Vec<String> =
+            typed.split_whitespace().map(|it| it.replace("\"\"", "")).collect();
+        let args: Vec<Arg<'_>> = words.iter().map(|word| Arg::Bytes(word.as_bytes())).collect();
+        let (mut reply, mut effects) = (Reply::new(), Effects::new());
+        effects.want_notices(EVERY_CLASS);
+        let now = Timestamp::from_millis(1_000_000);
+        let mut execution =
+            Execution { now, mode: Mode::Live, effects: &mut effects, reply: &mut reply };
+        let command = command(words[0].as_bytes()).expect("a command of the table");
+        space.execute(command, &args, &mut execution).expect("no error");
+        let told = |it: crate::keyspace::Notice<'_>| {
+            format!("{} {}", it.event, String::from_utf8_lossy(it.key))
+        };
+        (*expected, effects.notices().map(told).collect::<Vec<_>>().join(", "))
+    })
+}
+
+const EVERY_CLASS: EventClass = EventClass::GENERIC
+    .and(EventClass::STRING)
+    .and(EventClass::SORTED_SET)
+    .and(EventClass::EXPIRED)
+    .and(EventClass::MISSED)
+    .and(EventClass::NEW);
 
 fn run(space: &mut Keyspace, now: Timestamp, mode: Mode, typed: &str) -> (String, String) {
     let words: Vec<String> = typed.split_whitespace().map(|it| it.replace("\"\"", "")).collect();
@@ -56,7 +91,7 @@ fn render(view: View<'_>) -> String {
         View::Status(bytes) | View::Bulk(bytes) => text(bytes),
         View::Integer(value) => format!("({value})"),
         View::Double(value) => format!(",{value}"),
-        View::Null => "nil".to_owned(),
+        View::Null | View::NullArray => "nil".to_owned(),
         View::Array(items) | View::Pairs(items) => {
             format!("[{}]", items.map(render).collect::<Vec<_>>().join(" "))
         }

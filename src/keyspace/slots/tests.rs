@@ -105,6 +105,16 @@ fn step() -> impl Strategy<Value = Step> {
         9 => on_collections(),
         3 => key().prop_map(|key| Step::Command(format!("SET {key} text"))),
         2 => key().prop_map(|key| Step::Command(format!("INCR {key}"))),
+        2 => key().prop_map(|key| Step::Command(format!("APPEND {key} more"))),
+        2 => (key(), 0u8..60).prop_map(|(key, at)| {
+            Step::Command(format!("SETRANGE {key} {at} between"))
+        }),
+        1 => (key(), key()).prop_map(|(a, b)| Step::Command(format!("COPY {a} {b} REPLACE"))),
+        1 => key().prop_map(|key| Step::Command(format!("GETEX {key} PX 20"))),
+        1 => key().prop_map(|key| Step::Command(format!("ZPOPMAX {key} 2"))),
+        1 => (key(), key()).prop_map(|(a, b)| {
+            Step::Command(format!("ZUNIONSTORE {a} 2 {a} {b}"))
+        }),
         2 => (key(), 0u8..50).prop_map(|(key, ms)| Step::Command(format!("PEXPIRE {key} {ms}"))),
         1 => key().prop_map(|key| Step::Command(format!("PERSIST {key}"))),
         2 => (key(), key()).prop_map(|(from, to)| Step::Command(format!("RENAME {from} {to}"))),

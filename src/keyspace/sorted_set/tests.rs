@@ -1,5 +1,7 @@
 //! Both forms against a plain model: a sorted `Vec`.
 
+use std::collections::BTreeMap;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -146,6 +148,61 @@ proptest! {
         let mut set = SortedSet::new();
         set.grow();
         check(set, ops);
+    }
+}
+
+/// Compares a set with a plain map, whole and by a scan in steps of ten.
+fn agrees(set: &SortedSet, model: &BTreeMap<Vec<u8>, f64>) {
+    let mut expected: Vec<(&[u8], f64)> = model.iter().map(|(it, score)| (&**it, *score)).collect();
+    let (mut scanned, mut cursor) = (Vec::new(), 0);
+    loop {
+        cursor = set.scan(cursor, 10, |member, score| scanned.push((member, score)));
+        if cursor == 0 {
+            break;
+        }
+    }
+    scanned.sort_by(|a, b| a.0.cmp(b.0));
+    assert!(scanned == expected, "a scan shows each member once");
+    expected.sort_by(|a, b| a.1.total_cmp(&b.1).then_with(|| a.0.cmp(b.0)));
+    assert!(set.iter().eq(expected.iter().copied()), "all members, in order");
+    for (rank, entry) in expected.iter().enumerate().step_by(61) {
+        assert_eq!((set.entry(rank), set.rank(entry.0)), (Some(*entry), Some(rank)));
+    }
+    assert_eq!(set.entry(expected.len()), None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn a_set_of_any_size_is_what_a_map_is(len in 1u32..5_000, score_count in 1u32..50, seed in any::<u64>()) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (mut set, mut model) = (SortedSet::new(), BTreeMap::new());
+        for _ in 0..len {
+            let member = format!("m{}", random.u32(..2 * len)).into_bytes();
+            let score = f64::from(random.u32(..score_count));
+            set.insert(&member, score);
+            model.insert(member, score);
+        }
+        agrees(&set, &model);
+        model.retain(|member, _| random.bool() || set.remove(member).is_none());
+        agrees(&set, &model);
+        let sorted = SortedSet::from_sorted(set.iter());
+        prop_assert_eq!(sorted.is_big(), set.len() > 128);
+        agrees(&sorted, &model);
+    }
+
+    #[test]
+    fn members_of_one_score_are_found_by_their_bytes(
+        members in vec(vec(0u8..4, 0..4), 0..200),
+        probe in vec(0u8..4, 0..4),
+    ) {
+        let mut set = SortedSet::new();
+        members.iter().for_each(|member| {
+            set.insert(member, 0.0);
+        });
+        let below = set.iter().filter(|(member, _)| *member < &*probe).count();
+        prop_assert_eq!(set.partition_point(|member| member < &*probe), below);
     }
 }
 

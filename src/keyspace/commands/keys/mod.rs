@@ -7,6 +7,8 @@
 //! | `walk` | many keys: `KEYS`, `SCAN`, `RANDOMKEY` |
 
 mod deadlines;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 use super::Done;

@@ -13,6 +13,8 @@ mod combine;
 mod look;
 mod ranges;
 mod remove;
+#[cfg(test)]
+mod tests;
 
 use crate::keyspace::arg::Arg;
 use crate::keyspace::command::short::{

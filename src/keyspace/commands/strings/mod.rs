@@ -10,6 +10,8 @@
 mod expiring;
 mod numbers;
 mod parts;
+#[cfg(test)]
+mod tests;
 
 use super::Done;
 use crate::keyspace::arg::{Arg, Text};
