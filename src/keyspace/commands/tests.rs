@@ -91,7 +91,7 @@ fn render(view: View<'_>) -> String {
         View::Status(bytes) | View::Bulk(bytes) => text(bytes),
         View::Integer(value) => format!("({value})"),
         View::Double(value) => format!(",{value}"),
-        View::Null | View::NullArray => "nil".to_owned(),
+        View::Null => "nil".to_owned(),
         View::Array(items) | View::Pairs(items) => {
             format!("[{}]", items.map(render).collect::<Vec<_>>().join(" "))
         }

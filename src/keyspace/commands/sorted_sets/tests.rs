@@ -85,7 +85,7 @@ fn members_are_taken_from_either_end() {
         ZPOPMAX nosuch 2 -> []
         ZMPOP 2 nosuch z MIN -> [z [[d ,4]]] | ZPOPMIN z 1
         ZMPOP 1 z MAX COUNT 2 -> [z [[g ,7] [f ,6]]] | ZPOPMAX z 2
-        ZMPOP 1 nosuch MIN -> nil
+        ZMPOP 1 nosuch MIN -> NullArray
         ZMPOP 0 z MIN -> -ERR numkeys should be greater than 0
         ZMPOP x z MIN -> -ERR numkeys should be greater than 0
         ZMPOP 1 z MIDDLE -> -ERR syntax error
