@@ -16,6 +16,9 @@ pub enum Error {
     /// A file that people write has something wrong with it.
     #[error("{0}")]
     Written(Problems),
+    /// A request that is asked about has no single meaning.
+    #[error("the request cannot be asked about")]
+    Question(#[source] crate::policy::path::PathError),
     /// The folder of Functions cannot be read.
     #[error(transparent)]
     Libraries(#[from] libraries::Error),
