@@ -19,7 +19,6 @@ use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
 use tokio::time;
 use tokio_util::io::poll_read_buf;
-use tokio_util::sync::CancellationToken;
 
 use crate::base::mailbox::End;
 use crate::listener::accept::Accepted;
@@ -40,7 +39,7 @@ const OUTPUT_BYTES_TARGET: usize = 256 << 10;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves a connection until it ends.
-pub async fn serve(worker: Rc<Worker>, accepted: Accepted, shutdown: CancellationToken) {
+pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     let Accepted { stream, peer, slot } = accepted;
     let Ok(local) = stream.local_addr() else { return };
     let server = Arc::clone(&worker.server);
@@ -71,13 +70,10 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, shutdown: Cancellatio
         output: Vec::new(),
         worker: Rc::clone(&worker),
     };
-    tokio::select! {
-        ended = connection.run() => {
-            if let Err(error) = ended {
-                tracing::debug!(client = client.id, %error, "redis connection ended");
-            }
-        }
-        () = shutdown.cancelled() => {}
+    if !worker.is_ending.get()
+        && let Err(error) = connection.run().await
+    {
+        tracing::debug!(client = client.id, %error, "redis connection ended");
     }
     server.clients.remove(client.id);
     connection.session.leave(&mut server.store.hold(), &mut server.records());

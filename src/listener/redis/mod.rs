@@ -135,6 +135,13 @@ impl Server {
         (self.clients.len() >= count_max).then_some("-ERR max number of clients reached\r\n")
     }
 
+    /// Ends every connection.
+    fn end_all(&self) {
+        for client in self.clients.all() {
+            client.listener.mailbox.end(End::Killed);
+        }
+    }
+
     /// Ends connections that were silent for too long, and those that leave too
     /// much unread for too long.
     fn sweep(&self) {

@@ -1,6 +1,6 @@
 //! A worker: what one thread holds to serve its connections.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,6 +21,8 @@ pub struct Worker {
     pub server: Arc<Server>,
     /// The reply that is being written; between batches nobody's.
     pub reply: RefCell<Reply>,
+    /// No connection begins any more.
+    pub is_ending: Cell<bool>,
     /// Buffers that no connection needs now.
     buffers: RefCell<Vec<Vec<u8>>>,
 }
@@ -68,17 +70,25 @@ pub async fn serve(
 ) -> io::Result<()> {
     // Who comes when there are too many is told so, and not left waiting.
     let mut acceptor = Acceptor::new("redis", socket, Cap::new(u32::MAX))?;
-    let worker = Rc::new(Worker { server, reply: RefCell::default(), buffers: RefCell::default() });
+    let worker = Rc::new(Worker {
+        server,
+        reply: RefCell::default(),
+        is_ending: Cell::new(false),
+        buffers: RefCell::default(),
+    });
     let shutdown = tasks.shutdown();
     let mut sweep = time::interval(SWEEP_PERIOD);
     loop {
         tokio::select! {
             accepted = acceptor.next() => {
-                let shutdown = tasks.shutdown();
-                tasks.spawn_local(connection::serve(Rc::clone(&worker), accepted, shutdown));
+                tasks.spawn_local(connection::serve(Rc::clone(&worker), accepted));
             }
             _ = sweep.tick() => worker.server.sweep(),
-            () = shutdown.cancelled() => return Ok(()),
+            () = shutdown.cancelled() => break,
         }
     }
+    // Those that are being accepted see the flag, the others are told.
+    worker.is_ending.set(true);
+    worker.server.end_all();
+    Ok(())
 }
