@@ -765,6 +765,8 @@ end
 local function settle(keys, args)
   if call('ZREM', keys[1], args[1]) == 0 then
     return 0
+  elseif #keys == 1 then
+    return 1
   end
   return adjust({ unpack(keys, 2) }, { unpack(args, 2) })
 end

@@ -44,6 +44,9 @@ pub fn serving(
 pub fn checked(config: &Config, function_names: &[String], set: &PolicySet) -> String {
     let mut text = "all is well\n".to_owned();
     policies(&mut text, &config.policies, set);
+    for (index, advice) in set.advice().iter().enumerate() {
+        line(&mut text, if index == 0 { "memory" } else { "" }, advice);
+    }
     line(&mut text, "functions", &function_names.join(" "));
     text
 }

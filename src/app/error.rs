@@ -4,7 +4,7 @@ use std::io;
 
 use crate::base::problems::{Problem, Problems};
 use crate::listener::accept::BindError;
-use crate::listener::proxy;
+use crate::listener::{proxy, redis};
 use crate::persist;
 use crate::store::OpenError;
 
@@ -16,6 +16,9 @@ pub enum Error {
     /// A file that people write has something wrong with it.
     #[error("{0}")]
     Written(Problems),
+    /// A request that is asked about has no single meaning.
+    #[error("the request cannot be asked about")]
+    Question(#[source] crate::policy::path::PathError),
     /// The folder of Functions cannot be read.
     #[error(transparent)]
     Libraries(#[from] libraries::Error),
@@ -40,6 +43,9 @@ pub enum Error {
     /// The proxy cannot be set up.
     #[error(transparent)]
     Proxy(#[from] proxy::Error),
+    /// The redis door cannot be set up.
+    #[error(transparent)]
+    Redis(#[from] redis::Error),
     /// The thread that loads the state ended without a word: it panicked.
     #[error("loading the state failed")]
     Loader,

@@ -10,6 +10,7 @@
 mod banner;
 mod doors;
 mod error;
+pub mod explain;
 mod libraries;
 mod loading;
 pub mod replay;
@@ -76,6 +77,14 @@ pub fn check(path: &Path) -> Result<String, Error> {
     let written = Written::read(path)?;
     let Written { config, function_names, policies, .. } = written;
     Ok(banner::checked(&config, &function_names, &policies))
+}
+
+/// What the policies make of one request, policy by policy.
+///
+/// # Errors
+/// As of [`check`], or the request has no single meaning.
+pub fn explain(path: &Path, question: &explain::Question) -> Result<String, Error> {
+    explain::explain(&Written::read(path)?.policies, question)
 }
 
 /// Serves until a signal ends it.

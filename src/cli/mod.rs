@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::app;
 use crate::base::chain::Chain;
+use crate::policy;
 
 /// A rate-limiting gateway: exact, programmable, durable, in one binary.
 #[derive(Debug, Parser)]
@@ -31,6 +32,11 @@ enum Command {
     /// Check the configuration, the policies and the Functions, and say
     /// everything that is wrong.
     Check(Common),
+    /// Explain what the policies make of one request: which concern it, under
+    /// which keys, and why not.
+    Explain(Explain),
+    /// Print the JSON Schema of policy files, for editors.
+    Schema,
     /// Replay access logs: what the policies would have done to that traffic.
     ///
     /// Reads Common, Combined, JSON and Envoy's default form, plain or gzip, and
@@ -40,12 +46,29 @@ enum Command {
 }
 
 impl Command {
-    fn common(&self) -> &Common {
+    fn log_format(&self) -> Option<LogFormat> {
         match self {
-            Command::Serve(common) | Command::Check(common) => common,
-            Command::Replay(replay) => &replay.common,
+            Command::Serve(common) | Command::Check(common) => common.log_format,
+            Command::Replay(replay) => replay.common.log_format,
+            Command::Explain(explain) => explain.common.log_format,
+            Command::Schema => None,
         }
     }
+}
+
+#[derive(Debug, clap::Args)]
+struct Explain {
+    #[command(flatten)]
+    common: Common,
+    /// A header field of the request; may be given several times.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// The client's address.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    from: std::net::IpAddr,
+    /// The request, such as `POST /api/x`.
+    #[arg(value_name = "REQUEST")]
+    request: String,
 }
 
 #[derive(Debug, clap::Args)]
@@ -84,10 +107,18 @@ enum LogFormat {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let command = arguments.command.unwrap_or(Command::Serve(arguments.common));
-    start_log(command.common().log_format);
+    start_log(command.log_format());
     let result = match command {
         Command::Serve(common) => app::serve(&common.config, &mut |line| say(line)),
         Command::Check(common) => app::check(&common.config).map(|report| say(&report)),
+        Command::Explain(Explain { common, headers, from, request }) => {
+            let question = app::explain::Question { request, headers, client: from };
+            app::explain(&common.config, &question).map(|report| say(&report))
+        }
+        Command::Schema => {
+            say(&format!("{:#}", policy::schema::schema()));
+            Ok(())
+        }
         Command::Replay(Replay { common, logs, html, top }) => {
             let options = app::replay::Options { logs, html, top };
             app::replay::replay(&common.config, &options).map(|report| say(report.trim_end()))

@@ -4,11 +4,13 @@
 //! being parsed again. Where text is wanted (a key, a member, an effect) it is
 //! formatted as Redis does it for `redis.call`: `%.17g`.
 
+use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 
 use super::error::CommandError;
 use super::long_double::parse_hex_double;
 use crate::resp::number::{NumberText, whole};
+use crate::resp::until_zero;
 
 /// An argument. `Copy`, so an argv is a slice on the caller's stack.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,6 +39,21 @@ impl Deref for Text<'_> {
             Text::Borrowed(bytes) => bytes,
             Text::Number(text) => text,
         }
+    }
+}
+
+/// By bytes: a number equals its text.
+impl PartialEq for Text<'_> {
+    fn eq(&self, other: &Text<'_>) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Text<'_> {}
+
+impl Hash for Text<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
     }
 }
 
@@ -165,14 +182,14 @@ pub(super) struct ScoreBound {
 
 impl ScoreBound {
     /// Reads a bound as Redis' `zslParseRange` does, which is laxer than a
-    /// score: an empty text is 0, and an overflow is infinite.
+    /// score: an empty text is 0, an overflow is infinite, and a zero byte ends it.
     pub(super) fn parse(arg: Arg<'_>) -> Result<ScoreBound, CommandError> {
         let bytes = match arg {
             Arg::Number(score) if !score.is_nan() => {
                 return Ok(ScoreBound { score, exclusive: false });
             }
             Arg::Number(_) => return Err(CommandError::RangeNotFloat),
-            Arg::Bytes(bytes) => bytes,
+            Arg::Bytes(bytes) => until_zero(bytes),
         };
         let (exclusive, text) = match bytes.strip_prefix(b"(") {
             Some(text) => (true, text),
@@ -303,7 +320,7 @@ mod tests {
 
     #[test]
     fn score_bounds_are_laxer_than_scores() {
-        let cases: [(&str, Option<(f64, bool)>); 9] = [
+        let cases: [(&str, Option<(f64, bool)>); 11] = [
             ("5", Some((5.0, false))),
             ("(5", Some((5.0, true))),
             ("-inf", Some((f64::NEG_INFINITY, false))),
@@ -312,6 +329,8 @@ mod tests {
             ("(", Some((0.0, true))),
             (" 1.5", Some((1.5, false))),
             ("1e400", Some((f64::INFINITY, false))),
+            ("(1\0x", Some((1.0, true))),
+            ("1x\0", None),
             ("nan", None),
         ];
         for (text, expected) in cases {

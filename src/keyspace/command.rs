@@ -13,6 +13,7 @@ use super::arg::Arg;
 use super::commands as kinds;
 use super::error::CommandError;
 use super::space::{Execution, Keyspace};
+use crate::resp::until_zero;
 
 /// Runs a command whose arity has been checked.
 pub type Handler = fn(&mut Keyspace, &[Arg<'_>], &mut Execution<'_>) -> Result<(), CommandError>;
@@ -72,13 +73,16 @@ pub struct Table {
 static TABLES: &[&Table] = &[
     &kinds::administration::TABLE,
     &kinds::connection::TABLE,
+    &kinds::hashes::TABLE,
     &kinds::inspection::SERVER_TABLE,
     &kinds::inspection::TABLE,
     &kinds::keys::TABLE,
+    &kinds::lists::TABLE,
     &kinds::payloads::TABLE,
     &kinds::pubsub::TABLE,
     &kinds::scripting::TABLE,
     &kinds::server::TABLE,
+    &kinds::sets::TABLE,
     &kinds::sorted_sets::TABLE,
     &kinds::strings::TABLE,
     &kinds::transactions::TABLE,
@@ -227,7 +231,7 @@ impl Command {
             Some(found) => Err(CommandError::SubcommandArity(self.name, found.name)),
             None => Err(CommandError::UnknownSubcommand {
                 command: self.name,
-                word: String::from_utf8_lossy(&word.text()).chars().take(128).collect(),
+                word: String::from_utf8_lossy(until_zero(&word.text())).chars().take(128).collect(),
             }),
         }
     }

@@ -72,6 +72,18 @@ impl Digest {
                     self.add_pair(member, &NumberText::double(score));
                 }
             }
+            Value::List(list) => {
+                self.mix(&1u32.to_be_bytes());
+                list.iter().for_each(|text| self.mix(text));
+            }
+            Value::Set(set) => {
+                self.mix(&2u32.to_be_bytes());
+                set.iter().for_each(|member| self.add(&member));
+            }
+            Value::Hash(hash) => {
+                self.mix(&4u32.to_be_bytes());
+                hash.iter().for_each(|(field, value)| self.add_pair(field, value));
+            }
         }
         if deadline.is_some() {
             self.add(b"!!expire!!");

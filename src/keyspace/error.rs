@@ -69,9 +69,6 @@ pub enum CommandError {
     /// Less than one of what is named.
     #[error("ERR {0} should be greater than 0")]
     NotAboveZero(&'static str),
-    /// `ZINTERCARD … LIMIT` below 0.
-    #[error("ERR LIMIT can't be negative")]
-    LimitNegative,
     /// `ZRANGE … BYLEX WITHSCORES`.
     #[error("ERR syntax error, WITHSCORES not supported in combination with BYLEX")]
     ScoresByLex,
@@ -90,6 +87,30 @@ pub enum CommandError {
     /// `INCRBYFLOAT` that ends at infinity, or at no number.
     #[error("ERR increment would produce NaN or Infinity")]
     IncrementNotFinite,
+    /// `HINCRBY` of a field that holds something else.
+    #[error("ERR hash value is not an integer")]
+    HashValueNotInteger,
+    /// `HINCRBYFLOAT` of a field that holds something else.
+    #[error("ERR hash value is not a float")]
+    HashValueNotFloat,
+    /// `HINCRBYFLOAT` by an infinite amount.
+    #[error("ERR value is NaN or Infinity")]
+    NotFinite,
+    /// `LSET` of an index that the list does not have.
+    #[error("ERR index out of range")]
+    IndexOutOfRange,
+    /// `LPOS … RANK 0`.
+    #[error(
+        "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... \
+         or use negative to start from the end of the list"
+    )]
+    RankZero,
+    /// An argument that must not be negative and is.
+    #[error("ERR {0} can't be negative")]
+    Negative(&'static str),
+    /// More keys are promised than there are arguments.
+    #[error("ERR Number of keys can't be greater than number of args")]
+    TooManyKeys,
     /// `SETRANGE` before the first byte.
     #[error("ERR offset is out of range")]
     OffsetOutOfRange,

@@ -41,6 +41,11 @@ impl LongDouble {
         Some(LongDouble(if is_negative { -magnitude } else { magnitude }))
     }
 
+    /// False of the two infinities.
+    pub(super) fn is_finite(self) -> bool {
+        self.0.is_finite()
+    }
+
     /// The sum, rounded to nearest; `None` if it is infinite or none at all.
     pub(super) fn checked_add(self, other: LongDouble) -> Option<LongDouble> {
         let sum = self.0.add_r(other.0, Round::NearestTiesToEven).value;

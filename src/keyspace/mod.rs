@@ -9,6 +9,7 @@
 //! | `slots` | where values live; the one way to change them; snapshot and undo |
 //! | `index` | from key to slot |
 //! | `sorted_set` | members by score, small and big |
+//! | `hash`, `set`, `list` | the other collections; `pack`, `table` are what they are made of |
 //! | `glob` | patterns of names |
 //! | `string` | text, integers, and strings that grow |
 //! | `digest` | what two servers with the same data answer |
@@ -42,17 +43,23 @@ mod effects;
 mod error;
 mod eviction;
 pub mod glob;
+mod hash;
 mod index;
+mod list;
 mod long_double;
 #[cfg(test)]
 mod memory_tests;
 mod notices;
+mod pack;
+mod random;
 pub mod rdb;
+mod set;
 mod sizes;
 mod slots;
 mod sorted_set;
 mod space;
 mod string;
+mod table;
 mod value;
 mod watches;
 
@@ -63,7 +70,10 @@ pub use effects::{Effects, EffectsMark};
 pub use error::CommandError;
 pub use eviction::{Asker, EvictionPolicy, MemoryLimits, Room};
 pub use glob::matches as glob_matches;
+pub use hash::{Fields, Hash};
+pub use list::{Elements, List};
 pub use notices::{EventClass, Notice};
+pub use set::{Members, Set};
 pub use slots::{Remains, SnapshotRunning, SnapshotSink, Walk};
 pub use sorted_set::{Entries, FrozenSortedSet, Inserted, SortedSet};
 pub use space::{DuplicateKey, Execution, Keyspace, KeyspaceStats, Mode, Swept};

@@ -1,40 +1,87 @@
-//! Dues: what an admitted request gives back when its response has ended.
+//! Dues: what an admitted request gives back, or still has to pay, when its
+//! response has ended.
 //!
-//! A lease (`concurrency`) is released, whatever ends the request: an answer, a
-//! downstream that left, a task that was dropped. So dues pay themselves when they
-//! are dropped. Paying means asking the store, which a destructor cannot wait for;
-//! it sends them to the one task that does, [`Payments::pay`]. There are never more
-//! of them under way than requests.
+//! - A lease (`concurrency`) is released, whatever ends the request: an answer, a
+//!   downstream that left, a task that was dropped.
+//! - An estimate (`settle`) is set right: what the response says was used is
+//!   charged, what was too much is given back. Without a response the estimate
+//!   stays.
 //!
-//! If the process dies, nobody pays, and the lease ends by its deadline.
+//! So dues pay themselves when they are dropped. Paying means asking the store,
+//! which a destructor cannot wait for; it sends them to the one task that does,
+//! [`Payments::pay`]. There are never more of them under way than requests.
+//!
+//! If the process dies, nobody pays. A lease then ends by its deadline. An estimate
+//! stands in a list of reservations, which outlives the process: when its time is
+//! over, that same task, of whichever process, gives it back.
 
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use tokio::sync::mpsc;
+use tokio::time::{self, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::policy::Algorithm;
-use crate::resp::Reply;
-use crate::store::{Call, Store};
+use crate::policy::{Algorithm, Headers};
+use crate::resp::{Reply, View};
+use crate::store::{self, Call, Store};
 
 use super::Limiter;
 use super::ask::Scratch;
 use super::live::Live;
+use super::meter::Meter;
 
 const RELEASE: &str = "limiter.release";
+const RESERVE: &str = "limiter.reserve";
+const SETTLE: &str = "limiter.settle";
+const ADJUST: &str = "limiter.adjust";
+const ABANDONED: &str = "limiter.abandoned";
+
+/// All reservations, by the moments at which they are abandoned.
+const RESERVATIONS: &[u8] = b"weir:reservations";
+
+/// How often abandoned reservations are looked for, and how many are given back at
+/// a time.
+const ABANDONED_PERIOD: Duration = Duration::from_secs(1);
+const ABANDONED_COUNT: &[u8] = b"100";
 
 /// What one request owes. Dropping it pays it.
 #[derive(Debug)]
 pub struct Dues {
     owed: Option<Owed>,
+    /// One for each policy that settles, in the order of `owed.debts`.
+    meters: Vec<(u32, Meter)>,
+    answered: bool,
     payments: mpsc::UnboundedSender<Owed>,
 }
 
-/// Leases of one request, all of one name.
-#[derive(Debug)]
+/// Everything that one request owes.
+#[derive(Debug, Default)]
 pub(super) struct Owed {
+    /// The name of its leases, and the store keys of the limits that leased.
     lease: Box<str>,
-    /// Store keys of the limits that leased.
-    keys: Vec<Box<[u8]>>,
+    leased: Vec<Box<[u8]>>,
+    debts: Vec<Debt>,
+    /// The estimates as they stand in the list of reservations.
+    reservation: Option<String>,
+}
+
+/// An estimate that one limit was charged.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Debt {
+    key: String,
+    algorithm: String,
+    quota: String,
+    window_ms: String,
+    option: String,
+    charged_at_us: u64,
+    estimate: u64,
+    /// What the response said was used.
+    #[serde(skip)]
+    used: Option<u64>,
+    #[serde(skip)]
+    policy: u32,
 }
 
 impl Dues {
@@ -44,26 +91,93 @@ impl Dues {
         live: &Live,
         payments: &mpsc::UnboundedSender<Owed>,
     ) -> Option<Dues> {
-        let leased = scratch.said().filter(|(entry, outcome)| {
-            *live.limit(entry).algorithm() == Algorithm::Concurrency
-                && outcome.is_some_and(|it| it.admitted)
-        });
-        let keys: Vec<Box<[u8]>> =
-            leased.map(|(entry, _)| scratch.plan().key(entry).into()).collect();
-        if keys.is_empty() {
+        let mut owed = Owed::default();
+        let mut meters: Vec<(u32, Meter)> = Vec::new();
+        for (entry, outcome) in scratch.said() {
+            let Some(outcome) = outcome.filter(|it| it.admitted) else { continue };
+            let (limit, key) = (live.limit(entry), scratch.plan().key(entry));
+            if *limit.algorithm() == Algorithm::Concurrency {
+                owed.leased.push(key.into());
+            } else if let Some(settle) = live.settle(entry.policy)
+                && outcome.charged_at_us > 0
+            {
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                let [algorithm, quota, window_ms] = limit.args().map(text);
+                owed.debts.push(Debt {
+                    key: text(key),
+                    algorithm,
+                    quota,
+                    window_ms,
+                    option: text(limit.option()),
+                    charged_at_us: outcome.charged_at_us,
+                    estimate: entry.cost,
+                    used: None,
+                    policy: entry.policy,
+                });
+                if meters.last().is_none_or(|(policy, _)| *policy != entry.policy) {
+                    meters.push((entry.policy, Meter::new(settle)));
+                }
+            }
+        }
+        if owed.leased.is_empty() && owed.debts.is_empty() {
             return None;
         }
-        let owed = Owed { lease: scratch.lease().into(), keys };
-        Some(Dues { owed: Some(owed), payments: payments.clone() })
+        owed.lease = scratch.lease().into();
+        Some(Dues { owed: Some(owed), meters, answered: false, payments: payments.clone() })
+    }
+
+    /// Writes the estimates into the list of reservations, so that they are given
+    /// back if this process dies.
+    pub(super) async fn reserve(&mut self, live: &Live, store: &Store) -> Result<(), store::Error> {
+        let Some(owed) = self.owed.as_mut().filter(|owed| !owed.debts.is_empty()) else {
+            return Ok(());
+        };
+        let longest = owed.debts.iter().filter_map(|debt| live.settle(debt.policy));
+        let longest = longest.map(|settle| settle.reserve.as_millis()).max().unwrap_or(0);
+        // Cannot fail: texts and numbers.
+        let Ok(text) = serde_json::to_string(&(&owed.lease, &owed.debts)) else { return Ok(()) };
+        let ends_after = longest.to_string();
+        let call = Call {
+            function: RESERVE,
+            keys: &[RESERVATIONS],
+            args: &[ends_after.as_bytes(), text.as_bytes()],
+        };
+        store.call(&[call], &mut vec![Reply::default()], |_| true).await?;
+        owed.reservation = Some(text);
+        Ok(())
+    }
+
+    /// True when the response is to be looked at.
+    pub fn is_metered(&self) -> bool {
+        !self.meters.is_empty()
+    }
+
+    /// The head of the response has come.
+    pub fn head(&mut self, status: u16, headers: &dyn Headers) {
+        self.answered = true;
+        self.meters.iter_mut().for_each(|(_, meter)| meter.head(status, headers));
+    }
+
+    /// A piece of its body has come.
+    pub fn data(&mut self, data: &[u8]) {
+        self.meters.iter_mut().for_each(|(_, meter)| meter.data(data));
+    }
+
+    /// Its trailers have come.
+    pub fn trailers(&mut self, trailers: &dyn Headers) {
+        self.meters.iter_mut().for_each(|(_, meter)| meter.trailers(trailers));
     }
 }
 
 impl Drop for Dues {
     fn drop(&mut self) {
-        if let Some(owed) = self.owed.take() {
-            // Nobody receives at the very end of the process; deadlines do then.
-            let _ = self.payments.send(owed);
+        let Some(mut owed) = self.owed.take() else { return };
+        for debt in owed.debts.iter_mut().filter(|_| self.answered) {
+            let meter = self.meters.iter_mut().find(|(policy, _)| *policy == debt.policy);
+            debt.used = meter.map(|(_, meter)| meter.units(debt.estimate));
         }
+        // Nobody receives at the very end of the process; deadlines do then.
+        let _ = self.payments.send(owed);
     }
 }
 
@@ -78,16 +192,21 @@ pub(super) fn channel() -> (mpsc::UnboundedSender<Owed>, Payments) {
 }
 
 impl Payments {
-    /// Pays until shutdown, and then what is there. Cancel safe: the `select!`
-    /// waits and does no work.
+    /// Pays until shutdown, and then what is there; gives back what was abandoned.
+    /// Cancel safe: the `select!` waits and does no work.
     pub async fn pay(&mut self, limiter: &Limiter, shutdown: CancellationToken) {
+        let mut ticks = time::interval(ABANDONED_PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 owed = self.0.recv() => match owed {
-                    Some(owed) => limiter.pay(&owed).await,
+                    Some(owed) => limiter.tell_failure(owed.pay(limiter.store()).await),
                     None => return,
                 },
+                _ = ticks.tick() => {
+                    limiter.tell_failure(give_back_abandoned(limiter.store()).await);
+                }
             }
         }
         self.pay_waiting(limiter).await;
@@ -96,25 +215,79 @@ impl Payments {
     /// Pays what is there and does not wait for more.
     pub async fn pay_waiting(&mut self, limiter: &Limiter) {
         while let Ok(owed) = self.0.try_recv() {
-            limiter.pay(&owed).await;
+            limiter.tell_failure(owed.pay(limiter.store()).await);
         }
     }
 }
 
-impl Limiter {
-    async fn pay(&self, owed: &Owed) {
-        if let Err(error) = owed.release(self.store()).await {
-            self.tell(&error.into());
-        }
+/// Gives back the estimates of requests that nobody settled in time.
+pub(super) async fn give_back_abandoned(store: &Store) -> Result<(), store::Error> {
+    let mut replies = vec![Reply::default()];
+    let call = Call { function: ABANDONED, keys: &[RESERVATIONS], args: &[ABANDONED_COUNT] };
+    store.call(&[call], &mut replies, |_| true).await?;
+    let View::Array(items) = replies[0].view() else { return Ok(()) };
+    let texts: Vec<String> = items
+        .filter_map(|item| match item {
+            View::Bulk(text) => Some(String::from_utf8_lossy(text).into_owned()),
+            _ => None,
+        })
+        .collect();
+    for text in texts {
+        let debts: Vec<Debt> = match serde_json::from_str::<(String, Vec<Debt>)>(&text) {
+            Ok((_, debts)) => debts,
+            // Of another version; it is taken off the list all the same.
+            Err(_) => Vec::new(),
+        };
+        let debts = debts.into_iter().map(|debt| Debt { used: Some(0), ..debt }).collect();
+        let owed = Owed { debts, reservation: Some(text), ..Owed::default() };
+        owed.settle(store).await?;
     }
+    Ok(())
 }
 
 impl Owed {
-    async fn release(&self, store: &Store) -> Result<(), crate::store::Error> {
-        let keys: SmallVec<[&[u8]; 4]> = self.keys.iter().map(AsRef::as_ref).collect();
-        let args: SmallVec<[&[u8]; 4]> = keys.iter().map(|_| self.lease.as_bytes()).collect();
-        let call = Call { function: RELEASE, keys: &keys, args: &args };
-        store.call(&[call], &mut vec![Reply::default()], |_| true).await?;
+    async fn pay(&self, store: &Store) -> Result<(), store::Error> {
+        if !self.leased.is_empty() {
+            let keys: SmallVec<[&[u8]; 4]> = self.leased.iter().map(AsRef::as_ref).collect();
+            let args: SmallVec<[&[u8]; 4]> = keys.iter().map(|_| self.lease.as_bytes()).collect();
+            let call = Call { function: RELEASE, keys: &keys, args: &args };
+            store.call(&[call], &mut vec![Reply::default()], |_| true).await?;
+        }
+        self.settle(store).await
+    }
+
+    async fn settle(&self, store: &Store) -> Result<(), store::Error> {
+        let Some(reservation) = &self.reservation else { return Ok(()) };
+        let mut replies = vec![Reply::default()];
+        let adjustments = self.adjustments(|debt| {
+            let used = debt.used.unwrap_or(debt.estimate);
+            i128::from(used) - i128::from(debt.estimate)
+        });
+        let mut keys: SmallVec<[&[u8]; 4]> = SmallVec::from_slice(&[RESERVATIONS]);
+        keys.extend(self.debts.iter().map(|debt| debt.key.as_bytes()));
+        let mut args: Vec<&[u8]> = vec![reservation.as_bytes()];
+        args.extend(adjustments.iter().map(String::as_bytes));
+        let call = Call { function: SETTLE, keys: &keys, args: &args };
+        store.call(&[call], &mut replies, |_| true).await?;
+        let was_abandoned = matches!(replies[0].view(), View::Integer(0));
+        let is_due = self.debts.iter().any(|debt| debt.used.is_some_and(|used| used > 0));
+        if was_abandoned && is_due {
+            // The estimate was given back meanwhile: what was used is charged whole.
+            let adjustments = self.adjustments(|debt| i128::from(debt.used.unwrap_or(0)));
+            let args: Vec<&[u8]> = adjustments.iter().map(String::as_bytes).collect();
+            let call = Call { function: ADJUST, keys: &keys[1..], args: &args };
+            store.call(&[call], &mut replies, |_| true).await?;
+        }
         Ok(())
+    }
+
+    /// Six arguments for each debt, as `adjust` takes them.
+    fn adjustments(&self, units: impl Fn(&Debt) -> i128) -> Vec<String> {
+        let of_one = |debt: &Debt| {
+            let (units, at) = (units(debt).to_string(), debt.charged_at_us.to_string());
+            let Debt { algorithm, quota, window_ms, option, .. } = debt.clone();
+            [algorithm, quota, window_ms, units, option, at]
+        };
+        self.debts.iter().flat_map(of_one).collect()
     }
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use crate::policy::{
     Algorithm, Cause, Denial, Dialect, Entry, Headings, Limit, Mode, OnDeny, Penalty, Plan, Policy,
-    PolicySet, Role,
+    PolicySet, Role, Settle,
 };
 
 use super::ask::Scratch;
@@ -25,7 +25,7 @@ pub struct Live {
     policy_fields: Vec<Bytes>,
     /// By policy: the names of the groups that its limits form in a decision.
     groups: Vec<Groups>,
-    needs_leases: bool,
+    has_dues: bool,
 }
 
 /// Names of groups in the call of `limiter.decide`.
@@ -57,9 +57,10 @@ impl Live {
             })
             .collect();
         let groups = (1..).zip(each).map(|(number, policy)| Groups::of(number, policy)).collect();
-        let mut limits = each.iter().flat_map(Policy::limits);
-        let needs_leases = limits.any(|it| *it.algorithm() == Algorithm::Concurrency);
-        Live { generation, policies, metrics, policy_fields, groups, needs_leases }
+        let leases = |limit: &Limit| *limit.algorithm() == Algorithm::Concurrency;
+        let has_dues =
+            each.iter().any(|it| it.settle().is_some() || it.limits().iter().any(leases));
+        Live { generation, policies, metrics, policy_fields, groups, has_dues }
     }
 
     /// Number of this set; it rises with each reload.
@@ -72,9 +73,14 @@ impl Live {
         &self.policies
     }
 
-    /// True when a policy counts requests under way.
-    pub(super) fn needs_leases(&self) -> bool {
-        self.needs_leases
+    /// True when a policy counts requests under way, or settles them.
+    pub(super) fn has_dues(&self) -> bool {
+        self.has_dues
+    }
+
+    /// How the requests of a policy are settled.
+    pub(super) fn settle(&self, policy: u32) -> Option<&Settle> {
+        self.policies.policies()[policy as usize].settle()
     }
 
     /// What a policy does to those who are refused too often.

@@ -21,6 +21,7 @@ mod decision;
 mod dues;
 mod fields;
 mod live;
+mod meter;
 mod metrics;
 mod outcome;
 mod refusal;
@@ -40,7 +41,7 @@ use crate::base::chain::Chain;
 use crate::base::clock::Stopwatch;
 use crate::base::throttle::Throttle;
 use crate::policy::{PolicySet, RequestFacts};
-use crate::store::Store;
+use crate::store::{self, Store};
 
 pub use ask::Scratch;
 pub use decision::{Decision, Outcome, Verdict};
@@ -129,7 +130,7 @@ impl Limiter {
             return Decision::UNLIMITED;
         }
         let stopwatch = Stopwatch::start();
-        if live.needs_leases() {
+        if live.has_dues() {
             scratch.set_lease(|name| self.leases.write_next(name));
         }
         let decision = match scratch.ask(&live, &self.store).await {
@@ -142,9 +143,14 @@ impl Limiter {
                 if let Err(error) = told {
                     self.tell(&error);
                 }
-                let dues =
-                    if live.needs_leases() { Dues::of(scratch, &live, &self.dues) } else { None };
-                Decision { dues: dues.filter(|_| may_pass), ..live.decide(scratch) }
+                let mut dues = None;
+                if may_pass && live.has_dues() {
+                    dues = Dues::of(scratch, &live, &self.dues);
+                }
+                if let Some(dues) = &mut dues {
+                    self.tell_failure(dues.reserve(&live, &self.store).await);
+                }
+                Decision { dues, ..live.decide(scratch) }
             }
             Err(error) => self.fail(&error),
         };
@@ -198,6 +204,13 @@ impl Limiter {
         if let Some(suppressed) = self.failure_log.pass() {
             let error = Chain(error);
             tracing::error!(%error, suppressed, failure_mode = ?self.failure_mode, "cannot decide");
+        }
+    }
+
+    /// Counts and logs a failure that changes no verdict.
+    fn tell_failure(&self, done: Result<(), store::Error>) {
+        if let Err(error) = done {
+            self.tell(&error.into());
         }
     }
 

@@ -25,6 +25,22 @@ impl Conditions {
             && self.headers.iter().all(|it| it.holds(facts))
     }
 
+    /// The first of them that does not hold, for people; `None` when all do.
+    pub(super) fn why_not(&self, facts: &RequestFacts<'_>) -> Option<String> {
+        if let Some(host) = self.host.as_ref().filter(|it| !it.matches(facts.host)) {
+            return Some(format!("the host `{}` is not {}", facts.host, host.describe()));
+        }
+        if let Some(path) = self.path.as_ref().filter(|it| !it.matches(facts.path)) {
+            return Some(format!("the path {} is not {}", facts.path, path.describe()));
+        }
+        if !self.methods.is_empty() && !self.methods.iter().any(|it| **it == *facts.method) {
+            return Some(format!("the method {} is not {}", facts.method, self.methods.join(", ")));
+        }
+        let header = self.headers.iter().find(|it| !it.holds(facts))?;
+        let wanted = header.value.as_deref().unwrap_or("*");
+        Some(format!("the field {} is not {wanted}", header.name))
+    }
+
     /// A path that they hold for, when its pattern is a path otherwise: each
     /// star becomes an `x`.
     pub(super) fn example_path(&self) -> String {

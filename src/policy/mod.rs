@@ -27,6 +27,8 @@ mod choice;
 pub mod client_address;
 mod condition;
 mod cost;
+mod example;
+mod explain;
 pub mod host;
 mod index;
 mod jwt;
@@ -36,6 +38,8 @@ mod on_deny;
 pub mod path;
 mod pattern;
 mod plan;
+pub mod schema;
+mod settle;
 mod source;
 #[cfg(test)]
 mod testing;
@@ -51,6 +55,7 @@ pub use limit::{Algorithm, Begins, LIBRARY, Limit, Role};
 pub use on_deny::{Dialect, Headings, OnDeny, Penalty};
 pub use pattern::{PathPattern, PatternError};
 pub use plan::{Cause, Denial, Entry, Plan};
+pub use settle::{Measure, Settle};
 
 /// What is known of a request. Doors fill it; host and path are in normal form
 /// ([`host::normalise`], [`path::normalise`]).
@@ -189,6 +194,7 @@ pub struct Policy {
     sets: Vec<Range<u32>>,
     choices: choice::Choices,
     cost: cost::Cost,
+    settle: Option<Settle>,
     on_deny: OnDeny,
     penalty: Option<Penalty>,
     mode: Mode,
@@ -221,6 +227,11 @@ impl Policy {
     pub fn own_limits(&self) -> &[Limit] {
         let own = self.sets.first().map_or(0..0, |it| it.start as usize..it.end as usize);
         &self.limits[own]
+    }
+
+    /// How its requests are settled when their responses are known.
+    pub fn settle(&self) -> Option<&Settle> {
+        self.settle.as_ref()
     }
 
     /// How it wants its refusals told.

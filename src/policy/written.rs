@@ -12,6 +12,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::example::Example;
+
 /// A whole file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,8 +39,10 @@ pub(super) struct Policy {
     pub(super) allow: Option<List>,
     pub(super) deny: Option<List>,
     pub(super) cost: Option<Cost>,
+    pub(super) settle: Option<Settle>,
     pub(super) on_deny: Option<OnDeny>,
     pub(super) penalty: Option<Penalty>,
+    pub(super) examples: Option<Vec<Example>>,
 }
 
 /// The `jwt` of a file: where tokens are, and which are believed.
@@ -55,6 +59,17 @@ pub(super) struct Jwt {
 pub(super) struct Headers {
     pub(super) dialect: Option<String>,
     pub(super) partition_key: Option<bool>,
+}
+
+/// The `settle` of a policy.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Settle {
+    pub(super) from: Option<String>,
+    pub(super) per: Option<String>,
+    pub(super) max: Option<String>,
+    pub(super) when_status: Option<Words>,
+    pub(super) reserve: Option<String>,
 }
 
 /// The `on_deny` of a policy.

@@ -14,3 +14,9 @@ mod reply;
 pub mod request;
 
 pub use reply::{Items, Mark, Protocol, Reply, View};
+
+/// A client's word as far as Redis sees it where it takes it for a C string: up to
+/// its first zero byte. So end the words that errors repeat, and bounds of scores.
+pub fn until_zero(word: &[u8]) -> &[u8] {
+    word.split(|byte| *byte == 0).next().unwrap_or_default()
+}

@@ -5,9 +5,14 @@ import pytest
 from redis_server import RedisServer
 from resp import Connection
 
-# Fields of COMMAND INFO. Flags and categories have no order.
+# Fields of COMMAND INFO. Flags and categories have no order; tips, and what key
+# specifications say beside the places of keys, are not compared.
 FIELDS = ("name", "arity", "flags", "first key", "last key", "step", "categories", "tips", "key specifications", "subcommands")
-UNORDERED = {"flags", "categories", "tips"}
+UNORDERED = {"flags", "categories"}
+NOT_COMPARED = {"tips", "key specifications", "subcommands"}
+
+# What Weir answers and Redis 7.0 does not have, or has without a table entry.
+OWN_COMMANDS = {"client|setinfo", "client|no-touch", "waitaof"}
 
 # Parameters whose default is Weir's own, and why.
 OWN_DEFAULTS = {
@@ -17,7 +22,8 @@ OWN_DEFAULTS = {
     "dir": "from the configuration",
     "port": "from the configuration",
     "save": "there are no snapshots beside the log",
-    "enable-debug-command": "DEBUG here has nothing that could hurt",
+    "client-output-buffer-limit": "a client that does not read is dropped out of the box",
+    "databases": "there is one",
 }
 
 
@@ -39,12 +45,12 @@ def comparable(field, value):
     return sorted(texts(value)) if field in UNORDERED else value
 
 
-def described(entry, prefix=""):
+def described(entry):
     """{name: {field: value}} of one entry of COMMAND INFO and of its subcommands."""
     fields = dict(zip(FIELDS, entry[1]))
     name = fields["name"][1].decode()
-    subcommands = fields.pop("subcommands")[1]
-    found = {name: {field: comparable(field, value) for field, value in fields.items()}}
+    subcommands = fields["subcommands"][1]
+    found = {name: {field: comparable(field, value) for field, value in fields.items() if field not in NOT_COMPARED}}
     for subcommand in subcommands:
         found |= described(subcommand)
     return found
@@ -54,6 +60,8 @@ def test_command_info_tells_of_every_command_what_redis_tells(both):
     ours, theirs = (
         {name: told for entry in connection.ask("COMMAND")[1] for name, told in described(entry).items()} for connection in both
     )
+    # DEBUG has subcommands here; in Redis it sees to them itself.
+    ours = {name: told for name, told in ours.items() if name not in OWN_COMMANDS and not name.startswith("debug|")}
     wrong = [f"{name} is no command of Redis" for name in ours if name not in theirs]
     for name in sorted(ours.keys() & theirs.keys()):
         for field, told in ours[name].items():
@@ -70,12 +78,14 @@ def test_command_docs_has_an_entry_for_every_command(both):
     docs = {name[1].decode(): dict(zip(texts(("*", told[1][::2])), told[1][1::2])) for name, told in zip(flat[::2], flat[1::2])}
     assert sorted(docs) == sorted(names)
     assert len(names) == ours.ask("COMMAND", "COUNT")[1]
+    wrong = []
     _, flat = theirs.ask("COMMAND", "DOCS", *names)
     for name, told in zip(flat[::2], flat[1::2]):
         name, told = name[1].decode(), dict(zip(texts(("*", told[1][::2])), told[1][1::2]))
-        for field in ("since", "group"):
-            assert docs[name][field] == told[field], (name, field)
+        wrong += [f"{name}, {field}: {docs[name][field][1]}, in Redis {told[field][1]}"
+                  for field in ("since", "group") if docs[name][field] != told[field]]  # fmt: skip
         assert docs[name]["summary"][1], name
+    assert not wrong, "\n".join(wrong)
 
 
 def test_parameters_have_the_defaults_of_redis(both):
@@ -90,7 +100,7 @@ def test_parameters_have_the_defaults_of_redis(both):
 
 def information(connection):
     """{section: {field: value}}."""
-    sections = {}
+    section, sections = {}, {}
     for line in connection.ask("INFO", "everything")[1].decode().splitlines():
         if line.startswith("# "):
             section = sections.setdefault(line[2:], {})

@@ -224,9 +224,10 @@ def test_a_connection_over_the_limit_is_told_so(server):
         assert first.ask("CONFIG", "SET", "maxclients", 2)[0] in "+-"
         if first.ask("CONFIG", "GET", "maxclients")[1][1][1] != b"2":
             pytest.fail("maxclients cannot be set")
-        with Connection(server.address) as second, Connection(server.address, timeout=5) as third:
-            second.ask("PING")
-            assert third.until_closed() == b"-ERR max number of clients reached\r\n"
+        with Connection(server.address) as second:
+            assert second.ask("PING") == ("+", b"PONG")
+            with Connection(server.address, timeout=5) as third:
+                assert third.until_closed() == b"-ERR max number of clients reached\r\n"
     with pytest.raises(Closed), Connection(server.address) as gone:
         gone.ask("QUIT")
         gone.ask("PING")

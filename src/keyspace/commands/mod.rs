@@ -5,14 +5,18 @@
 //! an effect: the command as sent, unless Redis writes another to its log.
 
 pub(super) mod administration;
+mod collections;
 pub(super) mod connection;
+pub(super) mod hashes;
 pub(super) mod inspection;
 pub(super) mod keys;
+pub(super) mod lists;
 pub(super) mod payloads;
 pub(super) mod pubsub;
 mod scan;
 pub(super) mod scripting;
 pub(super) mod server;
+pub(super) mod sets;
 pub(super) mod sorted_sets;
 pub(super) mod strings;
 #[cfg(test)]

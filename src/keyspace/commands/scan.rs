@@ -3,6 +3,7 @@
 use crate::keyspace::arg::{Arg, Text};
 use crate::keyspace::error::CommandError;
 use crate::keyspace::glob;
+use crate::resp::Reply;
 
 /// How many elements a step shows unless told, roughly.
 const COUNT_DEFAULT: usize = 10;
@@ -68,4 +69,12 @@ pub(super) fn cursor(arg: Arg<'_>) -> Result<u64, CommandError> {
         .and_then(|digits| digits.parse::<u64>().ok())
         .ok_or(CommandError::InvalidCursor)?;
     Ok(if is_negative { value.wrapping_neg() } else { value })
+}
+
+/// Answers with the next cursor and what a step over a collection shows.
+pub(super) fn reply(reply: &mut Reply, cursor: u64, shown: &[Text<'_>]) {
+    reply.array(2);
+    reply.bulk_integer(cursor);
+    reply.array(shown.len());
+    shown.iter().for_each(|text| reply.bulk(text));
 }

@@ -16,7 +16,7 @@ use crate::resp::{Reply, View};
 
 /// Runs a session and compares what happened, as text, with what is written.
 #[track_caller]
-fn check(session: &str) {
+pub(in crate::keyspace::commands) fn check(session: &str) {
     let mut space = Keyspace::new();
     let mut now = Timestamp::from_millis(0);
     let (mut happened, mut written) = (Vec::new(), Vec::new());
@@ -60,6 +60,8 @@ fn render(view: View<'_>) -> String {
         View::Array(items) | View::Pairs(items) => {
             format!("[{}]", items.map(render).collect::<Vec<_>>().join(" "))
         }
+        View::Set(items) => format!("~[{}]", items.map(render).collect::<Vec<_>>().join(" ")),
+        View::Map(items) => format!("%[{}]", items.map(render).collect::<Vec<_>>().join(" ")),
         other => format!("{other:?}"),
     }
 }
@@ -169,6 +171,7 @@ fn deadlines_are_set_under_conditions_and_recorded_as_moments() {
         EXPIRE k 1 NX XX -> -ERR NX and XX, GT or LT options at the same time are not compatible
         EXPIRE k 1 GT LT -> -ERR GT and LT options at the same time are not compatible
         EXPIRE k 1 AB -> -ERR Unsupported option AB
+        EXPIRE k 1 A\0B -> -ERR Unsupported option A
         EXPIRE k 1x -> -ERR value is not an integer or out of range
         EXPIRE k 9223372036854775807 -> -ERR invalid expire time in 'expire' command
         EXPIRE k -9223372036854775807 -> -ERR invalid expire time in 'expire' command

@@ -2,7 +2,7 @@
 
 use super::listpack::{self, Element};
 use super::{kind, lzf};
-use crate::keyspace::{SortedSet, Value};
+use crate::keyspace::{Hash, List, Set, SortedSet, Value};
 
 /// Longest string: Redis' own limit.
 const STRING_LEN_MAX: u64 = 512 << 20;
@@ -101,9 +101,9 @@ fn compressed<I: Input>(input: &mut I) -> Result<Vec<u8>, I::Error> {
 /// What values of a kind that we do not hold are, if Redis has such a kind.
 pub fn foreign(kind: u8) -> Option<&'static str> {
     match kind {
-        1 | 10 | 14 | 18 => Some("a list"),
-        2 | 11 | 20 => Some("a set"),
-        4 | 9 | 13 | 16 => Some("a hash"),
+        10 | 14 | 18 => Some("a list in a packed form"),
+        11 | 20 => Some("a set in a packed form"),
+        9 | 13 | 16 => Some("a hash in a packed form"),
         6 | 7 => Some("a value of a module"),
         12 => Some("a sorted set in a form older than Redis 7"),
         15 | 19 | 21 => Some("a stream"),
@@ -122,8 +122,49 @@ pub fn value<I: Input>(kind: u8, input: &mut I) -> Result<Value, I::Error> {
         kind::SORTED_SET => sorted_set(input, |input| Ok(f64::from_le_bytes(input.array()?))),
         kind::SORTED_SET_TEXT => sorted_set(input, text_score),
         kind::SORTED_SET_LISTPACK => packed_sorted_set(input),
+        kind::HASH => hash(input),
+        kind::SET => set(input),
+        kind::LIST => list(input),
         _ => Err(input.malformed("the kind of a value")),
     }
+}
+
+fn hash<I: Input>(input: &mut I) -> Result<Value, I::Error> {
+    let mut hash = Hash::new();
+    for _ in 0..length(input)? {
+        let (field, value) = (string(input)?, string(input)?);
+        if !hash.insert(&field, &value) {
+            return Err(input.malformed("each field once"));
+        }
+    }
+    if hash.is_empty() {
+        return Err(input.malformed("a hash with fields"));
+    }
+    Ok(Value::Hash(hash))
+}
+
+fn set<I: Input>(input: &mut I) -> Result<Value, I::Error> {
+    let mut set = Set::new();
+    for _ in 0..length(input)? {
+        if !set.add(&string(input)?) {
+            return Err(input.malformed("each member once"));
+        }
+    }
+    if set.is_empty() {
+        return Err(input.malformed("a set with members"));
+    }
+    Ok(Value::Set(set))
+}
+
+fn list<I: Input>(input: &mut I) -> Result<Value, I::Error> {
+    let mut list = List::new();
+    for _ in 0..length(input)? {
+        list.push_back(&string(input)?);
+    }
+    if list.is_empty() {
+        return Err(input.malformed("a list with elements"));
+    }
+    Ok(Value::List(list))
 }
 
 fn sorted_set<I: Input>(

@@ -28,6 +28,9 @@ impl<'a> Encoding<'a> {
             Value::String(_) => kind::STRING,
             Value::SortedSet(set) if is_packed(set) => kind::SORTED_SET_LISTPACK,
             Value::SortedSet(_) => kind::SORTED_SET,
+            Value::Hash(_) => kind::HASH,
+            Value::Set(_) => kind::SET,
+            Value::List(_) => kind::LIST,
         };
         Encoding { kind, value }
     }
@@ -47,6 +50,21 @@ impl<'a> Encoding<'a> {
             Value::SortedSet(set) => {
                 length(out, set.len() as u64);
                 set.iter().rev().for_each(|(member, score)| scored(out, member, score));
+            }
+            Value::Hash(hash) => {
+                length(out, hash.len() as u64);
+                for (field, value) in hash.iter() {
+                    string(out, field);
+                    string(out, value);
+                }
+            }
+            Value::Set(set) => {
+                length(out, set.len() as u64);
+                set.iter().for_each(|member| string(out, &member));
+            }
+            Value::List(list) => {
+                length(out, list.len() as u64);
+                list.iter().for_each(|text| string(out, text));
             }
         }
     }

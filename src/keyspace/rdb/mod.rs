@@ -35,7 +35,10 @@ pub const LIBRARY: u8 = 0xF5;
 /// Kinds of values: the byte that says how a value is written.
 mod kind {
     pub const STRING: u8 = 0;
+    pub const LIST: u8 = 1;
+    pub const SET: u8 = 2;
     pub const SORTED_SET_TEXT: u8 = 3;
+    pub const HASH: u8 = 4;
     pub const SORTED_SET: u8 = 5;
     pub const SORTED_SET_LISTPACK: u8 = 17;
 }

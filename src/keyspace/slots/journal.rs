@@ -3,12 +3,13 @@
 //! Each change notes its inverse, so a transaction costs what it changes and not
 //! what it looks at: adding a hit to a set of a thousand notes one member, not a
 //! thousand. Undoing goes from the last note to the first. Small notes stand in
-//! one list; what they own (members, keys, values) lies on stacks beside it, so a
-//! warm journal allocates nothing.
+//! one list; what they own (texts, keys, values) lies on stacks beside it, so a warm
+//! journal allocates nothing.
 //!
 //! Undoing changes slots, so it touches them: a running snapshot sees a rollback
 //! as it sees any change.
 
+use super::within::Change;
 use super::{NEVER, Slab, Slot, SlotId, Slots, Usage, hash_of};
 use crate::keyspace::sizes::block_bytes;
 use crate::keyspace::value::Value;
@@ -26,15 +27,8 @@ pub(super) enum Undo {
     Replaced(SlotId),
     /// The deadline was another.
     Deadline { id: SlotId, was: u64 },
-    /// A member joined a sorted set: take it out. Its `len` bytes end the stack.
-    Joined { id: SlotId, len: u32 },
-    /// A member left a sorted set: add it.
-    Left { id: SlotId, len: u32, score: f64 },
-    /// A member had another score.
-    Rescored { id: SlotId, len: u32, was: f64 },
-    /// A string was written into from `at` on, over the `len` bytes that end the
-    /// stack of members; it had `was_len` bytes.
-    Overwrote { id: SlotId, at: u32, len: u32, was_len: u32 },
+    /// Something within the value was another.
+    Within { id: SlotId, change: Change },
     /// Every key was cleared away: the slab is on the stack of slabs.
     Cleared,
 }
@@ -44,7 +38,8 @@ pub(super) enum Undo {
 pub(super) struct Journal {
     is_open: bool,
     notes: Vec<Undo>,
-    members: Vec<u8>,
+    /// What changes within values own: members, fields, elements.
+    texts: Vec<u8>,
     keys: Vec<Box<[u8]>>,
     values: Vec<Value>,
     slabs: Vec<Slab>,
@@ -59,7 +54,7 @@ impl Journal {
     /// count while it lasts.
     pub(super) fn heap_bytes(&self) -> usize {
         block_bytes(self.notes.capacity() * size_of::<Undo>())
-            + block_bytes(self.members.capacity())
+            + block_bytes(self.texts.capacity())
             + block_bytes(self.keys.capacity() * size_of::<Box<[u8]>>())
             + block_bytes(self.values.capacity() * size_of::<Value>())
     }
@@ -71,9 +66,26 @@ impl Journal {
         }
     }
 
-    pub(super) fn note_member(&mut self, member: &[u8], undo: impl FnOnce(u32) -> Undo) {
-        self.members.extend_from_slice(member);
-        self.note(undo(member.len() as u32));
+    /// Notes a change within a value that owns nothing.
+    pub(super) fn note_within(&mut self, id: SlotId, change: Change) {
+        self.note(Undo::Within { id, change });
+    }
+
+    /// Notes a change within a value that owns a text.
+    pub(super) fn note_text(
+        &mut self,
+        id: SlotId,
+        text: &[u8],
+        change: impl FnOnce(u32) -> Change,
+    ) {
+        let len = self.push_text(text);
+        self.note_within(id, change(len));
+    }
+
+    /// Puts a text on its stack, for the change noted next. Its length.
+    pub(super) fn push_text(&mut self, text: &[u8]) -> u32 {
+        self.texts.extend_from_slice(text);
+        text.len() as u32
     }
 
     pub(super) fn note_freed(&mut self, freed: Slot) {
@@ -101,9 +113,9 @@ impl Journal {
         self.note(Undo::Cleared);
     }
 
-    /// Takes the member of the last note off its stack.
-    fn pop_member(&mut self, len: u32) -> Vec<u8> {
-        self.members.split_off(self.members.len() - len as usize)
+    /// Takes the last text off its stack.
+    pub(super) fn pop_text(&mut self, len: u32) -> Vec<u8> {
+        self.texts.split_off(self.texts.len() - len as usize)
     }
 }
 
@@ -119,9 +131,9 @@ impl Slots {
         let journal = &mut self.journal;
         journal.is_open = false;
         journal.notes.clear();
-        journal.members.clear();
+        journal.texts.clear();
         journal.keys.clear();
-        journal.values.clear();
+        journal.values.drain(..).for_each(|value| self.graveyard.discard(value));
         // In order: a running snapshot walks the slab that was cleared first.
         for slab in std::mem::take(&mut journal.slabs) {
             self.retire(slab);
@@ -134,14 +146,16 @@ impl Slots {
         while let Some(undo) = self.journal.notes.pop() {
             self.undo(undo);
         }
-        debug_assert!(self.journal.members.is_empty() && self.journal.keys.is_empty());
+        debug_assert!(self.journal.texts.is_empty() && self.journal.keys.is_empty());
         debug_assert!(self.journal.values.is_empty() && self.journal.slabs.is_empty());
     }
 
     fn undo(&mut self, undo: Undo) {
         match undo {
             Undo::Born(id) => {
-                self.vacate(id);
+                if let Some(value) = self.vacate(id).value {
+                    self.graveyard.discard(value);
+                }
             }
             Undo::Freed { expires_at_ms, usage } => {
                 if let (Some(key), Some(value)) =
@@ -164,36 +178,11 @@ impl Slots {
             Undo::Deadline { id, was } => {
                 self.set_deadline(id, (was != NEVER).then_some(was));
             }
-            Undo::Joined { id, len } => {
-                let member = self.journal.pop_member(len);
-                if let Some(mut set) = self.sorted_set(id) {
-                    set.remove(&member);
-                }
-            }
-            Undo::Left { id, len, score } => {
-                let member = self.journal.pop_member(len);
-                if let Some(mut set) = self.sorted_set(id) {
-                    set.add(&member, score);
-                }
-            }
-            Undo::Rescored { id, len, was } => {
-                let member = self.journal.pop_member(len);
-                if let Some(mut set) = self.sorted_set(id)
-                    && let Some(current) = set.score(&member)
-                {
-                    set.rescore(&member, current, was);
-                }
-            }
-            Undo::Overwrote { id, at, len, was_len } => {
-                let bytes = self.journal.pop_member(len);
-                if let Some(Value::String(string)) = &mut self.touch(id).value {
-                    string.restore(at as usize, &bytes, was_len as usize);
-                }
-            }
+            Undo::Within { id, change } => self.undo_within(id, change),
             Undo::Cleared => {
                 if let Some(slab) = self.journal.slabs.pop() {
                     let cleared = std::mem::replace(&mut self.slab, slab);
-                    self.graveyard.push(cleared);
+                    self.graveyard.add(cleared);
                 }
             }
         }

@@ -15,7 +15,8 @@
 //! What hangs there:
 //! - the running snapshot (`snapshot`): the slot as it was at the cut is handed
 //!   to the sink before it changes;
-//! - the open transaction (`journal`): how to undo the change is noted down;
+//! - the open transaction (`journal`): how to undo the change is noted down; of a
+//!   change within a value by `within`, piece by piece.
 //! - the account of bytes (`slab`): what the slot took before the change;
 //! - the guard: what the limiter writes is never evicted.
 //!
@@ -31,12 +32,14 @@
 
 mod deadlines;
 mod evictable;
+mod graveyard;
 mod journal;
 mod slab;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 mod usage;
+mod within;
 
 use std::hash::{BuildHasher, RandomState};
 use std::mem;
@@ -45,12 +48,14 @@ use fastrand::Rng;
 
 use self::deadlines::Links;
 pub(super) use self::evictable::Candidates;
+use self::graveyard::Graveyard;
+pub use self::graveyard::Remains;
 use self::journal::{Journal, Undo};
 use self::slab::{Slab, Slot};
 use self::snapshot::Snapshot;
 pub use self::snapshot::{SnapshotRunning, SnapshotSink, Walk};
 pub(super) use self::usage::{Counting, Usage};
-use super::sorted_set::SortedSet;
+pub(super) use self::within::{SortedSetMut, ValueMut};
 use super::value::Value;
 use crate::base::clock::Timestamp;
 
@@ -82,20 +87,14 @@ pub(super) struct Slots {
     epoch: u32,
     snapshot: Option<Snapshot>,
     journal: Journal,
-    /// Emptied slabs that are freed piece by piece.
-    graveyard: Vec<Slab>,
+    /// What is gone and still to be freed.
+    graveyard: Graveyard,
     /// The moment of the last look-up; a birth takes it for its first use.
     present: Timestamp,
     counting: Counting,
     chance: Rng,
     /// While this is set, what is touched or born is guarded from eviction.
     is_guarding: bool,
-}
-
-/// Slots of a keyspace that was cleared away, to be dropped where nobody waits.
-#[derive(Debug)]
-pub struct Remains {
-    _slots: Box<[Slot]>,
 }
 
 /// Reading.
@@ -109,7 +108,7 @@ impl Slots {
             epoch: 0,
             snapshot: None,
             journal: Journal::default(),
-            graveyard: Vec::new(),
+            graveyard: Graveyard::default(),
             present: Timestamp::default(),
             counting: Counting::Recency,
             is_guarding: false,
@@ -213,7 +212,7 @@ impl Slots {
     /// still to be freed.
     pub(super) fn heap_bytes(&self) -> usize {
         let detached = self.snapshot.as_ref().map_or(0, Snapshot::heap_bytes);
-        let buried: usize = self.graveyard.iter().map(Slab::heap_bytes).sum();
+        let buried = self.graveyard.slab_bytes();
         self.slab.heap_bytes() + detached + buried + self.journal.heap_bytes()
     }
 
@@ -325,6 +324,8 @@ impl Slots {
         let freed = self.vacate(id);
         if self.journal.is_open() {
             self.journal.note_freed(freed);
+        } else if let Some(value) = freed.value {
+            self.graveyard.discard(value);
         }
     }
 
@@ -339,10 +340,12 @@ impl Slots {
     /// Puts another value into a slot; the key and its deadline stay.
     pub(super) fn replace(&mut self, id: SlotId, value: Value) {
         let old = self.touch(id).value.replace(value);
-        if self.journal.is_open()
-            && let Some(old) = old
-        {
+        debug_assert!(old.is_some(), "a slot id names a live slot");
+        let Some(old) = old else { return };
+        if self.journal.is_open() {
             self.journal.note_replaced(id, old);
+        } else {
+            self.graveyard.discard(old);
         }
     }
 
@@ -351,39 +354,6 @@ impl Slots {
         self.touch(id);
         let was = self.slab.set_deadline(id, deadline.unwrap_or(NEVER));
         self.journal.note(Undo::Deadline { id, was });
-    }
-
-    /// Writes bytes over the string of a slot from `at` on; the string grows as
-    /// needed, and a gap is filled with zeros.
-    pub(super) fn overwrite(&mut self, id: SlotId, at: usize, text: &[u8]) {
-        self.touch(id);
-        let journal = &mut self.journal;
-        let Some(Value::String(string)) = &mut self.slab.slot_mut(id).value else {
-            debug_assert!(false, "only a string is written into");
-            return;
-        };
-        if journal.is_open() {
-            match string.overwritten(at, text.len()) {
-                Some(bytes) => {
-                    let was_len = string.len() as u32;
-                    let at = at as u32;
-                    journal.note_member(bytes, |len| Undo::Overwrote { id, at, len, was_len });
-                }
-                None => journal.note_replaced(id, Value::String(string.clone())),
-            }
-        }
-        string.overwrite(at, text);
-    }
-
-    /// The sorted set of a slot, to be changed. `None` if it holds another kind.
-    pub(super) fn sorted_set(&mut self, id: SlotId) -> Option<SortedSetMut<'_>> {
-        self.touch(id);
-        match &mut self.slab.slot_mut(id).value {
-            Some(Value::SortedSet(set)) => {
-                Some(SortedSetMut { id, set, journal: &mut self.journal })
-            }
-            _ => None,
-        }
     }
 
     /// Removes every key at once, in constant time. The slots are freed later,
@@ -398,15 +368,10 @@ impl Slots {
         }
     }
 
-    /// A piece of what [`Slots::clear`] left behind; `None` when nothing is left.
+    /// A piece of what was cleared away or was large, to be dropped where nobody
+    /// waits; `None` when nothing is left.
     pub(super) fn bury(&mut self) -> Option<Remains> {
-        while let Some(slab) = self.graveyard.last_mut() {
-            match slab.pop_segment() {
-                Some(slots) => return Some(Remains { _slots: slots }),
-                None => self.graveyard.pop(),
-            };
-        }
-        None
+        self.graveyard.pop()
     }
 
     /// A slab that was cleared away belongs to the snapshot that walks it, if
@@ -414,7 +379,7 @@ impl Slots {
     fn retire(&mut self, slab: Slab) {
         match &mut self.snapshot {
             Some(snapshot) if snapshot.walks_live_slab() => snapshot.detach(slab),
-            _ => self.graveyard.push(slab),
+            _ => self.graveyard.add(slab),
         }
     }
 
@@ -461,59 +426,4 @@ impl Slots {
 
 fn hash_of(hasher: &RandomState, key: &[u8]) -> u32 {
     hasher.hash_one(key) as u32
-}
-
-/// A sorted set in its slot, to be changed so that the change can be undone.
-#[derive(Debug)]
-pub(super) struct SortedSetMut<'a> {
-    id: SlotId,
-    set: &'a mut SortedSet,
-    journal: &'a mut Journal,
-}
-
-impl SortedSetMut<'_> {
-    /// Adds a member that is not there.
-    pub(super) fn add(&mut self, member: &[u8], score: f64) {
-        self.set.add(member, score);
-        if self.journal.is_open() {
-            self.journal.note_member(member, |len| Undo::Joined { id: self.id, len });
-        }
-    }
-
-    /// Changes the score of a member that is there with the score `current`.
-    pub(super) fn rescore(&mut self, member: &[u8], current: f64, score: f64) {
-        self.set.rescore(member, score);
-        if self.journal.is_open() {
-            let id = self.id;
-            self.journal.note_member(member, |len| Undo::Rescored { id, len, was: current });
-        }
-    }
-
-    /// Takes a member out; true if it was there.
-    pub(super) fn remove(&mut self, member: &[u8]) -> bool {
-        let Some(score) = self.set.remove(member) else { return false };
-        if self.journal.is_open() {
-            self.journal.note_member(member, |len| Undo::Left { id: self.id, len, score });
-        }
-        true
-    }
-
-    /// Takes out the members of these ranks.
-    pub(super) fn remove_range(&mut self, ranks: std::ops::Range<usize>) {
-        let (id, journal) = (self.id, &mut *self.journal);
-        let is_open = journal.is_open();
-        self.set.remove_range(ranks, |member, score| {
-            if is_open {
-                journal.note_member(member, |len| Undo::Left { id, len, score });
-            }
-        });
-    }
-
-    pub(super) fn score(&self, member: &[u8]) -> Option<f64> {
-        self.set.score(member)
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.set.is_empty()
-    }
 }

@@ -153,7 +153,7 @@ impl Slots {
     /// Ends the snapshot where it stands, and gives the sink back.
     pub(in crate::keyspace) fn abort_snapshot(&mut self) -> Option<Box<dyn SnapshotSink>> {
         let snapshot = self.snapshot.take()?;
-        self.graveyard.extend(snapshot.detached);
+        snapshot.detached.into_iter().for_each(|slab| self.graveyard.add(slab));
         Some(snapshot.sink)
     }
 }

@@ -5,7 +5,7 @@
 //! 2. A rolled back transaction has left no trace.
 //! 3. A snapshot, and the effects recorded since its cut, replay to the present.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use proptest::collection::vec;
@@ -22,12 +22,29 @@ use crate::resp::decode::{Decoded, Decoder, Limits};
 type Entry = (String, Option<u64>);
 type State = BTreeMap<Vec<u8>, Entry>;
 
+fn text(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string()
+}
+
 fn describe(value: &Value, deadline: Option<u64>) -> Entry {
-    let text = match value {
+    let description = match value {
         Value::String(string) => format!("{:?}", string.text().escape_ascii().to_string()),
         Value::SortedSet(set) => format!("{:?}", set.iter().collect::<Vec<_>>()),
+        Value::Hash(hash) => {
+            let fields = hash.iter().map(|(field, value)| (text(field), text(value)));
+            if hash.is_big() {
+                format!("big {:?}", fields.collect::<BTreeMap<_, _>>())
+            } else {
+                format!("{:?}", fields.collect::<Vec<_>>())
+            }
+        }
+        Value::Set(set) => {
+            let members: BTreeSet<_> = set.iter().map(|it| text(&it)).collect();
+            format!("{} {members:?}", value.encoding())
+        }
+        Value::List(list) => format!("{:?}", list.iter().map(text).collect::<Vec<_>>()),
     };
-    (text, deadline)
+    (description, deadline)
 }
 
 fn state(space: &Keyspace) -> State {
@@ -85,6 +102,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (key(), member()).prop_map(|(key, member)| {
             Step::Command(format!("ZINCRBY {key} 2 m{member}"))
         }),
+        9 => on_collections(),
         3 => key().prop_map(|key| Step::Command(format!("SET {key} text"))),
         2 => key().prop_map(|key| Step::Command(format!("INCR {key}"))),
         2 => (key(), 0u8..50).prop_map(|(key, ms)| Step::Command(format!("PEXPIRE {key} {ms}"))),
@@ -102,6 +120,44 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Abort),
         2 => (0usize..6).prop_map(Step::Sweep),
     ]
+}
+
+/// Commands that change hashes, sets and lists, small and big, of few keys.
+fn on_collections() -> impl Strategy<Value = Step> {
+    let key = || 0u8..4;
+    let element = || prop_oneof![(0u8..20).prop_map(|it| it.to_string()), "[a-e]{1,3}", "x{70}"];
+    let line = prop_oneof![
+        3 => (key(), element(), element()).prop_map(|(k, f, v)| format!("HSET h{k} {f} {v}")),
+        1 => (key(), 0u32..600).prop_map(|(k, count)| format!("HSET h{k} a 1{}", pairs(count))),
+        2 => (key(), element(), element()).prop_map(|(k, a, b)| format!("HDEL h{k} {a} {b}")),
+        1 => (key(), element()).prop_map(|(k, f)| format!("HINCRBY h{k} {f} 1")),
+        3 => (key(), element(), element()).prop_map(|(k, a, b)| format!("SADD s{k} {a} {b}")),
+        1 => (key(), 0u32..600).prop_map(|(k, count)| format!("SADD s{k} 1{}", pairs(count))),
+        2 => (key(), element(), element()).prop_map(|(k, a, b)| format!("SREM s{k} {a} {b}")),
+        1 => (key(), 1u8..5).prop_map(|(k, count)| format!("SPOP s{k} {count}")),
+        1 => (key(), key(), element()).prop_map(|(a, b, it)| format!("SMOVE s{a} s{b} {it}")),
+        1 => (key(), key(), key()).prop_map(|(a, b, c)| format!("SUNIONSTORE s{a} s{b} s{c}")),
+        1 => (key(), key(), key()).prop_map(|(a, b, c)| format!("SDIFFSTORE s{a} s{b} s{c}")),
+        3 => (key(), element(), element()).prop_map(|(k, a, b)| format!("RPUSH l{k} {a} {b}")),
+        2 => (key(), element()).prop_map(|(k, a)| format!("LPUSH l{k} {a}")),
+        1 => (key(), 0u32..200).prop_map(|(k, count)| format!("RPUSH l{k} 1{}", pairs(count))),
+        2 => (key(), 1u8..9).prop_map(|(k, count)| format!("LPOP l{k} {count}")),
+        1 => (key(), 1u8..9).prop_map(|(k, count)| format!("RPOP l{k} {count}")),
+        1 => (key(), -3i8..4, element()).prop_map(|(k, n, it)| format!("LREM l{k} {n} {it}")),
+        1 => (key(), -9i8..9, element()).prop_map(|(k, n, it)| format!("LSET l{k} {n} {it}")),
+        1 => (key(), element(), element())
+            .prop_map(|(k, a, b)| format!("LINSERT l{k} AFTER {a} {b}")),
+        1 => (key(), 0i8..9, -9i8..0).prop_map(|(k, a, b)| format!("LTRIM l{k} {a} {b}")),
+        1 => (key(), key()).prop_map(|(a, b)| format!("RPOPLPUSH l{a} l{b}")),
+        1 => (prop_oneof!["h", "s", "l"], key()).prop_map(|(kind, k)| format!("DEL {kind}{k}")),
+        1 => (prop_oneof!["h", "s", "l"], key(), key())
+            .prop_map(|(kind, a, b)| format!("RENAME {kind}{a} {kind}{b}")),
+    ];
+    line.prop_map(Step::Command)
+}
+
+fn pairs(count: u32) -> String {
+    (0..count).map(|it| format!(" e{it} {it}")).collect()
 }
 
 /// A keyspace under test, with everything that is expected of it.
@@ -292,6 +348,22 @@ fn a_flush_frees_in_pieces_and_leaves_the_snapshot_alone() {
     assert_eq!(session.images_checked, 1);
     let pieces = std::iter::from_fn(|| session.space.slots.bury()).count();
     assert!(pieces >= 3, "freed in {pieces} pieces");
+}
+
+#[test]
+fn a_large_value_is_freed_where_nobody_waits() {
+    for (open, close) in [(None, None), (Some(Step::Begin { guarded: false }), Some(Step::Commit))]
+    {
+        let mut session = Session::new();
+        session.command(&format!("SADD large{}", pairs(1_000)));
+        session.command("SADD small a");
+        open.iter().for_each(|step| session.step(step));
+        session.command("SET large text");
+        session.command("DEL small");
+        close.iter().for_each(|step| session.step(step));
+        assert!(session.space.slots.bury().is_some(), "the large set is laid down");
+        assert!(session.space.slots.bury().is_none(), "the small one is gone at once");
+    }
 }
 
 #[test]

@@ -25,6 +25,7 @@ use tokio::time::{self, Sleep};
 
 use crate::limiter::Dues;
 
+use super::facts::Fields;
 use super::upstream::Lease;
 use super::watch::ExchangeGuard;
 
@@ -155,6 +156,15 @@ impl Body for RequestBody {
     }
 }
 
+/// Shows a piece of a response to whom the request owes.
+fn meter(dues: &mut Dues, frame: &Frame<Bytes>) {
+    match (frame.data_ref(), frame.trailers_ref()) {
+        (Some(data), _) => dues.data(data),
+        (None, Some(trailers)) => dues.trailers(&Fields(trailers)),
+        (None, None) => {}
+    }
+}
+
 /// The body of a response to a downstream.
 #[derive(Debug)]
 pub struct ResponseBody {
@@ -227,10 +237,8 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let polled = match &mut this.kind {
-            Kind::Whole(text) if text.is_empty() => return Poll::Ready(None),
-            Kind::Whole(text) => {
-                return Poll::Ready(Some(Ok(Frame::data(std::mem::take(text)))));
-            }
+            Kind::Whole(text) if text.is_empty() => None,
+            Kind::Whole(text) => Some(Ok(Frame::data(std::mem::take(text)))),
             Kind::Upstream { incoming, idle, lease } => {
                 let polled = ready!(poll_data(incoming, idle, cx));
                 if polled.is_none()
@@ -242,6 +250,11 @@ impl Body for ResponseBody {
             }
         };
         this.give_back_at_end();
+        if let (Some(dues), Some(Ok(frame))) = (&mut this.dues, &polled)
+            && dues.is_metered()
+        {
+            meter(dues, frame);
+        }
         Poll::Ready(polled)
     }
 

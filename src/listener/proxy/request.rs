@@ -17,7 +17,7 @@ use super::body::ResponseBody;
 use super::connection::Downstream;
 use super::echo;
 use super::errors::ForwardError;
-use super::facts::Findings;
+use super::facts::{Fields, Findings};
 use super::forward::Forwarder;
 use super::head;
 use super::metrics::Outcome;
@@ -97,5 +97,9 @@ async fn respond(
     if let Some(fields) = &decision.fields {
         refuse::add_limits(response.headers_mut(), fields);
     }
-    (response.map(|body| body.owing(decision.dues)), outcome)
+    let mut dues = decision.dues;
+    if let Some(dues) = &mut dues {
+        dues.head(response.status().as_u16(), &Fields(response.headers()));
+    }
+    (response.map(|body| body.owing(dues)), outcome)
 }

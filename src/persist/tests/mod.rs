@@ -140,6 +140,25 @@ pub fn text_of(value: &Value) -> String {
                 .collect();
             format!("{{{}}}", members.join(" "))
         }
+        Value::Hash(hash) => {
+            let mut fields: Vec<String> = hash
+                .iter()
+                .map(|(field, value)| format!("{}:{}", field.escape_ascii(), value.escape_ascii()))
+                .collect();
+            fields.sort();
+            format!("hash {}", fields.join(" "))
+        }
+        Value::Set(set) => {
+            let mut members: Vec<String> =
+                set.iter().map(|it| it.escape_ascii().to_string()).collect();
+            members.sort();
+            format!("set {}", members.join(" "))
+        }
+        Value::List(list) => {
+            let elements: Vec<String> =
+                list.iter().map(|it| it.escape_ascii().to_string()).collect();
+            format!("list {}", elements.join(" "))
+        }
     }
 }
 

@@ -1,7 +1,11 @@
-//! The cost of a policy's requests, and the tokens of a file, checked.
+//! The cost of a policy's requests, how they are settled, and the tokens of a file,
+//! checked.
+
+use std::time::Duration;
 
 use super::super::cost::{COST_MAX, Cost, From};
 use super::super::jwt::{self, Tokens, Trust};
+use super::super::settle::{Measure, Settle};
 use super::super::written;
 use super::{Checker, is_token};
 
@@ -52,6 +56,64 @@ impl Checker<'_> {
             }
         }
         self.if_sound_since(before, cost)
+    }
+
+    pub(super) fn settle(
+        &mut self,
+        path: &str,
+        written: Option<&written::Settle>,
+    ) -> Option<Option<Settle>> {
+        let Some(written) = written else { return Some(None) };
+        let before = self.problems.len();
+        let from =
+            written.from.as_ref().and_then(|word| self.measure(&format!("{path}.from"), word));
+        let mut when_status = Vec::new();
+        let statuses = format!("{path}.when_status");
+        for (path, word) in written.when_status.iter().flat_map(|words| words.located(&statuses)) {
+            match word.parse::<u16>() {
+                Ok(status) if (100..=599).contains(&status) => when_status.push(status),
+                _ => {
+                    self.problem::<()>(path, format!("`{word}` is not a status, such as 401"));
+                }
+            }
+        }
+        if from.is_none() && when_status.is_empty() && self.problems.len() == before {
+            let message = "needs `from`, where the response says what was used, or `when_status`, \
+                           the responses that count";
+            return self.problem(path, message);
+        }
+        let mut number = |key: &str, text: &Option<String>, default: u64| match text {
+            None => default,
+            Some(text) => text.parse().ok().filter(|it| *it >= 1).unwrap_or_else(|| {
+                let message = format!("`{text}` is not a whole number, at least 1");
+                self.problem::<()>(format!("{path}.{key}"), message);
+                default
+            }),
+        };
+        let per = number("per", &written.per, 1);
+        let max = number("max", &written.max, COST_MAX);
+        let minute = Some(Duration::from_secs(60));
+        let reserve = self.span(&format!("{path}.reserve"), written.reserve.as_deref(), minute)?;
+        self.if_sound_since(before, Some(Settle { from, per, max, when_status, reserve }))
+    }
+
+    fn measure(&mut self, path: &str, word: &str) -> Option<Measure> {
+        let lower = |name: &str| -> Box<str> { name.to_ascii_lowercase().into() };
+        match word.split_once(':') {
+            None if word == "body_bytes" => Some(Measure::BodyBytes),
+            Some(("header", name)) if is_token(name) => Some(Measure::Header(lower(name))),
+            Some(("trailer", name)) if is_token(name) => Some(Measure::Trailer(lower(name))),
+            Some(("json", names)) if names.split('.').all(|name| !name.is_empty()) => {
+                Some(Measure::Json(names.split('.').map(Into::into).collect()))
+            }
+            _ => {
+                let message = format!(
+                    "`{word}` is no place in a response; write `header:NAME`, `trailer:NAME`, \
+                     `body_bytes` or `json:usage.total_tokens`"
+                );
+                self.problem(path, message)
+            }
+        }
     }
 
     pub(super) fn tokens(&mut self, written: &written::Jwt) -> Option<Tokens> {

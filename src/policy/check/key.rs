@@ -98,7 +98,7 @@ impl Checker<'_> {
                     self.problem(path, message)
                 }
             },
-            "cookie" | "query" | "descriptor" | "literal" => {
+            "cookie" | "query" | "descriptor" | "literal" | "jwt" => {
                 self.problem(path, format!("`{word}` lacks a name after `{kind}:`"))
             }
             _ => {

@@ -58,7 +58,15 @@ pub(super) fn check(
         return Err(checker.problems);
     }
     let index = Index::new(policies.iter().map(|it| &it.conditions));
-    Ok(PolicySet { policies, index, tokens, headings: headings.unwrap_or_default() })
+    let set = PolicySet { policies, index, tokens, headings: headings.unwrap_or_default() };
+    let mut problems = checker.problems;
+    for (place, written) in file.policies.iter().flatten().enumerate() {
+        for (number, example) in written.examples.iter().flatten().enumerate() {
+            let path = format!("policies[{place}].examples[{number}]");
+            example.run(&path, &set, place, &mut problems);
+        }
+    }
+    if problems.is_empty() { Ok(set) } else { Err(problems) }
 }
 
 struct Checker<'f> {
@@ -146,6 +154,7 @@ impl Checker<'_> {
             written.limits.as_deref().unwrap_or_default(),
         );
         let mode = self.word(&format!("{path}.mode"), written.mode.as_deref(), &MODES);
+        let settle = self.settle(&format!("{path}.settle"), written.settle.as_ref());
         let on_deny = self.on_deny(&format!("{path}.on_deny"), written.on_deny.as_ref());
         let penalty = self.penalty(&format!("{path}.penalty"), name, written.penalty.as_ref());
         let penalty = penalty.flatten();
@@ -171,6 +180,7 @@ impl Checker<'_> {
             sets: ranges,
             choices: choices?,
             cost: cost?,
+            settle: settle?,
             on_deny: on_deny?,
             penalty: penalty.map(|(penalty, _)| penalty),
             mode: mode?,

@@ -348,3 +348,123 @@ policies.yaml:4:26: policies[0].limits[0]: unknown key `windw`; did you mean `wi
 ",
     );
 }
+
+#[test]
+fn what_examples_expect_must_hold() {
+    refused(
+        "
+policies:
+  - name: api
+    match: { path: /api/** }
+    key: header:x-user
+    limits: [{ quota: 1, window: 1s }]
+    overrides: [{ key: [root], unlimited: true }, { key: [eve], deny: true }]
+    examples:
+      - { request: GET /api/x, expect: limited }
+      - { request: GET /api/x, header: { X-User: ann }, expect: limited, key: bob }
+      - { request: GET /api/x, header: { X-User: root }, expect: unlimited }
+      - { request: GET /api/x, header: { X-User: eve }, expect: denied }
+      - { request: GET /healthz, expect: limited }
+      - { request: GET /healthz, expect: unmached }
+",
+        "
+policies.yaml:9:79: policies[0].examples[1].key: does not hold: the request is counted under `ann`
+  9 |       - { request: GET /api/x, header: { X-User: ann }, expect: limited, key: bob }
+    |                                                                               ^
+policies.yaml:12:42: policies[0].examples[4].expect: does not hold: the request is unmatched
+  12 |       - { request: GET /healthz, expect: limited }
+     |                                          ^
+policies.yaml:13:42: policies[0].examples[5].expect: unknown word `unmached`; did you mean `unmatched`?
+  13 |       - { request: GET /healthz, expect: unmached }
+     |                                          ^
+",
+    );
+}
+
+#[test]
+fn what_does_not_fit_together_is_told() {
+    refused(
+        "
+jwt: { header: authorization }
+headers: draft-9
+policies:
+  - name: a
+    key: [path:0, 'jwt: x', 'header:a | clientip']
+    limits:
+      - { quota: 5, window: 1s, burst: 9 }
+      - { quota: 5, window: 1s, algorithm: token_bucket, burst: none }
+      - { quota: 5, window: 1s, begins: clock }
+    overrides:
+      - { key: [x], limits: [{ quota: 1, window: 1s }], deny: true }
+      - { unlimited: true }
+    allow: { file: nowhere.txt }
+    cost: header
+    settle: { from: nowhere }
+",
+        "
+policies.yaml:1:1: jwt: needs either `keys`, a file with the keys that sign tokens, or `unverified: true` when something in front has checked them
+  1 | jwt: { header: authorization }
+    | ^
+policies.yaml:2:10: headers: unknown word `draft-9`; did you mean `draft-03`?
+  2 | headers: draft-9
+    |          ^
+policies.yaml:5:11: policies[0].key[0]: `path:0` is not a segment of a path; write `path:1` to `path:64`
+  5 |     key: [path:0, 'jwt: x', 'header:a | clientip']
+    |           ^
+policies.yaml:5:19: policies[0].key[1]: `jwt: x` lacks a name after `jwt:`
+  5 |     key: [path:0, 'jwt: x', 'header:a | clientip']
+    |                   ^
+policies.yaml:5:29: policies[0].key[2]: unknown key part `clientip`; did you mean `client_ip`?
+  5 |     key: [path:0, 'jwt: x', 'header:a | clientip']
+    |                             ^
+policies.yaml:7:40: policies[0].limits[0].burst: is for `token_bucket`, and this is `sliding_window`
+  7 |       - { quota: 5, window: 1s, burst: 9 }
+    |                                        ^
+policies.yaml:8:65: policies[0].limits[1].burst: `none` is not a burst; write how many units may be used at once, at least 1
+  8 |       - { quota: 5, window: 1s, algorithm: token_bucket, burst: none }
+    |                                                                 ^
+policies.yaml:9:41: policies[0].limits[2].begins: is for `fixed_window`, and this is `sliding_window`
+  9 |       - { quota: 5, window: 1s, begins: clock }
+    |                                         ^
+policies.yaml:11:11: policies[0].overrides[0]: needs one of `limits`, `unlimited: true` and `deny: true`
+  11 |       - { key: [x], limits: [{ quota: 1, window: 1s }], deny: true }
+     |           ^
+policies.yaml:12:11: policies[0].overrides[1]: needs either `key` or `when`, to say whom it is for
+  12 |       - { unlimited: true }
+     |           ^
+policies.yaml:13:20: policies[0].allow.file: `nowhere.txt` cannot be read: there are no files here
+  13 |     allow: { file: nowhere.txt }
+     |                    ^
+policies.yaml:14:11: policies[0].cost: `header` is not a cost; write a number up to 100000, `header:NAME` or `body_bytes`
+  14 |     cost: header
+     |           ^
+policies.yaml:15:21: policies[0].settle.from: `nowhere` is no place in a response; write `header:NAME`, `trailer:NAME`, `body_bytes` or `json:usage.total_tokens`
+  15 |     settle: { from: nowhere }
+     |                     ^
+",
+    );
+}
+
+#[test]
+fn refusals_and_penalties_that_make_no_sense_are_told() {
+    refused(
+        "
+policies:
+  - name: a
+    limits: [{ quota: 5, window: 1s }]
+    on_deny: { status: 200, jitter: 5 }
+    penalty: { refusals: 0, window: 1m, ban: 1m }
+",
+        "
+policies.yaml:4:24: policies[0].on_deny.status: `200` is not a status of a refusal; write 400 to 599
+  4 |     on_deny: { status: 200, jitter: 5 }
+    |                        ^
+policies.yaml:4:37: policies[0].on_deny.jitter: `5` is not a span of time; write a whole number and a unit, such as 250ms, 10s, 5m, 1h, 7d
+  4 |     on_deny: { status: 200, jitter: 5 }
+    |                                     ^
+policies.yaml:5:26: policies[0].penalty.refusals: must say how many refusals begin a ban, a whole number, at least 1
+  5 |     penalty: { refusals: 0, window: 1m, ban: 1m }
+    |                          ^
+",
+    );
+}

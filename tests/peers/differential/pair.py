@@ -1,7 +1,8 @@
 """Two servers, the same steps to both, and the first difference.
 
-State is compared whole, read with the commands of each type, so that a server
-without DEBUG DIGEST can be compared and a difference says which key it is in.
+State is compared whole, read with the commands of each type, so that a difference
+says which key it is in; then by DEBUG DIGEST, which sees what no command shows. What
+a listener heard of keyspace events is compared as well.
 """
 
 from dataclasses import dataclass, field
@@ -55,6 +56,23 @@ class Side:
             self.connections[number] = Connection(self.address)
         return self.connections[number]
 
+    def listen(self):
+        """Begins to hear of everything that happens to keys."""
+        assert self.connection(0).ask("CONFIG", "SET", "notify-keyspace-events", "KEA") == ("+", b"OK")
+        self.connection("ears").ask("PSUBSCRIBE", "__key*__:*")
+
+    def heard(self):
+        """The events since the last question: (channel, what), in their order. When a
+        server finds a key expired is its own affair."""
+        ears = self.connection("ears")
+        ears.send([["PING"]])
+        events = []
+        while (frame := ears.frame())[1][0] != ("$", b"pong"):
+            _, _, (_, channel), (_, what) = frame[1]
+            if b"expired" not in (what, channel.rpartition(b":")[2]):
+                events.append((channel, what))
+        return events
+
     def reset(self, protocol):
         """Nothing stored, nothing queued or watched, one protocol."""
         for number in (0, 1):
@@ -103,6 +121,8 @@ class Pair:
     def __init__(self, ours, theirs):
         self.sides = (Side(ours), Side(theirs))
         self.command_count = 0
+        for side in self.sides:
+            side.listen()
 
     def close(self):
         for side in self.sides:
@@ -112,6 +132,7 @@ class Pair:
         """Runs steps from an empty keyspace; the first difference that counts."""
         for side in self.sides:
             side.reset(protocol)
+            side.heard()
         batch = []
         for at, step in enumerate(steps):
             if isinstance(step, tuple):
@@ -127,7 +148,8 @@ class Pair:
             for difference in differences:
                 if not ignore(difference):
                     return difference
-        for difference in self._commands(batch) + self._state(len(steps) - 1):
+        last = len(steps) - 1
+        for difference in self._commands(batch) + self._events(last) + self._state(last):
             if not ignore(difference):
                 return difference
         return None
@@ -167,10 +189,20 @@ class Pair:
         replies = [side.connection(0).ask(*argv) for side, argv in zip(self.sides, argvs)]
         return [] if replies[0] == replies[1] else [_difference(at, argvs[0], *replies)]
 
+    def _events(self, at):
+        """The first event that only one side told of."""
+        ours, theirs = (side.heard() for side in self.sides)
+        if ours == theirs:
+            return []
+        first = next((i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b), min(len(ours), len(theirs)))
+        shown = [words(events[first]) if first < len(events) else "nothing" for events in (ours, theirs)]
+        return [Difference(at, f"event {first} that a listener heard", *shown, name="events")]
+
     def _state(self, at):
         ours, theirs = (side.state() for side in self.sides)
         if ours == theirs:
-            return []
+            digests = [side.connection(0).ask("DEBUG", "DIGEST") for side in self.sides]
+            return [] if digests[0] == digests[1] else [_difference(at, ("DEBUG", "DIGEST"), *digests)]
         found = []
         for key in sorted(ours.keys() | theirs.keys()):
             a, b = ours.get(key), theirs.get(key)

@@ -6,6 +6,7 @@ use crate::keyspace::error::CommandError;
 use crate::keyspace::notices::EventClass;
 use crate::keyspace::space::{Execution, Keyspace, Mode};
 use crate::resp::number::NumberText;
+use crate::resp::until_zero;
 
 /// `EXPIRE key seconds [NX | XX | GT | LT]`
 pub(super) fn expire(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
@@ -49,7 +50,7 @@ impl ExpireConditions {
             } else if option.is_word("lt") {
                 conditions.lt = true;
             } else {
-                let option = String::from_utf8_lossy(&option.text()).into_owned();
+                let option = String::from_utf8_lossy(until_zero(&option.text())).into_owned();
                 return Err(CommandError::UnsupportedOption(option));
             }
         }

@@ -9,9 +9,10 @@ use std::cmp::Ordering;
 use hashbrown::HashMap;
 
 use super::store;
-use crate::keyspace::arg::Arg;
+use crate::keyspace::arg::{Arg, Text};
 use crate::keyspace::commands::Done;
 use crate::keyspace::error::CommandError;
+use crate::keyspace::set::Set;
 use crate::keyspace::sorted_set::SortedSet;
 use crate::keyspace::space::{Execution, Keyspace};
 use crate::keyspace::value::Value;
@@ -72,6 +73,7 @@ struct Words {
 enum Input<'a> {
     Missing,
     Scored(&'a SortedSet),
+    Plain(&'a Set),
 }
 
 impl<'a> Input<'a> {
@@ -80,7 +82,10 @@ impl<'a> Input<'a> {
         match value {
             None => Ok(Input::Missing),
             Some(Value::SortedSet(set)) => Ok(Input::Scored(set)),
-            Some(Value::String(_)) => Err(CommandError::WrongType),
+            Some(Value::Set(set)) => Ok(Input::Plain(set)),
+            Some(Value::String(_) | Value::Hash(_) | Value::List(_)) => {
+                Err(CommandError::WrongType)
+            }
         }
     }
 
@@ -88,6 +93,7 @@ impl<'a> Input<'a> {
         match self {
             Input::Missing => 0,
             Input::Scored(set) => set.len(),
+            Input::Plain(set) => set.len(),
         }
     }
 
@@ -95,16 +101,19 @@ impl<'a> Input<'a> {
         match self {
             Input::Missing => None,
             Input::Scored(set) => set.score(member),
+            Input::Plain(set) => set.contains(member).then_some(1.0),
         }
     }
 
-    fn entries(self) -> impl Iterator<Item = (&'a [u8], f64)> {
-        match self {
-            Input::Missing => None,
-            Input::Scored(set) => Some(set.iter()),
-        }
-        .into_iter()
-        .flatten()
+    fn entries(self) -> impl Iterator<Item = (Text<'a>, f64)> {
+        let (scored, plain) = match self {
+            Input::Missing => (None, None),
+            Input::Scored(set) => (Some(set.iter()), None),
+            Input::Plain(set) => (None, Some(set.iter())),
+        };
+        let scored = scored.into_iter().flatten();
+        let plain = plain.into_iter().flatten().map(|member| (member, 1.0));
+        scored.map(|(member, score)| (Text::Borrowed(member), score)).chain(plain)
     }
 }
 
@@ -148,7 +157,7 @@ pub(super) fn zintercard(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execu
     let inputs = in_order(&inputs, &request.weights, Operation::Intersection);
     let (smallest, others) = inputs.split_first().ok_or(CommandError::Syntax)?;
     let is_common =
-        |(member, _): &(&[u8], f64)| others.iter().all(|it| it.0.score(member).is_some());
+        |(member, _): &(Text<'_>, f64)| others.iter().all(|it| it.0.score(member).is_some());
     let count = smallest.0.entries().filter(is_common).take(limit).count();
     run.reply.count(count);
     Ok(())
@@ -173,7 +182,7 @@ fn show(
         run.reply.array(members.len());
     }
     for (member, score) in members {
-        run.reply.bulk(member);
+        run.reply.bulk(&member);
         if request.with_scores {
             run.reply.double(score);
         }
@@ -193,7 +202,8 @@ fn combine_and_store(
     let keys = keys_of(&args[2..], name)?;
     let inputs = find_inputs(space, keys, run)?;
     let request = Request::parse(keys.len(), &args[3 + keys.len()..], words)?;
-    let set = SortedSet::from_sorted(combine(&inputs, &request, operation).iter().copied());
+    let members = combine(&inputs, &request, operation);
+    let set = SortedSet::from_sorted(members.iter().map(|(member, score)| (&**member, *score)));
     store(space, args, run, set, name);
     Ok(())
 }
@@ -237,7 +247,7 @@ impl Request {
                 && word.is_word("limit")
                 && let [limit, behind @ ..] = behind
             {
-                request.limit = limit.count().map_err(|_| CommandError::LimitNegative)?;
+                request.limit = limit.count().map_err(|_| CommandError::Negative("LIMIT"))?;
                 rest = behind;
             } else {
                 return Err(CommandError::Syntax);
@@ -289,7 +299,7 @@ fn combine<'a>(
     inputs: &[Input<'a>],
     request: &Request,
     operation: Operation,
-) -> Vec<(&'a [u8], f64)> {
+) -> Vec<(Text<'a>, f64)> {
     let inputs = in_order(inputs, &request.weights, operation);
     let mut members = match operation {
         Operation::Union => union(&inputs, request.aggregate),
@@ -297,13 +307,16 @@ fn combine<'a>(
         Operation::Difference => difference(&inputs),
     };
     members.sort_by(|(member, score), (other, other_score)| {
-        score.partial_cmp(other_score).unwrap_or(Ordering::Equal).then_with(|| member.cmp(other))
+        score
+            .partial_cmp(other_score)
+            .unwrap_or(Ordering::Equal)
+            .then_with(|| (**member).cmp(other))
     });
     members
 }
 
-fn union<'a>(inputs: &[(Input<'a>, f64)], aggregate: Aggregate) -> Vec<(&'a [u8], f64)> {
-    let mut scores: HashMap<&[u8], f64> = HashMap::new();
+fn union<'a>(inputs: &[(Input<'a>, f64)], aggregate: Aggregate) -> Vec<(Text<'a>, f64)> {
+    let mut scores: HashMap<Text<'a>, f64> = HashMap::new();
     for (input, weight) in inputs {
         for (member, score) in input.entries() {
             let score = or_zero(weight * score);
@@ -314,21 +327,22 @@ fn union<'a>(inputs: &[(Input<'a>, f64)], aggregate: Aggregate) -> Vec<(&'a [u8]
     scores.into_iter().collect()
 }
 
-fn intersection<'a>(inputs: &[(Input<'a>, f64)], aggregate: Aggregate) -> Vec<(&'a [u8], f64)> {
+fn intersection<'a>(inputs: &[(Input<'a>, f64)], aggregate: Aggregate) -> Vec<(Text<'a>, f64)> {
     let Some((smallest, others)) = inputs.split_first() else { return Vec::new() };
-    let total = |(member, score): (&'a [u8], f64)| {
+    let total = |(member, score): (Text<'a>, f64)| {
         let mut total = or_zero(smallest.1 * score);
         for (input, weight) in others {
-            total = aggregate.of(total, weight * input.score(member)?);
+            total = aggregate.of(total, weight * input.score(&member)?);
         }
         Some((member, total))
     };
     smallest.0.entries().filter_map(total).collect()
 }
 
-fn difference<'a>(inputs: &[(Input<'a>, f64)]) -> Vec<(&'a [u8], f64)> {
+fn difference<'a>(inputs: &[(Input<'a>, f64)]) -> Vec<(Text<'a>, f64)> {
     let Some((first, others)) = inputs.split_first() else { return Vec::new() };
-    let is_nowhere_else =
-        |(member, _): &(&[u8], f64)| others.iter().all(|(input, _)| input.score(member).is_none());
+    let is_nowhere_else = |(member, _): &(Text<'_>, f64)| {
+        others.iter().all(|(input, _)| input.score(member).is_none())
+    };
     first.0.entries().filter(is_nowhere_else).collect()
 }

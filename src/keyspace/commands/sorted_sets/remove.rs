@@ -192,7 +192,11 @@ pub(super) fn zmpop(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<
     };
     let count = match options {
         [] => 1,
-        [word, count] if word.is_word("count") => at_least_one(*count, "count")?,
+        // The count is looked at before what is too much behind it.
+        [word, count, rest @ ..] if word.is_word("count") => {
+            let count = at_least_one(*count, "count")?;
+            if rest.is_empty() { count } else { return Err(CommandError::Syntax) }
+        }
         _ => return Err(CommandError::Syntax),
     };
     for key in &args[2..2 + key_count] {
