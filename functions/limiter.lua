@@ -809,27 +809,6 @@ local function claim(keys, args)
   return 0
 end
 
----------------------------------------------------------------------- notes
---
--- Overrides set by hand, and other texts that must survive a restart: a sorted set
--- of texts by the moment at which they end.
---
---   FCALL note    1 notes  ends_at_ms text     FCALL unnote 1 notes text
---   FCALL notes   1 notes                      -> text ends_at_ms ...
-
-local function note(keys, args)
-  return call('ZADD', keys[1], args[1], args[2])
-end
-
-local function unnote(keys, args)
-  return call('ZREM', keys[1], args[1])
-end
-
-local function notes(keys)
-  local now_ms = format('%.0f', now_us() / 1000)
-  return call('ZRANGEBYSCORE', keys[1], now_ms, '+inf', 'WITHSCORES')
-end
-
 ------------------------------------------------------------------------ register
 
 local function register(name, callback, description, flags)
@@ -862,6 +841,3 @@ register('reserve', reserve, 'Remembers an estimate until it is settled')
 register('settle', settle, 'Charges or gives back what an estimate missed')
 register('abandoned', abandoned, 'Reservations that nobody settled', { 'no-writes' })
 register('claim', claim, 'Whether a new key fits into a budget of keys')
-register('note', note, 'Remembers a text')
-register('unnote', unnote, 'Forgets a text')
-register('notes', notes, 'The texts that are remembered', { 'no-writes' })

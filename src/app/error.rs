@@ -4,7 +4,7 @@ use std::io;
 
 use crate::base::problems::{Problem, Problems};
 use crate::listener::accept::BindError;
-use crate::listener::proxy;
+use crate::listener::{proxy, redis};
 use crate::persist;
 use crate::store::OpenError;
 
@@ -46,6 +46,9 @@ pub enum Error {
     /// The proxy cannot be set up.
     #[error(transparent)]
     Proxy(#[from] proxy::Error),
+    /// The redis door cannot be set up.
+    #[error(transparent)]
+    Redis(#[from] redis::Error),
     /// The thread that loads the state ended without a word: it panicked.
     #[error("loading the state failed")]
     Loader,

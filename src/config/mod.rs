@@ -164,7 +164,7 @@ impl Config {
                 worker_count,
                 drain_timeout: raw.drain_timeout.0,
                 proxy: proxy.relative_to(folder),
-                redis,
+                redis: redis.relative_to(folder),
                 policies: folder.join(raw.policies),
                 functions: folder.join(raw.functions),
                 failure_mode: raw.failure_mode,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::policy::{Algorithm, Entry, Limit, Mode, Plan};
-use crate::resp::Reply;
+use crate::resp::{Reply, View};
 use crate::store::{self, Call, Store};
 
 use super::decision::Outcome;
@@ -22,6 +22,9 @@ use super::outcome::{self, NotAnOutcome};
 
 /// The Function that decides many limits in one call.
 const DECIDE: &str = "limiter.decide";
+
+/// The Function that says whether a key may have a state of its own.
+const CLAIM: &str = "limiter.claim";
 
 /// The Function that counts refusals and bans.
 const PENALIZE: &str = "limiter.penalize";
@@ -160,6 +163,28 @@ impl Scratch {
         asked
     }
 
+    /// Puts the limits of policies whose budget of keys is spent under the key that
+    /// all new ones share.
+    ///
+    /// # Errors
+    /// The store did not answer.
+    pub async fn claim(&mut self, live: &Live, store: &Store) -> Result<(), Error> {
+        let policies = live.policies().policies();
+        for (place, policy) in (0_u32..).zip(policies) {
+            let Scratch { plan, replies, .. } = self;
+            let Some(budget) = policy.key_budget() else { continue };
+            let Some(entry) = plan.entries().iter().find(|it| it.policy == place) else { continue };
+            let keys = [budget.index(), plan.key(entry)];
+            let call = Call { function: CLAIM, keys: &keys, args: &budget.args() };
+            store.call(&[call], replies, |_| true).await?;
+            if matches!(replies[0].view(), View::Integer(0)) {
+                plan.overflow(place, policy);
+                live.overflowed(place);
+            }
+        }
+        Ok(())
+    }
+
     /// Counts the refusal of this request for the policies that ban those who are
     /// refused too often, if one of their own limits refused.
     ///
@@ -168,20 +193,27 @@ impl Scratch {
     pub async fn penalize(&mut self, live: &Live, store: &Store) -> Result<(), Error> {
         let Scratch { plan, replies, outcomes, .. } = self;
         let is_ban = |entry: &Entry| *live.limit(entry).algorithm() == Algorithm::Penalty;
-        let mut said = &outcomes[..];
+        let mut start = 0;
         for of_policy in plan.entries().chunk_by(|a, b| a.policy == b.policy) {
-            let (own, others) = said.split_at(of_policy.len());
-            said = others;
+            let own = &mut outcomes[start..start + of_policy.len()];
+            start += of_policy.len();
             let Some(penalty) = live.penalty(of_policy[0].policy) else { continue };
             let refused = of_policy
                 .iter()
-                .zip(own)
+                .zip(&*own)
                 .any(|(entry, outcome)| !is_ban(entry) && outcome.is_some_and(|it| !it.admitted));
-            let banned = of_policy.iter().find(|entry| is_ban(entry)).filter(|_| refused);
-            if let Some(banned) = banned {
-                let keys = [plan.key(banned), BANS];
-                let call = Call { function: PENALIZE, keys: &keys, args: &penalty.args() };
-                store.call(&[call], replies, |_| true).await?;
+            let Some(place) = of_policy.iter().position(is_ban).filter(|_| refused) else {
+                continue;
+            };
+            let keys = [plan.key(&of_policy[place]), BANS];
+            let call = Call { function: PENALIZE, keys: &keys, args: &penalty.args() };
+            store.call(&[call], replies, |_| true).await?;
+            // A refusal that begins a ban says how long it lasts.
+            if let View::Integer(ban_ms @ 1..) = replies[0].view()
+                && let Some(ban) = &mut own[place]
+            {
+                let lasts = Some(Duration::from_millis(ban_ms.unsigned_abs()));
+                *ban = Outcome { admitted: false, reset_after: lasts, retry_after: lasts, ..*ban };
             }
         }
         Ok(())

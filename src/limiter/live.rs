@@ -26,6 +26,7 @@ pub struct Live {
     /// By policy: the names of the groups that its limits form in a decision.
     groups: Vec<Groups>,
     has_dues: bool,
+    has_budgets: bool,
 }
 
 /// Names of groups in the call of `limiter.decide`.
@@ -57,10 +58,11 @@ impl Live {
             })
             .collect();
         let groups = (1..).zip(each).map(|(number, policy)| Groups::of(number, policy)).collect();
+        let has_budgets = each.iter().any(|it| it.key_budget().is_some());
         let leases = |limit: &Limit| *limit.algorithm() == Algorithm::Concurrency;
         let has_dues =
             each.iter().any(|it| it.settle().is_some() || it.limits().iter().any(leases));
-        Live { generation, policies, metrics, policy_fields, groups, has_dues }
+        Live { generation, policies, metrics, policy_fields, groups, has_dues, has_budgets }
     }
 
     /// Number of this set; it rises with each reload.
@@ -76,6 +78,16 @@ impl Live {
     /// True when a policy counts requests under way, or settles them.
     pub(super) fn has_dues(&self) -> bool {
         self.has_dues
+    }
+
+    /// True when a policy has a budget of keys.
+    pub(super) fn has_budgets(&self) -> bool {
+        self.has_budgets
+    }
+
+    /// A request found the budget of keys of a policy spent.
+    pub(super) fn overflowed(&self, policy: u32) {
+        self.metrics[policy as usize].overflowed();
     }
 
     /// How the requests of a policy are settled.

@@ -15,6 +15,7 @@ use crate::policy::{Mode, Policy, Role};
 pub struct Metrics {
     decisions: IntCounterVec,
     candidates: IntCounterVec,
+    overflows: IntCounterVec,
     decision_duration: Histogram,
     store_errors: IntCounter,
     generation: IntGauge,
@@ -29,6 +30,7 @@ pub struct PolicyMetrics {
     denied: IntCounter,
     /// By what the live limits said, then the candidates: admit, deny.
     compared: Option<[[IntCounter; 2]; 2]>,
+    overflows: IntCounter,
 }
 
 impl Metrics {
@@ -50,6 +52,13 @@ impl Metrics {
                 "Requests by what a policy says, and what it would with its candidates",
             ),
             &["policy", "live", "candidate"],
+        )?;
+        let overflows = IntCounterVec::new(
+            Opts::new(
+                "weir_limiter_key_overflows_total",
+                "Requests of new keys that found the key budget of their policy spent",
+            ),
+            &["policy"],
         )?;
         // 1 us to 100 ms: a decision in this process takes about 2 us, one that
         // waits for a disk under `always` some hundreds.
@@ -80,6 +89,7 @@ impl Metrics {
         )?;
         registry.register(Box::new(decisions.clone()))?;
         registry.register(Box::new(candidates.clone()))?;
+        registry.register(Box::new(overflows.clone()))?;
         registry.register(Box::new(decision_duration.clone()))?;
         registry.register(Box::new(store_errors.clone()))?;
         registry.register(Box::new(generation.clone()))?;
@@ -92,6 +102,7 @@ impl Metrics {
         Ok(Metrics {
             decisions,
             candidates,
+            overflows,
             decision_duration,
             store_errors,
             generation,
@@ -115,6 +126,7 @@ impl Metrics {
         PolicyMetrics {
             admitted: counter("admit"),
             denied: counter("deny"),
+            overflows: self.overflows.with_label_values(&[name]),
             compared: has_candidates.then(|| ["admit", "deny"].map(of_live)),
         }
     }
@@ -166,6 +178,11 @@ impl PolicyMetrics {
         if let Some(compared) = &self.compared {
             compared[usize::from(live_refused)][usize::from(candidate_refused)].inc();
         }
+    }
+
+    /// A new key found the budget of keys spent.
+    pub fn overflowed(&self) {
+        self.overflows.inc();
     }
 
     /// A limit of the policy had no room.

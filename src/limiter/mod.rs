@@ -133,7 +133,15 @@ impl Limiter {
         if live.has_dues() {
             scratch.set_lease(|name| self.leases.write_next(name));
         }
-        let decision = match scratch.ask(&live, &self.store).await {
+        let claimed = match live.has_budgets() {
+            true => scratch.claim(&live, &self.store).await,
+            false => Ok(()),
+        };
+        let asked = match claimed {
+            Ok(()) => scratch.ask(&live, &self.store).await,
+            Err(error) => Err(error),
+        };
+        let decision = match asked {
             Ok(may_pass) => {
                 let told = if may_pass {
                     scratch.ask_apart(&live, &self.store).await

@@ -22,6 +22,7 @@
 //!
 //! Deciding ([`limiter`](crate::limiter)), and reading or watching the file.
 
+mod budget;
 mod check;
 mod choice;
 pub mod client_address;
@@ -51,6 +52,7 @@ use std::ops::Range;
 use crate::base::problems::Problems;
 use crate::base::yaml;
 
+pub use budget::KeyBudget;
 pub use limit::{Algorithm, Begins, LIBRARY, Limit, Role};
 pub use on_deny::{Dialect, Headings, OnDeny, Penalty};
 pub use pattern::{PathPattern, PatternError};
@@ -197,6 +199,7 @@ pub struct Policy {
     settle: Option<Settle>,
     on_deny: OnDeny,
     penalty: Option<Penalty>,
+    key_budget: Option<KeyBudget>,
     mode: Mode,
     /// What the store keys of each limit begin with: `weir:<policy>:<place>:{`.
     store_prefixes: Vec<Box<str>>,
@@ -227,6 +230,11 @@ impl Policy {
     pub fn own_limits(&self) -> &[Limit] {
         let own = self.sets.first().map_or(0..0, |it| it.start as usize..it.end as usize);
         &self.limits[own]
+    }
+
+    /// How many keys may have a state of their own.
+    pub fn key_budget(&self) -> Option<&KeyBudget> {
+        self.key_budget.as_ref()
     }
 
     /// How its requests are settled when their responses are known.

@@ -13,6 +13,7 @@
 
 use std::ops::Range;
 
+use super::budget::OVERFLOW;
 use super::choice::Treatment;
 use super::key::render;
 use super::source::Claims;
@@ -144,6 +145,35 @@ impl Plan {
                 cost_text: cost_text.clone(),
             });
         }
+    }
+}
+
+impl Plan {
+    /// Puts the limits of `policy` under the key that all share who found its budget
+    /// of keys spent.
+    pub fn overflow(&mut self, place: u32, policy: &Policy) {
+        let Some(budget) = &policy.key_budget else { return };
+        let Some(first) = self.entries.iter().position(|it| it.policy == place) else { return };
+        let own = self.entries[first..].iter().take_while(|it| it.policy == place).count();
+        let Entry { cost, cost_text, .. } = self.entries[first].clone();
+        let mut shared = Vec::new();
+        for limit in policy.sets[budget.set as usize].clone() {
+            let start = self.keys.len();
+            self.keys.extend_from_slice(policy.store_prefixes[limit as usize].as_bytes());
+            let key_start = self.keys.len();
+            self.keys.extend_from_slice(OVERFLOW);
+            let partition = offset(key_start)..offset(self.keys.len());
+            self.keys.push(b'}');
+            shared.push(Entry {
+                policy: place,
+                limit,
+                cost,
+                key: offset(start)..offset(self.keys.len()),
+                partition,
+                cost_text: cost_text.clone(),
+            });
+        }
+        self.entries.splice(first..first + own, shared);
     }
 }
 

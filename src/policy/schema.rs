@@ -93,6 +93,7 @@ fn policy() -> Value {
         "penalty": object(json!({
             "refusals": number(), "window": span(), "ban": span(), "ban_max": span(),
         })),
+        "key_budget": object(json!({ "keys": number(), "limits": limits })),
         "examples": { "type": "array", "items": object(json!({
             "request": text, "header": fields, "from": text, "key": text,
             "expect": { "enum": ["limited", "unmatched", "unlimited", "denied"] },
@@ -127,7 +128,7 @@ mod tests {
         let policy = &schema["properties"]["policies"]["items"];
         check_keys(&schema, &|pair| pair.to_owned());
         check_keys(policy, &|pair| format!("policies: [{{ {pair} }}]"));
-        for key in ["match", "tiers", "allow", "settle", "on_deny", "penalty"] {
+        for key in ["match", "tiers", "allow", "settle", "on_deny", "penalty", "key_budget"] {
             let wrap = |pair: &str| format!("policies: [{{ {key}: {{ {pair} }} }}]");
             check_keys(&policy["properties"][key], &wrap);
         }

@@ -42,6 +42,7 @@ pub(super) struct Policy {
     pub(super) settle: Option<Settle>,
     pub(super) on_deny: Option<OnDeny>,
     pub(super) penalty: Option<Penalty>,
+    pub(super) key_budget: Option<KeyBudget>,
     pub(super) examples: Option<Vec<Example>>,
 }
 
@@ -81,6 +82,14 @@ pub(super) struct OnDeny {
     pub(super) body: Option<String>,
     pub(super) content_type: Option<String>,
     pub(super) jitter: Option<String>,
+}
+
+/// The `key_budget` of a policy.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeyBudget {
+    pub(super) keys: Option<String>,
+    pub(super) limits: Option<Vec<Limit>>,
 }
 
 /// The `penalty` of a policy.

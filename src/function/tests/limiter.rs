@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 
 impl World {
-    fn with_libraries() -> World {
+    pub(super) fn with_libraries() -> World {
         // A build that is not optimised may take its time.
         let call_time_max = Duration::from_secs(5);
         let mut world = World::with_limits(Limits { call_time_max, ..Limits::DEFAULT });
@@ -46,14 +46,14 @@ impl World {
 
 /// `{admitted, remaining, reset_after_ms, retry_after_ms}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Outcome {
-    admitted: bool,
-    remaining: i64,
+pub(super) struct Outcome {
+    pub(super) admitted: bool,
+    pub(super) remaining: i64,
     reset_after_ms: i64,
-    retry_after_ms: i64,
+    pub(super) retry_after_ms: i64,
 }
 
-fn outcome(view: View<'_>) -> Outcome {
+pub(super) fn outcome(view: View<'_>) -> Outcome {
     let View::Array(items) = view else { panic!("{view:?}") };
     let numbers: Vec<i64> = items
         .map(|item| match item {

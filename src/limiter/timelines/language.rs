@@ -99,12 +99,12 @@ policies:
         r#"
          0s GET /  admit, "login";r=0;t=1
          0s GET /  429 retry in 1s, "login";r=0;t=1
-         0s GET /  429 retry in 1s, "login";r=0;t=1         # the second refusal
+         0s GET /  429 retry in 30s, "login";r=0;t=1        # the second refusal
          1s GET /  429 retry in 29s, "login";r=1;t=0        # banned
          1s GET / from 192.0.2.9  admit, "login";r=0;t=1
         30s GET /  admit, "login";r=0;t=1
         30s GET /  429 retry in 1s, "login";r=0;t=1
-        30s GET /  429 retry in 1s, "login";r=0;t=1
+        30s GET /  429 retry in 60s, "login";r=0;t=1
         31s GET /  429 retry in 59s, "login";r=1;t=0        # twice as long
         90s GET /  admit, "login";r=0;t=1
         "#,
@@ -252,6 +252,29 @@ policies:
         32s END next 200  paid
         33s END lost 200  paid
         34s GET /  429 retry in 3599s, "p";r=0;t=3597
+        "#,
+    );
+}
+
+#[test]
+fn a_flood_of_keys_shares_one_and_pushes_nobody_out() {
+    check(
+        "
+policies:
+  - name: p
+    key: header:x-key
+    limits: [{ quota: 3, window: 10s }]
+    key_budget: { keys: 2, limits: [{ quota: 2, window: 10s }] }
+",
+        r#"
+         0s GET / x-key=a  admit, "p";r=2;t=10
+         0s GET / x-key=b  admit, "p";r=2;t=10
+         1s GET / x-key=c  admit, "p";r=1;t=10      # the budget is spent
+         2s GET / x-key=d  admit, "p";r=0;t=9       # and so c and d share
+         3s GET / x-key=e  429 retry in 8s, "p";r=0;t=8
+         3s GET / x-key=a  admit, "p";r=1;t=7       # whoever was there goes on
+        10s GET / x-key=b  admit, "p";r=2;t=10
+        30s GET / x-key=e  admit, "p";r=2;t=10      # there is room again
         "#,
     );
 }

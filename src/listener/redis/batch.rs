@@ -42,6 +42,8 @@ pub enum Then {
     GoOn,
     /// It is closed when the replies are written.
     Close,
+    /// It is closed now, because it does not read.
+    Drop,
     /// It waits until its last record is on disk, and is told if it is.
     AwaitSync {
         /// How long at most; `None` for ever.

@@ -2,11 +2,13 @@
 //! and as checked. What of it can be changed while the door is open, is in
 //! [`Settings`].
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::settings::{OutputLimit, Settings};
+use super::stream::TlsFiles;
 use crate::base::units::{ByteSize, Span};
 
 /// How the door is set up. Holds only values that have been checked.
@@ -14,6 +16,21 @@ use crate::base::units::{ByteSize, Span};
 pub struct Config {
     /// What can be changed while the door is open.
     pub settings: Settings,
+    /// The files of TLS, if the door speaks it.
+    pub tls: Option<TlsFiles>,
+}
+
+impl Config {
+    /// The same, with paths meant from `folder`.
+    #[must_use]
+    pub fn relative_to(mut self, folder: &Path) -> Config {
+        if let Some(TlsFiles { cert, key, client_ca }) = &mut self.tls {
+            for path in [Some(cert), Some(key), client_ca.as_mut()].into_iter().flatten() {
+                *path = folder.join(&*path);
+            }
+        }
+        self
+    }
 }
 
 /// The section as written. The names are Redis' own, with underscores.
@@ -42,6 +59,21 @@ pub struct RawConfig {
     slowlog_log_slower_than: Span,
     /// How many of them are kept. Default: 128.
     slowlog_max_len: u64,
+    /// Speak TLS, and nothing else. Default: plain TCP.
+    tls: Option<RawTls>,
+}
+
+/// The files of TLS as written.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTls {
+    /// Our certificate, and those that lead to a root, as PEM.
+    cert: PathBuf,
+    /// Its private key, as PEM.
+    key: PathBuf,
+    /// Who signs the certificates that clients must show; left out, they need
+    /// not show any.
+    client_ca: Option<PathBuf>,
 }
 
 impl Default for RawConfig {
@@ -57,6 +89,7 @@ impl Default for RawConfig {
             client_output_limit: ByteSize(256 << 20),
             slowlog_log_slower_than: Span(Duration::from_millis(10)),
             slowlog_max_len: 128,
+            tls: None,
         }
     }
 }
@@ -117,7 +150,8 @@ impl RawConfig {
             latency_threshold_ms: 0,
             busy_reply_threshold_ms: 5_000,
         };
-        Ok(Config { settings })
+        let tls = self.tls.map(|RawTls { cert, key, client_ca }| TlsFiles { cert, key, client_ca });
+        Ok(Config { settings, tls })
     }
 }
 

@@ -29,11 +29,15 @@ use crate::resp::Reply;
 
 use super::batch::{self, Then};
 use super::session::Session;
+use super::stream::Stream;
 use super::worker::Worker;
 
 /// Replies are offered to the socket when they come to so much, even if more
 /// requests are at hand.
 const OUTPUT_BYTES_TARGET: usize = 256 << 10;
+
+/// How long a client may take to read the last replies.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves a connection until it ends.
 pub async fn serve(worker: Rc<Worker>, accepted: Accepted, shutdown: CancellationToken) {
@@ -51,6 +55,14 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, shutdown: Cancellatio
     keep_alive(&stream, settings.keepalive);
     let client = server.clients.add((peer, local), stream.as_raw_fd(), server.store.now());
     client.listener.mailbox.set_bytes_max(settings.subscriber_output.ceiling());
+    let stream = match server.transport.accept(stream).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(%peer, %error, "redis client did not shake hands");
+            server.clients.remove(client.id);
+            return;
+        }
+    };
     let mut connection = Connection {
         stream,
         session: Session::new(Arc::clone(&client), settings.password.is_none()),
@@ -83,7 +95,7 @@ fn keep_alive(stream: &TcpStream, silence: Duration) {
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     session: Session,
     requests: Requests,
     /// Read and not yet answered.
@@ -109,8 +121,13 @@ impl Connection {
                 Event::Input => {}
                 Event::End => return Ok(()),
             }
-            if self.answer().await == Then::Close {
-                return std::future::poll_fn(|cx| self.poll_flush(cx)).await;
+            match self.answer().await {
+                Then::Close => {
+                    let flushed = std::future::poll_fn(|cx| self.poll_flush(cx));
+                    return time::timeout(CLOSE_TIMEOUT, flushed).await.unwrap_or(Ok(()));
+                }
+                Then::Drop => return Ok(()),
+                _ => {}
             }
         }
     }
@@ -135,7 +152,7 @@ impl Connection {
                 worker.server.store.durable(record).await;
             }
             match batch.then {
-                Then::Close => break Then::Close,
+                Then::Close | Then::Drop => break batch.then,
                 Then::Pause(pause) => self.pause(pause).await,
                 Then::AwaitSync { timeout, needs_more } => {
                     self.await_sync(timeout, needs_more).await;
@@ -155,7 +172,7 @@ impl Connection {
                 // More may be answered than the socket takes, up to the ceiling.
                 std::future::poll_fn(|cx| Poll::Ready(self.poll_flush(cx).is_pending())).await;
                 if self.is_over_ceiling() {
-                    break Then::Close;
+                    break Then::Drop;
                 }
             }
         };
@@ -261,7 +278,9 @@ impl Connection {
         };
         self.output.drain(..written);
         self.worker.give_back(&mut self.output);
+        // What TLS holds back is flushed even when it takes no more.
+        let passed_on = Pin::new(&mut self.stream).poll_flush(cx);
         ready!(flushed)?;
-        Poll::Ready(Ok(()))
+        passed_on
     }
 }

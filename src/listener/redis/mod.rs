@@ -11,7 +11,8 @@
 //! | `records` | counts, what took long, who is shown everything |
 //! | `commands` | the commands that the door runs itself, by kind |
 //! | `config`, `settings` | how it is set up, and what can be changed while it runs |
-//! | `worker`, `metrics` | what one thread holds; what Prometheus is told |
+//! | `worker`, `stream` | what one thread holds; plain bytes or TLS |
+//! | `metrics` | what Prometheus is told |
 //!
 //! # Invariants
 //!
@@ -36,6 +37,7 @@ mod metrics;
 mod records;
 mod session;
 mod settings;
+mod stream;
 mod worker;
 
 use std::net::SocketAddr;
@@ -53,8 +55,10 @@ use crate::store::Commands;
 use clients::{Clients, Kind};
 use records::Records;
 use settings::Settings;
+use stream::Transport;
 
 pub use config::{Config, RawConfig};
+pub use stream::TlsError;
 pub use worker::serve;
 
 /// What all connections of the door share.
@@ -62,6 +66,7 @@ pub use worker::serve;
 pub struct Server {
     store: Commands,
     settings: ArcSwap<Settings>,
+    transport: Transport,
     clients: Clients,
     records: Mutex<Records>,
     /// Woken when clients are no longer paused.
@@ -73,21 +78,33 @@ pub struct Server {
     run_id: String,
 }
 
+/// The door could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// TLS could not.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A metric of the same name exists.
+    #[error("cannot register the metrics of the redis door")]
+    Metrics(#[from] prometheus::Error),
+}
+
 impl Server {
     /// A door to `store`; [`serve`] opens it. A client may cancel `end`, to end
     /// the process.
     ///
     /// # Errors
-    /// The metrics are registered already.
+    /// TLS cannot be set up, or the metrics are registered already.
     pub fn new(
         config: Config,
         store: Commands,
         end: CancellationToken,
         registry: &Registry,
-    ) -> Result<Arc<Server>, prometheus::Error> {
+    ) -> Result<Arc<Server>, Error> {
         let since = store.now();
         let server = Arc::new(Server {
             settings: ArcSwap::from_pointee(config.settings),
+            transport: Transport::new(config.tls.as_ref())?,
             clients: Clients::default(),
             records: Mutex::default(),
             unpaused: Notify::new(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::super::budget::KeyBudget;
 use super::super::choice::{Choices, List, Test, Tiers, Treatment, Wanted, network, rendered};
 use super::super::key::Part;
 use super::super::source::{Source, Value};
@@ -63,6 +64,31 @@ impl Checker<'_> {
             self.problem::<()>(format!("{path}.overrides"), message);
         }
         self.if_sound_since(before, choices)
+    }
+
+    /// The budget of keys, whose overflow has limits of its own, or the policy's.
+    pub(super) fn key_budget(
+        &mut self,
+        path: &str,
+        written: &written::KeyBudget,
+        sets: &mut Sets<'_>,
+    ) -> Option<KeyBudget> {
+        let keys = written.keys.as_deref().map(str::parse::<u64>);
+        let Some(Ok(keys @ 1..)) = keys else {
+            let message = "must say how many keys may have counts of their own, at least 1";
+            return self.problem(format!("{path}.key_budget.keys"), message);
+        };
+        let set = match &written.limits {
+            Some(limits) => {
+                self.limits(&format!("{path}.key_budget.limits"), sets.policy, limits)?
+            }
+            None => {
+                sets.limits[sets.ranges[0].start as usize..sets.ranges[0].end as usize].to_vec()
+            }
+        };
+        let Treatment::Limited(set) = sets.add(set) else { return None };
+        let longest = sets.limits.iter().map(Limit::window).max().unwrap_or_default();
+        Some(KeyBudget::new(sets.policy?, keys, longest, set))
     }
 
     fn list(&mut self, path: &str, written: &written::List) -> Option<List> {

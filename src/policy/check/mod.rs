@@ -163,6 +163,8 @@ impl Checker<'_> {
         sets.add(limits.unwrap_or_default());
         let parts = key.as_deref().unwrap_or_default();
         let choices = self.choices(path, written, parts, &mut sets);
+        let key_budget = written.key_budget.as_ref();
+        let key_budget = key_budget.map(|it| self.key_budget(path, it, &mut sets));
         if self.problems.len() > before {
             return None;
         }
@@ -183,6 +185,7 @@ impl Checker<'_> {
             settle: settle?,
             on_deny: on_deny?,
             penalty: penalty.map(|(penalty, _)| penalty),
+            key_budget: key_budget.flatten(),
             mode: mode?,
         })
     }

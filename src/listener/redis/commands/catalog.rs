@@ -57,8 +57,8 @@ fn describe(entry: &Entry, reply: &mut Reply) {
     reply.integer(if first == 0 { 0 } else { last.into() });
     reply.integer(if first == 0 { 0 } else { step.into() });
     write_words(categories(entry), reply);
-    reply.array(0);
-    reply.array(usize::from(first > 0) + usize::from(counted > 0));
+    reply.set(0);
+    reply.set(usize::from(first > 0) + usize::from(counted > 0));
     if first > 0 {
         // A negative last key counts from the end, and is told as it is.
         let span = if last < 0 { last } else { last - first as i32 };
@@ -67,7 +67,10 @@ fn describe(entry: &Entry, reply: &mut Reply) {
     if counted > 0 {
         write_key_spec(command, counted, Find::Counted, reply);
     }
-    reply.array(entry.subcommands.len());
+    match entry.subcommands.len() {
+        0 => reply.set(0),
+        count => reply.array(count),
+    }
     for part in &entry.subcommands {
         describe(part, reply);
     }
@@ -253,7 +256,7 @@ fn list(turn: &mut Turn<'_, '_>, args: &[&[u8]]) {
         None => directory::entries().iter().collect(),
         Some(_) => directory::all().filter(|entry| is_wanted(entry)).collect(),
     };
-    turn.reply.set(names.len());
+    turn.reply.array(names.len());
     for entry in names {
         turn.reply.bulk(entry.full_name.as_bytes());
     }

@@ -1,0 +1,371 @@
+//! The redis door, spoken to over real sockets: what a client sends, and every
+//! byte that it gets.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use prometheus::Registry;
+use tokio::task::LocalSet;
+use tokio_util::sync::CancellationToken;
+use weir::base::clock::Clock;
+use weir::base::tasks::{Tasks, spawn_thread};
+use weir::base::yaml;
+use weir::listener::accept;
+use weir::listener::redis::{self, RawConfig};
+use weir::store::{self, Embedded};
+
+/// Silence after which nothing more is expected.
+const SILENCE: Duration = Duration::from_millis(100);
+
+/// A door over a store without a log.
+struct Door {
+    address: SocketAddr,
+    end: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Door {
+    /// Opens a door with this section of a configuration.
+    fn open(section: &str) -> Door {
+        let raw = yaml::read::<RawConfig>("weir.yaml", section).unwrap().value;
+        let registry = Registry::new();
+        let metrics = store::Metrics::register(&registry).unwrap();
+        let opened = Embedded::open(&[], None, Clock::system(), metrics, &mut |_| {}).unwrap();
+        let end = CancellationToken::new();
+        let commands = opened.store.commands();
+        let server =
+            redis::Server::new(raw.check().unwrap(), commands, end.clone(), &registry).unwrap();
+        let bound = accept::bind("redis", "127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let address = bound.address;
+        let socket = bound.sockets.into_iter().next().unwrap();
+        let ended = end.clone();
+        let thread = spawn_thread("test-door", move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            LocalSet::new().block_on(&runtime.unwrap(), async move {
+                let tasks = Tasks::default();
+                let serving = redis::serve(socket, Arc::clone(&server), &tasks);
+                tokio::select! {
+                    served = serving => served.unwrap(),
+                    () = ended.cancelled() => {}
+                }
+                tasks.clone().drain(Duration::from_secs(5)).await;
+            });
+            opened.store.close().unwrap();
+        });
+        Door { address, end, thread: Some(thread.unwrap()) }
+    }
+
+    fn connect(&self) -> Client {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(SILENCE)).unwrap();
+        Client { stream }
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.end.cancel();
+        if let Some(thread) = self.thread.take() {
+            let joined = thread.join();
+            assert!(joined.is_ok() || std::thread::panicking());
+        }
+    }
+}
+
+/// A raw connection.
+struct Client {
+    stream: TcpStream,
+}
+
+impl Client {
+    fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// Everything that comes until there is silence, line ends as blanks; an end
+    /// of the connection as `END`.
+    fn heard(&mut self) -> String {
+        let mut bytes = Vec::new();
+        let mut part = [0; 4096];
+        let end = loop {
+            match self.stream.read(&mut part) {
+                Ok(0) => break "END",
+                Ok(len) => bytes.extend_from_slice(&part[..len]),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break "",
+                Err(_reset) => break "END",
+            }
+        };
+        let text = String::from_utf8_lossy(&bytes).replace("\r\n", " ");
+        format!("{text}{end}").trim_end().to_owned()
+    }
+
+    /// Sends a line, and returns what is heard.
+    fn ask(&mut self, line: &str) -> String {
+        self.send(format!("{line}\r\n").as_bytes());
+        self.heard()
+    }
+}
+
+/// Runs lines on one connection; each stands before what it is answered.
+#[track_caller]
+fn check(section: &str, dialogue: &[(&str, &str)]) {
+    let door = Door::open(section);
+    let mut client = door.connect();
+    for (line, expected) in dialogue {
+        assert_eq!(client.ask(line), *expected, "{line}");
+    }
+}
+
+#[test]
+fn the_replies_of_a_pipeline_come_in_order() {
+    let door = Door::open("{}");
+    let mut client = door.connect();
+    client.send(b"SET a 1\r\n*2\r\n$4\r\nINCR\r\n$1\r\na\r\nGET a\r\nNOSUCH\r\nPING\r\n");
+    let unknown = "-ERR unknown command 'NOSUCH', with args beginning with:";
+    assert_eq!(client.heard(), format!("+OK :2 $1 2 {unknown}  +PONG"));
+    let long: String = (0..500).map(|_| "INCR n\r\n").collect();
+    client.send(long.as_bytes());
+    assert!(client.heard().ends_with(":499 :500"));
+}
+
+#[test]
+fn a_transaction_runs_whole_or_not_at_all() {
+    check(
+        "{}",
+        &[
+            ("EXEC", "-ERR EXEC without MULTI"),
+            ("MULTI", "+OK"),
+            ("MULTI", "-ERR MULTI calls can not be nested"),
+            ("SET a 1", "+QUEUED"),
+            ("ZADD a 1 x", "+QUEUED"),
+            ("INCR a", "+QUEUED"),
+            (
+                "EXEC",
+                "*3 +OK -WRONGTYPE Operation against a key holding the wrong kind of value :2",
+            ),
+            ("MULTI", "+OK"),
+            ("GET", "-ERR wrong number of arguments for 'get' command"),
+            ("SET a 9", "+QUEUED"),
+            ("EXEC", "-EXECABORT Transaction discarded because of previous errors."),
+            ("GET a", "$1 2"),
+            ("MULTI", "+OK"),
+            ("SHUTDOWN", "-ERR Command not allowed inside a transaction"),
+            ("DISCARD", "+OK"),
+        ],
+    );
+}
+
+#[test]
+fn a_watched_key_that_changes_fails_the_transaction() {
+    let door = Door::open("{}");
+    let (mut one, mut other) = (door.connect(), door.connect());
+    for (touch, expected) in [("GET a", "*1 +OK"), ("SET a 1", "*-1"), ("DEL a", "*-1")] {
+        one.ask("WATCH a");
+        other.ask(touch);
+        one.ask("MULTI");
+        one.ask("SET b 1");
+        assert_eq!(one.ask("EXEC"), expected, "{touch}");
+    }
+    one.ask("WATCH a");
+    other.ask("SET a 2");
+    one.ask("UNWATCH");
+    one.ask("MULTI");
+    assert_eq!(one.ask("EXEC"), "*0");
+    one.ask("MULTI");
+    assert_eq!(one.ask("WATCH a"), "-ERR WATCH inside MULTI is not allowed");
+}
+
+#[test]
+fn messages_reach_those_who_listen_and_nobody_else() {
+    let door = Door::open("{}");
+    let (mut listener, mut publisher) = (door.connect(), door.connect());
+    assert_eq!(listener.ask("SUBSCRIBE a"), "*3 $9 subscribe $1 a :1");
+    assert_eq!(listener.ask("PSUBSCRIBE ?"), "*3 $10 psubscribe $1 ? :2");
+    assert_eq!(publisher.ask("PUBLISH a hi"), ":2");
+    assert_eq!(listener.heard(), "*3 $7 message $1 a $2 hi *4 $8 pmessage $1 ? $1 a $2 hi");
+    assert_eq!(publisher.ask("PUBLISH other hi"), ":0");
+    assert_eq!(
+        listener.ask("GET a"),
+        "-ERR Can't execute 'get': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET \
+         are allowed in this context"
+    );
+    assert_eq!(listener.ask("PING"), "*2 $4 pong $0");
+    assert_eq!(listener.ask("UNSUBSCRIBE"), "*3 $11 unsubscribe $1 a :1");
+    assert_eq!(listener.ask("RESET"), "+RESET");
+    assert_eq!(publisher.ask("PUBSUB NUMPAT"), ":0");
+}
+
+#[test]
+fn in_resp3_messages_are_pushed_between_replies() {
+    let door = Door::open("{}");
+    let mut client = door.connect();
+    assert!(client.ask("HELLO 3").starts_with("%7 $6 server"));
+    client.ask("SUBSCRIBE a");
+    assert_eq!(client.ask("PUBLISH a hi"), ">3 $7 message $1 a $2 hi :1");
+    assert_eq!(client.ask("GET nosuch"), "_");
+}
+
+#[test]
+fn keyspace_events_are_told_when_asked_for() {
+    let door = Door::open("{}");
+    let (mut listener, mut client) = (door.connect(), door.connect());
+    listener.ask("PSUBSCRIBE __key*");
+    client.ask("SET a 1");
+    assert_eq!(client.ask("CONFIG SET notify-keyspace-events KEA"), "+OK");
+    client.ask("SET a 1");
+    let told = listener.heard();
+    assert!(told.contains("__keyspace@0__:a $3 set"), "{told}");
+    assert!(told.contains("__keyevent@0__:set $1 a"), "{told}");
+    client.send(b"MULTI\r\nPUBLISH __key hi\r\nDEL a\r\nEXEC\r\n");
+    client.heard();
+    let told = listener.heard();
+    let (message, event) = (told.find("$2 hi").unwrap(), told.find("$3 del").unwrap());
+    assert!(message < event, "out of order: {told}");
+}
+
+#[test]
+fn a_stranger_gets_nothing_before_the_password() {
+    check(
+        "{ requirepass: secret }",
+        &[
+            ("GET a", "-NOAUTH Authentication required."),
+            ("AUTH wrong", "-WRONGPASS invalid username-password pair or user is disabled."),
+            ("AUTH other secret", "-WRONGPASS invalid username-password pair or user is disabled."),
+            ("AUTH secret", "+OK"),
+            ("GET a", "$-1"),
+            ("RESET", "+RESET"),
+            ("GET a", "-NOAUTH Authentication required."),
+        ],
+    );
+    let door = Door::open("{ requirepass: secret }");
+    let mut client = door.connect();
+    client.send(b"*11\r\n");
+    assert_eq!(client.heard(), "-ERR Protocol error: unauthenticated multibulk length END");
+    assert!(door.connect().ask("HELLO 3 AUTH default secret").starts_with("%7"));
+}
+
+#[test]
+fn what_is_no_redis_client_is_closed() {
+    let door = Door::open("{}");
+    for (line, expected) in [
+        ("POST / HTTP/1.1", "END"),
+        ("Host: here", "END"),
+        ("*x", "-ERR Protocol error: invalid multibulk length END"),
+        ("GET \"a", "-ERR Protocol error: unbalanced quotes in request END"),
+        ("QUIT", "+OK END"),
+    ] {
+        assert_eq!(door.connect().ask(line), expected, "{line}");
+    }
+}
+
+#[test]
+fn connections_beyond_the_limit_are_told_so() {
+    let door = Door::open("{ maxclients: 1 }");
+    let mut first = door.connect();
+    assert_eq!(first.ask("PING"), "+PONG");
+    assert_eq!(door.connect().heard(), "-ERR max number of clients reached END");
+    first.ask("QUIT");
+    assert_eq!(door.connect().ask("PING"), "+PONG");
+}
+
+#[test]
+fn a_client_that_does_not_read_is_dropped() {
+    let door = Door::open("{ client_output_limit: 1MiB }");
+    let mut client = door.connect();
+    let value = "x".repeat(100_000);
+    client.ask(&format!("SET a {value}"));
+    let greedy: String = (0..500).map(|_| "GET a\r\n").collect();
+    client.send(greedy.as_bytes());
+    std::thread::sleep(Duration::from_millis(300));
+    let mut other = door.connect();
+    let clients = other.ask("CLIENT LIST");
+    assert_eq!(clients.matches("id=").count(), 1, "{clients}");
+    assert!(other.ask("INFO stats").contains("client_output_buffer_limit_disconnections:1"));
+}
+
+#[test]
+fn a_client_may_read_after_a_long_pipeline() {
+    let door = Door::open("{}");
+    let mut client = door.connect();
+    let value = "x".repeat(1_000);
+    client.ask(&format!("SET a {value}"));
+    let pipeline: String = (0..20_000).map(|_| "GET a\r\n").collect();
+    client.send(pipeline.as_bytes());
+    let replies = client.heard();
+    assert_eq!(replies.matches("$1000").count(), 20_000);
+}
+
+#[test]
+fn clients_are_ended_and_paused_by_others() {
+    let door = Door::open("{}");
+    let (mut one, mut other) = (door.connect(), door.connect());
+    one.ask("CLIENT SETNAME one");
+    assert!(other.ask("CLIENT LIST").contains("name=one"));
+    assert_eq!(other.ask("CLIENT PAUSE 60000 WRITE"), "+OK");
+    assert_eq!(one.ask("GET a"), "$-1");
+    assert_eq!(one.ask("SET a 1"), "");
+    assert_eq!(other.ask("CLIENT UNPAUSE"), "+OK");
+    assert_eq!(one.heard(), "+OK");
+    assert_eq!(other.ask("CLIENT KILL ID 1"), ":1");
+    assert_eq!(one.heard(), "END");
+}
+
+#[test]
+fn replies_can_be_switched_off() {
+    let door = Door::open("{}");
+    let mut client = door.connect();
+    assert_eq!(client.ask("CLIENT REPLY SKIP"), "");
+    assert_eq!(client.ask("PING"), "");
+    assert_eq!(client.ask("PING"), "+PONG");
+    assert_eq!(client.ask("CLIENT REPLY OFF"), "");
+    assert_eq!(client.ask("PING"), "");
+    assert_eq!(client.ask("CLIENT REPLY ON"), "+OK");
+}
+
+#[test]
+fn settings_change_together_or_not_at_all() {
+    check(
+        "{}",
+        &[
+            ("CONFIG SET maxmemory 1mb maxmemory-policy allkeys-lru", "+OK"),
+            ("CONFIG GET maxmemory*policy", "*2 $16 maxmemory-policy $11 allkeys-lru"),
+            (
+                "CONFIG SET maxmemory 2mb timeout x",
+                "-ERR CONFIG SET failed (possibly related to argument 'timeout') - argument \
+                 couldn't be parsed into an integer",
+            ),
+            ("CONFIG GET maxmemory", "*2 $9 maxmemory $7 1048576"),
+            (
+                "CONFIG SET nosuch 1",
+                "-ERR Unknown option or number of arguments for CONFIG SET - 'nosuch'",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn slow_commands_and_all_commands_can_be_seen() {
+    let door = Door::open("{}");
+    let (mut client, mut monitor) = (door.connect(), door.connect());
+    client.ask("CONFIG SET slowlog-log-slower-than 0");
+    assert_eq!(monitor.ask("MONITOR"), "+OK");
+    client.ask("SET \"a b\" 1");
+    let shown = monitor.heard();
+    assert!(shown.ends_with("\"SET\" \"a b\" \"1\""), "{shown}");
+    assert!(client.ask("SLOWLOG GET 1").contains("*3 $3 SET $3 a b $1 1"));
+    assert_eq!(client.ask("SLOWLOG RESET"), "+OK");
+    assert!(client.ask("INFO commandstats").contains("cmdstat_set:calls=1"));
+}
+
+#[test]
+fn what_is_left_out_is_refused_with_the_reason() {
+    check(
+        "{}",
+        &[("XADD s * a 1", "-ERR unknown command 'xadd': Weir leaves out streams on purpose")],
+    );
+}
