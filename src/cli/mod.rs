@@ -1,8 +1,10 @@
-//! The command line: `weir`, `weir serve`, `weir check`, `weir replay`.
+//! The command line: `weir`, `weir serve`, `weir check`, `weir replay`, `weir log`.
 //!
 //! Exit codes: 0 when all went well, 1 when something is wrong with a file, an
 //! address or the data, 2 when the command line itself is wrong. What is wrong
 //! is said on standard error.
+
+mod log;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -13,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::app;
 use crate::base::chain::Chain;
+use crate::persist;
 use crate::policy;
 
 /// A rate-limiting gateway: exact, programmable, durable, in one binary.
@@ -46,6 +49,9 @@ enum Command {
     /// decides each request at its moment, with the real Functions. Nothing is
     /// forwarded and no data is touched.
     Replay(Replay),
+    /// Look at the log in a data directory.
+    #[command(subcommand)]
+    Log(log::Log),
 }
 
 impl Command {
@@ -55,7 +61,7 @@ impl Command {
             Command::Serve(common) | Command::Check(common) => common.log_format,
             Command::Replay(replay) => replay.common.log_format,
             Command::Explain(explain) => explain.common.log_format,
-            Command::Schema => None,
+            Command::Log(_) | Command::Schema => None,
         }
     }
 }
@@ -133,6 +139,13 @@ pub fn main() -> ExitCode {
     let result = match command {
         Command::Serve(common) => app::serve(&common.config, &mut |line| say(line)),
         Command::Check(common) => app::check(&common.config).map(|report| say(&report)),
+        Command::Log(command) => {
+            return match log::run(&command) {
+                Ok(true) => ExitCode::SUCCESS,
+                Ok(false) => ExitCode::from(1),
+                Err(error) => failed(&error),
+            };
+        }
         Command::Explain(Explain { common, headers, from, request }) => {
             let question = app::explain::Question { request, headers, client: from };
             app::explain(&common.config, &question).map(|report| say(&report))
@@ -154,12 +167,22 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Nothing is left to tell when standard error is closed.
-            let _ = writeln!(io::stderr().lock(), "weir: {}", Chain(&error));
-            ExitCode::from(1)
-        }
+        Err(error) => failed(&error),
     }
+}
+
+/// Says what went wrong, and what may help.
+fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    let mut err = io::stderr().lock();
+    // Nothing is left to tell when standard error is closed.
+    let _ = writeln!(err, "weir: {}", Chain(error));
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let log_error = causes.filter_map(|error| error.downcast_ref::<persist::Error>()).next();
+    if let Some(dir) = log_error.and_then(persist::Error::mendable) {
+        let dir = dir.display();
+        let _ = writeln!(err, "weir: to keep what stands before it: weir log check --fix {dir}");
+    }
+    ExitCode::from(1)
 }
 
 fn say(text: &str) {

@@ -29,6 +29,17 @@ pub struct Config {
     /// The directory that holds `appendonlydir/`. Created if missing; one
     /// process at a time.
     pub dir: PathBuf,
+    /// What may be changed while the log is open.
+    pub settings: Settings,
+    /// Whether a torn tail is cut off at start. If not, it refuses the start.
+    pub aof_load_truncated: bool,
+    /// How long shutdown waits for the last write and sync.
+    pub close_timeout: Duration,
+}
+
+/// How a log behaves, as far as that may be changed while it is open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
     /// When records are forced to disk.
     pub appendfsync: Fsync,
     /// Rewrite once the log has outgrown its size after the last rewrite by
@@ -36,10 +47,48 @@ pub struct Config {
     pub auto_aof_rewrite_percentage: u32,
     /// Never rewrite a log of at most this many bytes by itself.
     pub auto_aof_rewrite_min_size: u64,
-    /// Whether a torn tail is cut off at start. If not, it refuses the start.
-    pub aof_load_truncated: bool,
-    /// How long shutdown waits for the last write and sync.
-    pub close_timeout: Duration,
+    /// Whether records are preceded by the time, once a second.
+    pub aof_timestamp_enabled: bool,
+    /// When a snapshot is written to `dump.rdb`, beside the log.
+    pub save: Vec<SavePoint>,
+    /// What becomes of writes while the log cannot remember them.
+    pub on_log_error: OnLogError,
+}
+
+/// A snapshot is written once so much time has passed since the last one, and so
+/// much has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavePoint {
+    /// Time since the last snapshot, at least.
+    pub after: Duration,
+    /// Commands that changed something since, at least.
+    pub changes: u64,
+}
+
+impl SavePoint {
+    /// Reads points as Redis writes them: `3600 1 300 100`. Nothing is no point.
+    pub fn parse_all(text: &str) -> Option<Vec<SavePoint>> {
+        let numbers: Option<Vec<u64>> =
+            text.split_ascii_whitespace().map(|word| word.parse().ok()).collect();
+        let numbers = numbers.filter(|numbers| numbers.len().is_multiple_of(2))?;
+        let point = |pair: &[u64]| match *pair {
+            [seconds, changes] if seconds > 0 => {
+                Some(SavePoint { after: Duration::from_secs(seconds), changes })
+            }
+            _ => None,
+        };
+        numbers.chunks(2).map(point).collect()
+    }
+}
+
+/// What becomes of writes while the log cannot remember them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnLogError {
+    /// They go on from memory, and are on disk again once the log has healed.
+    Continue,
+    /// They are refused until then.
+    Refuse,
 }
 
 /// The section as written. Its defaults are the documented ones.
@@ -54,6 +103,14 @@ pub struct RawConfig {
     pub auto_aof_rewrite_percentage: u32,
     /// Size below which growth does not matter. Default: `64MiB`.
     pub auto_aof_rewrite_min_size: ByteSize,
+    /// Put the time into the log, once a second. Default: false.
+    pub aof_timestamp_enabled: bool,
+    /// Snapshots to `dump.rdb`, as pairs of seconds and changes: `3600 1` is one
+    /// an hour if anything has changed. Default: none.
+    pub save: String,
+    /// While the disk fails: `continue` decides from memory, `refuse` refuses
+    /// what writes. Default: `continue`.
+    pub on_log_error: OnLogError,
     /// Cut a torn tail and start. Default: true.
     pub aof_load_truncated: bool,
     /// How long shutdown waits for the disk. Default: `5s`.
@@ -67,6 +124,9 @@ impl Default for RawConfig {
             appendfsync: Fsync::EverySec,
             auto_aof_rewrite_percentage: 100,
             auto_aof_rewrite_min_size: ByteSize(64 << 20),
+            aof_timestamp_enabled: false,
+            save: String::new(),
+            on_log_error: OnLogError::Continue,
             aof_load_truncated: true,
             close_timeout: Span(Duration::from_secs(5)),
         }
@@ -96,15 +156,24 @@ impl RawConfig {
         if self.close_timeout.0.is_zero() {
             problem("close_timeout", "must not be 0: the last records would be lost");
         }
+        let save = SavePoint::parse_all(&self.save);
+        if save.is_none() {
+            problem("save", "must be pairs of seconds and changes, such as `3600 1`");
+        }
         if !problems.is_empty() {
             return Err(problems);
         }
         let folder = file.parent().unwrap_or(Path::new(""));
         Ok(Config {
             dir: folder.join(self.dir),
-            appendfsync: self.appendfsync,
-            auto_aof_rewrite_percentage: self.auto_aof_rewrite_percentage,
-            auto_aof_rewrite_min_size: self.auto_aof_rewrite_min_size.0,
+            settings: Settings {
+                appendfsync: self.appendfsync,
+                auto_aof_rewrite_percentage: self.auto_aof_rewrite_percentage,
+                auto_aof_rewrite_min_size: self.auto_aof_rewrite_min_size.0,
+                aof_timestamp_enabled: self.aof_timestamp_enabled,
+                save: save.unwrap_or_default(),
+                on_log_error: self.on_log_error,
+            },
             aof_load_truncated: self.aof_load_truncated,
             close_timeout: self.close_timeout.0,
         })
@@ -129,9 +198,12 @@ mod tests {
     fn an_empty_section_is_the_documented_default() {
         let config = load("{}").unwrap();
         assert_eq!(config.dir, Path::new("config/data"));
-        assert_eq!(config.appendfsync, Fsync::EverySec);
-        assert_eq!(config.auto_aof_rewrite_percentage, 100);
-        assert_eq!(config.auto_aof_rewrite_min_size, 64 << 20);
+        let settings = config.settings;
+        assert_eq!(settings.appendfsync, Fsync::EverySec);
+        assert_eq!(settings.auto_aof_rewrite_percentage, 100);
+        assert_eq!(settings.auto_aof_rewrite_min_size, 64 << 20);
+        assert!(settings.save.is_empty() && !settings.aof_timestamp_enabled);
+        assert_eq!(settings.on_log_error, OnLogError::Continue);
         assert!(config.aof_load_truncated);
     }
 
@@ -155,11 +227,25 @@ mod tests {
     }
 
     #[test]
+    fn save_points_are_pairs_of_seconds_and_changes() {
+        let hourly = SavePoint { after: Duration::from_secs(3600), changes: 1 };
+        assert_eq!(load("{save: '3600 1'}").unwrap().settings.save, [hourly]);
+        assert_eq!(load("{save: '3600 1 60 10000'}").unwrap().settings.save.len(), 2);
+        for wrong in ["3600", "0 1", "x 1", "3600 -1"] {
+            let told = load(&format!("{{save: '{wrong}'}}")).unwrap_err();
+            assert!(told.contains("store.embedded.save: must be pairs"), "{told}");
+        }
+    }
+
+    #[test]
     fn the_words_of_redis_are_read() {
         for (word, policy) in
             [("always", Fsync::Always), ("everysec", Fsync::EverySec), ("'no'", Fsync::No)]
         {
-            assert_eq!(load(&format!("{{appendfsync: {word}}}")).unwrap().appendfsync, policy);
+            assert_eq!(
+                load(&format!("{{appendfsync: {word}}}")).unwrap().settings.appendfsync,
+                policy
+            );
         }
     }
 }

@@ -228,6 +228,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// The data directory whose log `weir log check --fix` can cut where this
+    /// refused the start. Nothing if that would not help.
+    pub fn mendable(&self) -> Option<&Path> {
+        match self {
+            Error::Damaged { path, .. } | Error::Truncated { path, .. } => {
+                let is_incr = path.extension().is_some_and(|it| it == "aof");
+                path.parent()?.parent().filter(|_| is_incr)
+            }
+            _ => None,
+        }
+    }
+
     /// The operating system's refusal of `op` on `path`.
     pub(super) fn io(op: Op, path: &Path) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_owned();

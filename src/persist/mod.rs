@@ -17,8 +17,9 @@
 //! | `base`, `record`, `seal`, `source` | the bytes of base and incr files |
 //! | `disk` | the only place that touches files |
 //! | `recovery` | from the directory to a keyspace, at start |
+//! | `examine` | a log looked at from outside: checked, mended, shown |
 //! | `writer` | from the engine's memory to the disk; two threads |
-//! | `rewrite` | a new base file while requests run |
+//! | `snapshot`, `rewrite`, `save` | a new base file, or `dump.rdb`, while requests run |
 //! | `config`, `error`, `status`, `metrics` | what goes in and comes out |
 //!
 //! # Invariants
@@ -39,12 +40,15 @@ mod base;
 mod config;
 mod disk;
 mod error;
+pub mod examine;
 mod manifest;
 mod metrics;
 mod record;
 mod recovery;
 mod rewrite;
+mod save;
 mod seal;
+mod snapshot;
 mod source;
 mod status;
 mod writer;
@@ -52,18 +56,20 @@ mod writer;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-pub use config::{Config, Fsync, RawConfig};
+pub use config::{Config, Fsync, OnLogError, RawConfig, SavePoint, Settings};
 pub use error::{Error, Op};
 pub use recovery::{CutTail, Progress, Recovery};
-pub use rewrite::{Feed, Pace, PendingRewrite, RewriteWriter, Rewritten};
+pub use rewrite::{PendingRewrite, RewriteWriter, Rewritten};
+pub use save::SaveWriter;
+pub use snapshot::{Feed, Pace};
 pub use status::Status;
 pub use writer::Lsn;
 
 use crate::base::clock::Timestamp;
 use crate::base::tasks::spawn_thread;
-use crate::keyspace::Keyspace;
+use crate::keyspace::{Effects, Keyspace};
 use metrics::Metrics;
-use writer::{Shared, lock};
+use writer::{Pen, Shared, lock};
 
 /// An open log. A cheap handle: clones are the same log.
 ///
@@ -100,31 +106,50 @@ impl Log {
         now: Timestamp,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(Log, Recovery), Error> {
-        let recovered = recovery::recover(&config, keyspace, now, progress)?;
-        let recovery::Recovered { directory, files, active, sealer, place, recovery } = recovered;
-        let dir = config.dir.clone();
-        let shared = Shared::new(config, Metrics::new()?, directory, files, active, place, now);
-        let log = Log(Arc::new(Owner { shared: Arc::new(shared), threads: Mutex::default() }));
-        rewrite::remove_history(&log.0.shared);
-        let (writer, syncer) = (log.0.shared.clone(), log.0.shared.clone());
-        let cannot_start = |source| Error::Io { op: Op::StartThread, path: dir, source };
-        let threads = spawn_thread("log-writer", move || writer.write_until_closed(sealer))
-            .and_then(|writer| {
-                Ok([writer, spawn_thread("log-sync", move || syncer.sync_until_closed())?])
-            })
-            .map_err(cannot_start)?;
-        lock(&log.0.threads).extend(threads);
+        let directory = disk::Directory::open(&config.dir)?;
+        let (log, pen, recovery) = Log::open_on(directory, config, keyspace, now, progress)?;
+        log.start(pen)?;
         Ok((log, recovery))
     }
 
-    /// Appends a record: the effects of one call, as
-    /// [`Effects::record`](crate::keyspace::Effects::record) gives them. Copies
-    /// the bytes and returns; the disk is somebody else's business. Records are
+    /// Opens the log of a folder. Nothing is written before [`Log::start`].
+    fn open_on(
+        directory: disk::Directory,
+        config: Config,
+        keyspace: &mut Keyspace,
+        now: Timestamp,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(Log, Pen, Recovery), Error> {
+        let recovered = recovery::recover(&config, directory, keyspace, now, progress)?;
+        let recovery::Recovered { directory, opened, place, claimed, recovery } = recovered;
+        let recovery::Opened { files, active, sealer } = opened;
+        let shared = Shared::new(config, Metrics::new()?, directory, files, active, place, now);
+        let pen = shared.pen(sealer, claimed);
+        let log = Log(Arc::new(Owner { shared: Arc::new(shared), threads: Mutex::default() }));
+        rewrite::remove_history(&log.0.shared);
+        Ok((log, pen, recovery))
+    }
+
+    /// Starts the threads that write and sync.
+    fn start(&self, pen: Pen) -> Result<(), Error> {
+        let (writer, syncer) = (self.0.shared.clone(), self.0.shared.clone());
+        let dir = &self.0.shared.config.dir;
+        let threads = spawn_thread("log-writer", move || writer.write_until_closed(pen))
+            .and_then(|writer| {
+                Ok([writer, spawn_thread("log-sync", move || syncer.sync_until_closed())?])
+            })
+            .map_err(Error::io(Op::StartThread, dir))?;
+        lock(&self.0.threads).extend(threads);
+        Ok(())
+    }
+
+    /// Appends a record: the effects of one call, of which there are some. Copies
+    /// their bytes and returns; the disk is somebody else's business. Records are
     /// in the log in the order of these calls, so the engine's lock is held.
     ///
     /// A poisoned log drops the record, and counts it.
-    pub fn append(&self, record: &[u8]) -> Lsn {
-        self.0.shared.append(record)
+    pub fn append(&self, effects: &Effects) -> Lsn {
+        self.0.shared.append(effects)
     }
 
     /// Waits until everything up to `lsn` is as safe as the configuration
@@ -135,6 +160,32 @@ impl Log {
     /// reached the disk is not known.
     pub fn durable(&self, lsn: Lsn) -> impl Future<Output = Result<(), Error>> + Send + use<> {
         self.0.shared.durable(lsn)
+    }
+
+    /// Waits until everything up to `lsn` is on disk, whatever the policy; under
+    /// `no` perhaps for ever. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] or [`Error::Closed`].
+    pub fn synced(&self, lsn: Lsn) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        self.0.shared.synced(lsn)
+    }
+
+    /// How the log behaves now.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.0.shared.settings()
+    }
+
+    /// Changes how the log behaves from now on. Who waits for the disk under the
+    /// old policy is still answered when it has synced.
+    pub fn change(&self, settings: Settings) {
+        self.0.shared.change(settings);
+    }
+
+    /// Why writes are to be refused now: the log cannot remember them, and the
+    /// configuration wants it so. Cheap enough to ask before every call.
+    pub fn refuses_writes(&self) -> Option<Arc<str>> {
+        self.0.shared.refuses_writes()
     }
 
     /// Whether the log should be rewritten now: it has outgrown what the last
@@ -151,6 +202,51 @@ impl Log {
     /// [`Error::RewriteRunning`], or the disk refused.
     pub fn prepare_rewrite(&self) -> Result<PendingRewrite, Error> {
         rewrite::prepare(&self.0.shared)
+    }
+
+    /// Asks for a rewrite, as soon as possible. False if one is running; then
+    /// another one follows.
+    pub fn request_rewrite(&self) -> bool {
+        lock(&self.0.shared.attempts).request()
+    }
+
+    /// Asks for a snapshot in `dump.rdb`, as soon as possible. False if one is
+    /// being written.
+    pub fn request_save(&self) -> bool {
+        lock(&self.0.shared.saves).request()
+    }
+
+    /// Asks for a snapshot in `dump.rdb` and waits for it. False if it failed.
+    pub async fn save(&self) -> bool {
+        let mut ended = lock(&self.0.shared.saves).watch();
+        while !self.request_save() {
+            // The one that is being written is of an earlier moment.
+            if ended.changed().await.is_err() {
+                return false;
+            }
+        }
+        ended.mark_unchanged();
+        ended.changed().await.is_ok() && ended.borrow().1
+    }
+
+    /// Whether `dump.rdb` should be written now: a save point is reached, or
+    /// somebody has asked. Cheap enough to ask ten times a second.
+    pub fn wants_save(&self) -> bool {
+        save::is_wanted(&self.0.shared)
+    }
+
+    /// The cut of a snapshot for `dump.rdb`: the keyspace hands its entries, as
+    /// they are now, to the writer. Takes constant time; the engine's lock is
+    /// held, and nothing is half done.
+    ///
+    /// # Errors
+    /// The keyspace has a snapshot already.
+    pub fn begin_save(
+        &self,
+        keyspace: &mut Keyspace,
+        libraries: Vec<Arc<str>>,
+    ) -> Result<(Feed, SaveWriter), Error> {
+        save::begin(&self.0.shared, keyspace, libraries)
     }
 
     /// The state of the log now.

@@ -19,8 +19,8 @@
 //! 2. Records before the cut are in the old files, records after it in the new
 //!    one. So the new base file is exact as of the cut.
 //! 3. No request waits for the rewrite. When the disk falls behind, the walk
-//!    pauses; when what requests change meanwhile exceeds
-//!    [`BACKLOG_LEN_MAX`], the rewrite is given up.
+//!    pauses; when what requests change meanwhile is too much, the rewrite is
+//!    given up.
 //!
 //! # Healing
 //!
@@ -29,14 +29,10 @@
 //! until the commit, a restart finds what was known to be good. The commit makes
 //! the log whole, and it acknowledges again.
 
-use std::any::Any;
-use std::collections::VecDeque;
 use std::mem;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::base::encode;
 use super::base::file::BaseFile;
 use super::disk::{AppendFile, TEMP_PREFIX};
 use super::error::Error;
@@ -44,20 +40,11 @@ use super::manifest::{self, Entry};
 use super::metrics::RewriteOutcome;
 use super::recovery;
 use super::seal::Place;
+use super::snapshot::{Feed, Image};
 use super::writer::{Cut, Shared, lock};
 use crate::base::clock::Stopwatch;
-use crate::keyspace::rdb::encode::scored;
-use crate::keyspace::{FrozenSortedSet, Keyspace, SnapshotSink, Value};
+use crate::keyspace::Keyspace;
 
-/// Bytes of entries that are handed over at once.
-const CHUNK_LEN: usize = 64 << 10;
-/// The walk pauses while this much waits for the disk.
-const BACKLOG_LEN_PAUSE: usize = 8 << 20;
-/// The rewrite is given up when this much waits.
-const BACKLOG_LEN_MAX: usize = 64 << 20;
-/// Sorted sets above this many members are encoded by the writer, not under
-/// the engine's lock.
-const INLINE_MEMBERS_MAX: usize = 1_000;
 /// Time between attempts, as long as few have failed or the log is poisoned.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// Failures in a row after which attempts become rare.
@@ -69,8 +56,11 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 #[derive(Debug, Default)]
 pub struct Attempts {
     running: bool,
+    requested: bool,
     failure_count: u32,
     since_failure: Option<Stopwatch>,
+    /// How long the last one took that was committed.
+    last_duration: Option<Duration>,
 }
 
 impl Attempts {
@@ -79,12 +69,33 @@ impl Attempts {
         self.running
     }
 
+    /// Whether somebody has asked for one that has not begun.
+    pub fn requested(&self) -> bool {
+        self.requested
+    }
+
+    /// Whether the last one that ended did not fail.
+    pub fn last_succeeded(&self) -> bool {
+        self.failure_count == 0
+    }
+
+    /// How long the last one took that was committed.
+    pub fn last_duration(&self) -> Option<Duration> {
+        self.last_duration
+    }
+
+    /// Asks for one, back-off or not. True if none was running.
+    pub fn request(&mut self) -> bool {
+        self.requested = true;
+        !self.running
+    }
+
     /// Whether enough time has passed since the last failure: 2 s at first; 1, 2,
     /// 4 … 60 minutes after three in a row, unless there is a log to heal.
     fn due(&self, poisoned: bool) -> bool {
         let pause = pause_after(self.failure_count, poisoned);
         let waited = self.since_failure.is_none_or(|failure| failure.elapsed() >= pause);
-        !self.running && waited
+        !self.running && (waited || self.requested)
     }
 }
 
@@ -103,15 +114,17 @@ fn pause_after(failure_count: u32, poisoned: bool) -> Duration {
 /// [`Log::wants_rewrite`](super::Log::wants_rewrite).
 pub fn is_wanted(shared: &Shared) -> bool {
     let poisoned = shared.failure().is_some();
-    if !lock(&shared.attempts).due(poisoned) {
-        return false;
+    let attempts = lock(&shared.attempts);
+    if !attempts.due(poisoned) || attempts.requested() {
+        return attempts.due(poisoned);
     }
+    drop(attempts);
     let files = lock(&shared.files);
     let (size, size_before) = (files.len(), files.size_after_rewrite.max(1));
     drop(files);
-    let config = &shared.config;
-    let percentage = u64::from(config.auto_aof_rewrite_percentage);
-    let grown = size > config.auto_aof_rewrite_min_size
+    let settings = shared.settings();
+    let percentage = u64::from(settings.auto_aof_rewrite_percentage);
+    let grown = size > settings.auto_aof_rewrite_min_size
         && (size.saturating_mul(100) / size_before).saturating_sub(100) >= percentage;
     poisoned || (percentage != 0 && grown)
 }
@@ -129,9 +142,12 @@ struct Permit {
 
 impl Permit {
     fn take(shared: &Arc<Shared>) -> Result<Permit, Error> {
-        if mem::replace(&mut lock(&shared.attempts).running, true) {
+        let mut attempts = lock(&shared.attempts);
+        if mem::replace(&mut attempts.running, true) {
             return Err(Error::RewriteRunning);
         }
+        attempts.requested = false;
+        drop(attempts);
         let mut files = lock(&shared.files);
         files.last_base_seq += 1;
         files.last_incr_seq += 1;
@@ -166,6 +182,7 @@ impl Drop for Permit {
         attempts.running = false;
         if self.outcome == RewriteOutcome::Committed {
             (attempts.failure_count, attempts.since_failure) = (0, None);
+            attempts.last_duration = Some(self.since.elapsed());
         } else {
             attempts.failure_count = attempts.failure_count.saturating_add(1);
             attempts.since_failure = Some(Stopwatch::start());
@@ -214,12 +231,7 @@ impl PendingRewrite {
         keyspace: &mut Keyspace,
         libraries: Vec<Arc<str>>,
     ) -> Result<(Feed, RewriteWriter), Error> {
-        let backlog = Arc::new(Backlog::default());
-        let sink = Sink { backlog: backlog.clone(), chunk: Vec::new(), complete: false };
-        let key_count = keyspace.len() as u64;
-        if keyspace.cut(Box::new(sink)).is_err() {
-            return Err(Error::RewriteRunning);
-        }
+        let (feed, image) = Image::begin(keyspace, libraries)?;
         let PendingRewrite { permit, file, heals } = self;
         let cut = match permit.shared.switch(file.clone(), heals) {
             Ok(cut) => cut,
@@ -228,181 +240,7 @@ impl PendingRewrite {
                 return Err(error);
             }
         };
-        let feed = Feed(backlog.clone());
-        let writer = RewriteWriter { permit, backlog, libraries, key_count, file, heals, cut };
-        Ok((feed, writer))
-    }
-}
-
-/// What the walk should do next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
-    /// Go on.
-    Walk,
-    /// Let the disk catch up first.
-    Pause,
-    /// Abort the snapshot: the rewrite was given up or has failed.
-    Abort,
-}
-
-/// The keyspace's end of a rewrite: for whoever walks it.
-#[derive(Debug)]
-pub struct Feed(Arc<Backlog>);
-
-impl Feed {
-    /// What the walk should do next. Two atomic reads.
-    pub fn pace(&self) -> Pace {
-        match self.0.len.load(Ordering::Relaxed) {
-            CLOSED => Pace::Abort,
-            len if len > BACKLOG_LEN_PAUSE => Pace::Pause,
-            _ => Pace::Walk,
-        }
-    }
-
-    /// The walk is done: `sink` is what [`Walk::Done`](crate::keyspace::Walk)
-    /// handed back. A sink that is dropped instead gives the rewrite up.
-    pub fn finish(self, sink: Box<dyn SnapshotSink>) {
-        if let Ok(mut sink) = sink.into_any().downcast::<Sink>() {
-            sink.complete = true;
-        }
-    }
-}
-
-/// Encoded entries and big values on their way to the writer.
-#[derive(Debug, Default)]
-struct Backlog {
-    pieces: Mutex<Pieces>,
-    arrived: Condvar,
-    /// Bytes that wait, or [`CLOSED`].
-    len: AtomicUsize,
-}
-
-/// Length of a backlog that takes no more.
-const CLOSED: usize = usize::MAX;
-
-#[derive(Debug, Default)]
-struct Pieces {
-    waiting: VecDeque<Piece>,
-    end: Option<End>,
-}
-
-#[derive(Debug)]
-enum Piece {
-    /// Entries, encoded.
-    Chunk(Vec<u8>),
-    /// A big sorted set as it was.
-    SortedSet { key: Box<[u8]>, set: FrozenSortedSet, expires_at_ms: Option<u64> },
-}
-
-#[derive(Clone, Copy, Debug)]
-enum End {
-    Complete,
-    Abandoned(&'static str),
-}
-
-impl Piece {
-    /// Memory it holds. A frozen set shares its members with the live one; what
-    /// it costs is what changes meanwhile, which nobody knows beforehand.
-    fn len(&self) -> usize {
-        match self {
-            Piece::Chunk(bytes) => bytes.len(),
-            Piece::SortedSet { key, .. } => key.len() + size_of::<Piece>(),
-        }
-    }
-}
-
-impl Backlog {
-    fn push(&self, piece: Piece) {
-        let mut pieces = lock(&self.pieces);
-        if pieces.end.is_some() {
-            return;
-        }
-        let len = self.len.load(Ordering::Relaxed) + piece.len();
-        if len > BACKLOG_LEN_MAX {
-            drop(pieces);
-            return self.end(End::Abandoned("the disk fell too far behind"));
-        }
-        self.len.store(len, Ordering::Relaxed);
-        pieces.waiting.push_back(piece);
-        self.arrived.notify_one();
-    }
-
-    /// Nothing comes any more. The first end is the one that counts.
-    fn end(&self, end: End) {
-        let mut pieces = lock(&self.pieces);
-        pieces.end.get_or_insert(end);
-        if let Some(End::Abandoned(_)) = pieces.end {
-            self.len.store(CLOSED, Ordering::Relaxed);
-            pieces.waiting.clear();
-        }
-        self.arrived.notify_one();
-    }
-
-    /// Waits for the next piece; `None` after the last.
-    fn next(&self) -> Result<Option<Piece>, Error> {
-        let mut pieces = lock(&self.pieces);
-        loop {
-            if let Some(End::Abandoned(reason)) = pieces.end {
-                return Err(Error::RewriteAbandoned { reason });
-            }
-            if let Some(piece) = pieces.waiting.pop_front() {
-                self.len.fetch_sub(piece.len(), Ordering::Relaxed);
-                return Ok(Some(piece));
-            }
-            if pieces.end.is_some() {
-                return Ok(None);
-            }
-            pieces = self.arrived.wait(pieces).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-}
-
-/// Where the keyspace puts its entries.
-struct Sink {
-    backlog: Arc<Backlog>,
-    chunk: Vec<u8>,
-    complete: bool,
-}
-
-impl Sink {
-    fn flush(&mut self) {
-        if !self.chunk.is_empty() {
-            let room = Vec::with_capacity(CHUNK_LEN + CHUNK_LEN / 8);
-            self.backlog.push(Piece::Chunk(mem::replace(&mut self.chunk, room)));
-        }
-    }
-}
-
-impl SnapshotSink for Sink {
-    fn entry(&mut self, key: &[u8], value: &Value, expires_at_ms: Option<u64>) {
-        if self.backlog.len.load(Ordering::Relaxed) == CLOSED {
-            return;
-        }
-        match value {
-            Value::SortedSet(set) if set.len() > INLINE_MEMBERS_MAX => {
-                let (key, set) = (key.into(), set.freeze());
-                self.backlog.push(Piece::SortedSet { key, set, expires_at_ms });
-            }
-            _ => encode::entry(&mut self.chunk, key, value, expires_at_ms),
-        }
-        if self.chunk.len() >= CHUNK_LEN {
-            self.flush();
-        }
-    }
-
-    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
-        self
-    }
-}
-
-impl Drop for Sink {
-    fn drop(&mut self) {
-        if self.complete {
-            self.flush();
-            self.backlog.end(End::Complete);
-        } else {
-            self.backlog.end(End::Abandoned("its snapshot was aborted"));
-        }
+        Ok((feed, RewriteWriter { permit, image, file, heals, cut }))
     }
 }
 
@@ -410,9 +248,7 @@ impl Drop for Sink {
 #[derive(Debug)]
 pub struct RewriteWriter {
     permit: Permit,
-    backlog: Arc<Backlog>,
-    libraries: Vec<Arc<str>>,
-    key_count: u64,
+    image: Image,
     file: Arc<AppendFile>,
     heals: bool,
     cut: Cut,
@@ -452,7 +288,8 @@ impl RewriteWriter {
         let shared = &self.permit.shared;
         let temp = format!("{TEMP_PREFIX}{}", self.permit.base.name);
         let file = shared.directory.create(&temp)?;
-        let written = self.write_parts(BaseFile::new(file));
+        let place = Place { run: shared.run, position: self.cut.position };
+        let written = self.image.write(BaseFile::new(file), shared.now(), Some(place));
         let named = written.and_then(|len| {
             shared.directory.rename(&temp, &self.permit.base.name)?;
             Ok(len)
@@ -462,32 +299,6 @@ impl RewriteWriter {
             let _ = shared.directory.remove(&temp);
         }
         named
-    }
-
-    fn write_parts(&self, mut base: BaseFile) -> Result<u64, Error> {
-        let shared = &self.permit.shared;
-        let place = Place { run: shared.run, position: self.cut.position };
-        encode::head(&mut base.buffer, shared.now(), Some(place));
-        for code in &self.libraries {
-            encode::library(&mut base.buffer, code);
-        }
-        encode::database(&mut base.buffer, self.key_count);
-        while let Some(piece) = self.backlog.next()? {
-            match piece {
-                Piece::Chunk(entries) => {
-                    base.append(&entries)?;
-                }
-                Piece::SortedSet { key, set, expires_at_ms } => {
-                    encode::sorted_set_head(&mut base.buffer, &key, set.len(), expires_at_ms);
-                    for (member, score) in set.iter().rev() {
-                        scored(&mut base.buffer, member, score);
-                        base.flush_if_full()?;
-                    }
-                }
-            }
-            base.flush_if_full()?;
-        }
-        base.seal()
     }
 
     /// The new manifest: from here on the new files count. Then the old ones go.
@@ -511,8 +322,6 @@ impl RewriteWriter {
 
 impl Drop for RewriteWriter {
     fn drop(&mut self) {
-        // Whoever still feeds is told to stop.
-        self.backlog.end(End::Abandoned("its writer has ended"));
         if self.heals && self.permit.outcome != RewriteOutcome::Committed {
             self.permit.shared.heal_failed();
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::Fsync;
+use crate::base::clock::Timestamp;
 
 /// The state of the log at one moment.
 #[derive(Clone, Debug)]
@@ -18,10 +19,28 @@ pub struct Status {
     pub unsynced_bytes: u64,
     /// How long the oldest of them has waited for a sync.
     pub unsynced_age: Option<Duration>,
+    /// Syncs that were still running when the next one was due.
+    pub delayed_sync_count: u64,
     /// Bytes of the whole log: the base file and every incr file.
     pub log_size: u64,
     /// Bytes of the base file.
     pub base_size: u64,
     /// Whether a rewrite is running, from its preparation to its commit.
     pub rewrite_running: bool,
+    /// Whether one was asked for that has not begun.
+    pub rewrite_requested: bool,
+    /// Whether the last one succeeded; true before the first.
+    pub last_rewrite_succeeded: bool,
+    /// How long the last one took that was committed.
+    pub last_rewrite_duration: Option<Duration>,
+    /// Whether `dump.rdb` is being written, or about to be.
+    pub save_running: bool,
+    /// When it was written last, or the log was opened.
+    pub last_save: Timestamp,
+    /// Whether the last attempt at it succeeded; true before the first.
+    pub last_save_succeeded: bool,
+    /// How long the last one took that succeeded.
+    pub last_save_duration: Option<Duration>,
+    /// Commands that changed something since.
+    pub changes_since_save: u64,
 }

@@ -37,6 +37,12 @@ pub struct Asked {
 /// Why a store did not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The log cannot remember, and the configuration says to refuse then.
+    #[error("writes are refused while the log fails: {reason}")]
+    LogFailed {
+        /// Why the log fails.
+        reason: String,
+    },
     /// A Function failed, overran its budget, or does not exist. Nothing that
     /// the group wrote remains.
     #[error("the Function {function} failed")]

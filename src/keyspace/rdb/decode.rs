@@ -1,6 +1,6 @@
 //! Reading lengths, strings and values, from a file or from a payload.
 
-use super::listpack::{self, Element};
+use super::packed::{self, Element, Form, Malformed};
 use super::{kind, lzf};
 use crate::keyspace::{Hash, List, Set, SortedSet, Value};
 
@@ -101,11 +101,7 @@ fn compressed<I: Input>(input: &mut I) -> Result<Vec<u8>, I::Error> {
 /// What values of a kind that we do not hold are, if Redis has such a kind.
 pub fn foreign(kind: u8) -> Option<&'static str> {
     match kind {
-        10 | 14 | 18 => Some("a list in a packed form"),
-        11 | 20 => Some("a set in a packed form"),
-        9 | 13 | 16 => Some("a hash in a packed form"),
         6 | 7 => Some("a value of a module"),
-        12 => Some("a sorted set in a form older than Redis 7"),
         15 | 19 | 21 => Some("a stream"),
         _ => None,
     }
@@ -119,41 +115,42 @@ pub fn foreign(kind: u8) -> Option<&'static str> {
 pub fn value<I: Input>(kind: u8, input: &mut I) -> Result<Value, I::Error> {
     match kind {
         kind::STRING => Ok(Value::String(string(input)?.into())),
+        kind::LIST => list(input),
+        kind::LIST_ZIPLIST => packed_list(input),
+        kind::QUICKLIST => quicklist(input, |_input| Ok(Node::Packed(Form::Ziplist))),
+        kind::QUICKLIST_2 => quicklist(input, |input| match length(input)? {
+            1 => Ok(Node::Plain),
+            2 => Ok(Node::Packed(Form::Listpack)),
+            _ => Err(input.malformed("a node that is plain (1) or packed (2)")),
+        }),
+        kind::SET => set(input),
+        kind::SET_INTSET => intset(input),
+        kind::SET_LISTPACK => packed_set(input),
         kind::SORTED_SET => sorted_set(input, |input| Ok(f64::from_le_bytes(input.array()?))),
         kind::SORTED_SET_TEXT => sorted_set(input, text_score),
-        kind::SORTED_SET_LISTPACK => packed_sorted_set(input),
+        kind::SORTED_SET_ZIPLIST => packed_sorted_set(input, Form::Ziplist),
+        kind::SORTED_SET_LISTPACK => packed_sorted_set(input, Form::Listpack),
         kind::HASH => hash(input),
-        kind::SET => set(input),
-        kind::LIST => list(input),
+        kind::HASH_ZIPMAP => packed_hash(input, Form::Zipmap),
+        kind::HASH_ZIPLIST => packed_hash(input, Form::Ziplist),
+        kind::HASH_LISTPACK => packed_hash(input, Form::Listpack),
         _ => Err(input.malformed("the kind of a value")),
     }
 }
 
-fn hash<I: Input>(input: &mut I) -> Result<Value, I::Error> {
-    let mut hash = Hash::new();
-    for _ in 0..length(input)? {
-        let (field, value) = (string(input)?, string(input)?);
-        if !hash.insert(&field, &value) {
-            return Err(input.malformed("each field once"));
-        }
+/// Calls `each` with the elements of a packed string.
+fn packed<I: Input>(
+    input: &mut I,
+    form: Form,
+    expected: &'static str,
+    mut each: impl FnMut(&I, Element<'_>) -> Result<(), I::Error>,
+) -> Result<(), I::Error> {
+    let blob = string(input)?;
+    let elements = packed::elements(form, &blob).map_err(|Malformed| input.malformed(expected))?;
+    for element in elements {
+        each(input, element.map_err(|Malformed| input.malformed(expected))?)?;
     }
-    if hash.is_empty() {
-        return Err(input.malformed("a hash with fields"));
-    }
-    Ok(Value::Hash(hash))
-}
-
-fn set<I: Input>(input: &mut I) -> Result<Value, I::Error> {
-    let mut set = Set::new();
-    for _ in 0..length(input)? {
-        if !set.add(&string(input)?) {
-            return Err(input.malformed("each member once"));
-        }
-    }
-    if set.is_empty() {
-        return Err(input.malformed("a set with members"));
-    }
-    Ok(Value::Set(set))
+    Ok(())
 }
 
 fn list<I: Input>(input: &mut I) -> Result<Value, I::Error> {
@@ -161,10 +158,117 @@ fn list<I: Input>(input: &mut I) -> Result<Value, I::Error> {
     for _ in 0..length(input)? {
         list.push_back(&string(input)?);
     }
-    if list.is_empty() {
-        return Err(input.malformed("a list with elements"));
+    finished_list(input, list)
+}
+
+fn packed_list<I: Input>(input: &mut I) -> Result<Value, I::Error> {
+    let mut list = List::new();
+    push_packed(input, &mut list, Form::Ziplist)?;
+    finished_list(input, list)
+}
+
+fn push_packed<I: Input>(input: &mut I, list: &mut List, form: Form) -> Result<(), I::Error> {
+    packed(input, form, "a packed list", |_input, element| {
+        element.with_text(|text| list.push_back(text));
+        Ok(())
+    })
+}
+
+/// How a node of a quicklist is written.
+enum Node {
+    Plain,
+    Packed(Form),
+}
+
+fn quicklist<I: Input>(
+    input: &mut I,
+    node: impl Fn(&mut I) -> Result<Node, I::Error>,
+) -> Result<Value, I::Error> {
+    let mut list = List::new();
+    for _ in 0..length(input)? {
+        match node(input)? {
+            Node::Plain => list.push_back(&string(input)?),
+            Node::Packed(form) => push_packed(input, &mut list, form)?,
+        }
     }
-    Ok(Value::List(list))
+    finished_list(input, list)
+}
+
+fn finished_list<I: Input>(input: &I, list: List) -> Result<Value, I::Error> {
+    if list.is_empty() {
+        Err(input.malformed("a list with elements"))
+    } else {
+        Ok(Value::List(list))
+    }
+}
+
+fn set<I: Input>(input: &mut I) -> Result<Value, I::Error> {
+    let mut set = Set::new();
+    for _ in 0..length(input)? {
+        let member = string(input)?;
+        add(input, &mut set, &member)?;
+    }
+    finished_set(input, set)
+}
+
+fn intset<I: Input>(input: &mut I) -> Result<Value, I::Error> {
+    let blob = string(input)?;
+    let broken = |Malformed| input.malformed("a set of integers");
+    let mut set = Set::new();
+    for integer in packed::integers(&blob).map_err(broken)? {
+        add(input, &mut set, itoa::Buffer::new().format(integer).as_bytes())?;
+    }
+    finished_set(input, set)
+}
+
+fn packed_set<I: Input>(input: &mut I) -> Result<Value, I::Error> {
+    let mut set = Set::new();
+    packed(input, Form::Listpack, "a packed set", |input, element| {
+        element.with_text(|member| add(input, &mut set, member))
+    })?;
+    finished_set(input, set)
+}
+
+fn add<I: Input>(input: &I, set: &mut Set, member: &[u8]) -> Result<(), I::Error> {
+    if set.add(member) { Ok(()) } else { Err(input.malformed("each member once")) }
+}
+
+fn finished_set<I: Input>(input: &I, set: Set) -> Result<Value, I::Error> {
+    if set.is_empty() { Err(input.malformed("a set with members")) } else { Ok(Value::Set(set)) }
+}
+
+fn hash<I: Input>(input: &mut I) -> Result<Value, I::Error> {
+    let mut hash = Hash::new();
+    for _ in 0..length(input)? {
+        let (field, value) = (string(input)?, string(input)?);
+        put(input, &mut hash, &field, &value)?;
+    }
+    finished_hash(input, hash)
+}
+
+fn packed_hash<I: Input>(input: &mut I, form: Form) -> Result<Value, I::Error> {
+    let expected = "a packed hash";
+    let mut hash = Hash::new();
+    let mut field: Option<Vec<u8>> = None;
+    packed(input, form, expected, |input, element| match field.take() {
+        None => {
+            field = Some(element.with_text(<[u8]>::to_vec));
+            Ok(())
+        }
+        Some(field) => element.with_text(|value| put(input, &mut hash, &field, value)),
+    })?;
+    if field.is_some() {
+        return Err(input.malformed(expected));
+    }
+    finished_hash(input, hash)
+}
+
+fn put<I: Input>(input: &I, hash: &mut Hash, field: &[u8], value: &[u8]) -> Result<(), I::Error> {
+    if hash.insert(field, value) { Ok(()) } else { Err(input.malformed("each field once")) }
+}
+
+fn finished_hash<I: Input>(input: &I, hash: Hash) -> Result<Value, I::Error> {
+    if hash.is_empty() { Err(input.malformed("a hash with fields")) } else { Ok(Value::Hash(hash)) }
 }
 
 fn sorted_set<I: Input>(
@@ -195,26 +299,23 @@ fn text_score<I: Input>(input: &mut I) -> Result<f64, I::Error> {
     }
 }
 
-fn packed_sorted_set<I: Input>(input: &mut I) -> Result<Value, I::Error> {
-    let blob = string(input)?;
+fn packed_sorted_set<I: Input>(input: &mut I, form: Form) -> Result<Value, I::Error> {
+    let expected = "a packed sorted set";
     let mut set = SortedSet::new();
-    let broken = |_: listpack::Malformed| input.malformed("a sorted set in a listpack");
-    let mut elements = listpack::elements(&blob).map_err(broken)?;
-    while let Some(member) = elements.next() {
-        let member = member.map_err(broken)?;
-        let Some(Ok(score)) = elements.next() else {
-            return Err(broken(listpack::Malformed));
+    let mut member: Option<Vec<u8>> = None;
+    packed(input, form, expected, |input, element| {
+        let Some(member) = member.take() else {
+            member = Some(element.with_text(<[u8]>::to_vec));
+            return Ok(());
         };
-        let score = match score {
+        let score = match element {
             Element::Integer(integer) => integer as f64,
-            Element::Text(text) => parse_score(text).ok_or_else(|| broken(listpack::Malformed))?,
+            Element::Text(text) => parse_score(text).ok_or_else(|| input.malformed(expected))?,
         };
-        match member {
-            Element::Text(text) => join(input, &mut set, text, score)?,
-            Element::Integer(integer) => {
-                join(input, &mut set, itoa::Buffer::new().format(integer).as_bytes(), score)?;
-            }
-        }
+        join(input, &mut set, &member, score)
+    })?;
+    if member.is_some() {
+        return Err(input.malformed(expected));
     }
     not_empty(input, set)
 }

@@ -1,14 +1,20 @@
 //! Writing lengths, strings and values: each function appends to a buffer.
 
+use std::convert::Infallible;
+
 use super::kind;
 use super::listpack::{Packer, canonical_integer};
-use crate::keyspace::{SortedSet, Value};
+use crate::keyspace::{List, SortedSet, Value};
 use crate::resp::number::NumberText;
 
 /// Sorted sets up to this many members, none longer than
 /// [`SORTED_SET_PACKED_MEMBER_LEN_MAX`], are packed: Redis' own limits.
 const SORTED_SET_PACKED_LEN_MAX: usize = 128;
 const SORTED_SET_PACKED_MEMBER_LEN_MAX: usize = 64;
+/// Bytes of a node of a list, unless one element alone has more: Redis' own limit.
+const NODE_LEN_MAX: usize = 8 << 10;
+/// Says that a node is a listpack of elements.
+const NODE_PACKED: u64 = 2;
 /// Longest text that is written as an integer.
 const INTEGER_TEXT_LEN_MAX: usize = 11;
 /// Whole scores up to this are packed as integers.
@@ -28,9 +34,11 @@ impl<'a> Encoding<'a> {
             Value::String(_) => kind::STRING,
             Value::SortedSet(set) if is_packed(set) => kind::SORTED_SET_LISTPACK,
             Value::SortedSet(_) => kind::SORTED_SET,
-            Value::Hash(_) => kind::HASH,
+            Value::Hash(hash) if hash.is_big() => kind::HASH,
+            Value::Hash(_) => kind::HASH_LISTPACK,
+            Value::Set(set) if set.integers().is_some() => kind::SET_INTSET,
             Value::Set(_) => kind::SET,
-            Value::List(_) => kind::LIST,
+            Value::List(_) => kind::QUICKLIST_2,
         };
         Encoding { kind, value }
     }
@@ -42,6 +50,19 @@ impl<'a> Encoding<'a> {
 
     /// Appends the value, without its kind.
     pub fn write(self, out: &mut Vec<u8>) {
+        let Ok(()) = self.write_in_pieces::<Infallible>(out, |_out| Ok(()));
+    }
+
+    /// Appends the value, without its kind, and between its elements lets `flush`
+    /// take what is there.
+    ///
+    /// # Errors
+    /// Those of `flush`.
+    pub fn write_in_pieces<E>(
+        self,
+        out: &mut Vec<u8>,
+        mut flush: impl FnMut(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
         match self.value {
             Value::String(text) => string(out, &text.text()),
             Value::SortedSet(set) if self.kind == kind::SORTED_SET_LISTPACK => {
@@ -49,25 +70,93 @@ impl<'a> Encoding<'a> {
             }
             Value::SortedSet(set) => {
                 length(out, set.len() as u64);
-                set.iter().rev().for_each(|(member, score)| scored(out, member, score));
+                for (member, score) in set.iter().rev() {
+                    scored(out, member, score);
+                    flush(out)?;
+                }
+            }
+            Value::Hash(hash) if self.kind == kind::HASH_LISTPACK => {
+                let mut packer = Packer::new(Vec::new());
+                for (field, value) in hash.iter() {
+                    packer.push(field);
+                    packer.push(value);
+                }
+                blob(out, &packer.finish());
             }
             Value::Hash(hash) => {
                 length(out, hash.len() as u64);
                 for (field, value) in hash.iter() {
                     string(out, field);
                     string(out, value);
+                    flush(out)?;
                 }
             }
-            Value::Set(set) => {
-                length(out, set.len() as u64);
-                set.iter().for_each(|member| string(out, &member));
-            }
-            Value::List(list) => {
-                length(out, list.len() as u64);
-                list.iter().for_each(|text| string(out, text));
-            }
+            Value::Set(set) => match set.integers() {
+                Some(integers) => intset(out, integers),
+                None => {
+                    length(out, set.len() as u64);
+                    for member in set.iter() {
+                        string(out, &member);
+                        flush(out)?;
+                    }
+                }
+            },
+            Value::List(list) => return quicklist(out, list, flush),
         }
+        Ok(())
     }
+}
+
+/// A list as nodes, each a listpack of about [`NODE_LEN_MAX`] bytes.
+fn quicklist<E>(
+    out: &mut Vec<u8>,
+    list: &List,
+    mut flush: impl FnMut(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut node_count = 0;
+    for_each_node(list, |_node| {
+        node_count += 1;
+        Ok::<(), Infallible>(())
+    })
+    .unwrap_or_else(|never| match never {});
+    length(out, node_count);
+    for_each_node(list, |node| {
+        length(out, NODE_PACKED);
+        blob(out, node);
+        flush(out)
+    })
+}
+
+fn for_each_node<E>(list: &List, mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    let mut packer = Packer::new(Vec::new());
+    for element in list.iter() {
+        if !packer.is_empty() && packer.len() + element.len() > NODE_LEN_MAX {
+            let node = packer.finish();
+            each(&node)?;
+            packer = Packer::new(node);
+        }
+        packer.push(element);
+    }
+    if packer.is_empty() { Ok(()) } else { each(&packer.finish()) }
+}
+
+/// Integers that rise, in the narrowest width that holds them all.
+fn intset(out: &mut Vec<u8>, integers: &[i64]) {
+    let fits = |min: i64, max: i64| integers.iter().all(|it| (min..=max).contains(it));
+    let width = if fits(i64::from(i16::MIN), i64::from(i16::MAX)) {
+        2
+    } else if fits(i64::from(i32::MIN), i64::from(i32::MAX)) {
+        4
+    } else {
+        8
+    };
+    let mut set = Vec::with_capacity(8 + width * integers.len());
+    set.extend_from_slice(&(width as u32).to_le_bytes());
+    set.extend_from_slice(&(integers.len() as u32).to_le_bytes());
+    for integer in integers {
+        set.extend_from_slice(&integer.to_le_bytes()[..width]);
+    }
+    blob(out, &set);
 }
 
 fn is_packed(set: &SortedSet) -> bool {

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! u32 total bytes · u16 element count · element … · 0xFF
-//! element = header and data · back length (read from the end, not needed here)
+//! element = header and data · back length (of both, to be read from the end)
 //! ```
 //!
 //! A text that is the canonical decimal of an `i64` is held as an integer, in
 //! the smallest form. All integers of the frame are little-endian; the 12- and
 //! 13-bit forms carry their high bits first.
+
+use super::packed::{Element, Malformed, sign_extended};
 
 /// Bytes before the first element.
 const HEADER_LEN: usize = 6;
@@ -16,41 +18,28 @@ const END: u8 = 0xFF;
 /// An element count that says: too many, walk.
 const COUNT_UNKNOWN: u16 = u16::MAX;
 
-/// One element, as packed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Element<'a> {
-    /// A text that is no canonical integer, or was not packed as one.
-    Text(&'a [u8]),
-    /// An integer; its decimal is the element's text.
-    Integer(i64),
-}
-
-/// The elements of a packed list, in order. An `Err` is the last item.
+/// The elements of a listpack, in order. An `Err` is the last item.
 #[derive(Debug)]
-pub struct Elements<'a> {
+pub struct Listpack<'a> {
     rest: &'a [u8],
     left: Option<usize>,
 }
 
-/// Why a blob is no listpack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed;
-
-/// Opens a packed list.
+/// Opens a listpack.
 ///
 /// # Errors
 /// The blob is shorter than a frame, or its frame contradicts its length.
-pub fn elements(blob: &[u8]) -> Result<Elements<'_>, Malformed> {
+pub fn elements(blob: &[u8]) -> Result<Listpack<'_>, Malformed> {
     let (total, rest) = blob.split_first_chunk::<4>().ok_or(Malformed)?;
     let (count, rest) = rest.split_first_chunk::<2>().ok_or(Malformed)?;
     if usize::try_from(u32::from_le_bytes(*total)) != Ok(blob.len()) {
         return Err(Malformed);
     }
     let count = u16::from_le_bytes(*count);
-    Ok(Elements { rest, left: (count != COUNT_UNKNOWN).then_some(usize::from(count)) })
+    Ok(Listpack { rest, left: (count != COUNT_UNKNOWN).then_some(usize::from(count)) })
 }
 
-impl<'a> Iterator for Elements<'a> {
+impl<'a> Iterator for Listpack<'a> {
     type Item = Result<Element<'a>, Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -70,7 +59,7 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
-impl<'a> Elements<'a> {
+impl<'a> Listpack<'a> {
     /// Parses one element and its back length; `None` if they do not parse.
     fn step(&mut self) -> Option<Element<'a>> {
         self.left = match self.left {
@@ -78,7 +67,12 @@ impl<'a> Elements<'a> {
             None => None,
         };
         let (element, len) = parse(self.rest)?;
-        self.rest = self.rest.get(len + back_length_len(len)..)?;
+        let (width, groups) = back_length(len);
+        let found = self.rest.get(len..len + width)?;
+        if *found != groups[..width] {
+            return None;
+        }
+        self.rest = &self.rest[len + width..];
         if self.rest.is_empty() { None } else { Some(element) }
     }
 }
@@ -109,26 +103,28 @@ fn parse(bytes: &[u8]) -> Option<(Element<'_>, usize)> {
         }
         0xF1..=0xF4 => {
             let width = [2, 3, 4, 8][usize::from(first - 0xF1)];
-            let raw = bytes.get(1..1 + width)?;
-            // Shifted to the top and back, so that the sign fills in.
-            let mut wide = [0u8; 8];
-            wide[8 - width..].copy_from_slice(raw);
-            let integer = i64::from_le_bytes(wide) >> (8 * (8 - width));
+            let integer = sign_extended(bytes.get(1..1 + width)?);
             Some((Element::Integer(integer), 1 + width))
         }
         0xF5..=0xFF => None,
     }
 }
 
-/// Bytes that the back length of an element of `len` bytes takes.
-fn back_length_len(len: usize) -> usize {
-    match len {
+/// How many bytes the back length of an element of `len` bytes takes, and which.
+fn back_length(len: usize) -> (usize, [u8; 5]) {
+    let width = match len {
         0..=127 => 1,
         128..=16_382 => 2,
         16_383..=2_097_150 => 3,
         2_097_151..=268_435_454 => 4,
         _ => 5,
+    };
+    let mut groups = [0; 5];
+    for (index, group) in groups[..width].iter_mut().enumerate() {
+        let bits = (len >> (7 * (width - 1 - index)) & 0x7F) as u8;
+        *group = if index == 0 { bits } else { bits | 0x80 };
     }
+    (width, groups)
 }
 
 /// Builds a listpack.
@@ -193,13 +189,19 @@ impl Packer {
 
     /// Appends the back length of the element that began at `start`.
     fn close(&mut self, start: usize) {
-        let len = self.bytes.len() - start;
-        let width = back_length_len(len);
-        for index in 0..width {
-            let group = (len >> (7 * (width - 1 - index)) & 0x7F) as u8;
-            self.bytes.push(if index == 0 { group } else { group | 0x80 });
-        }
+        let (width, groups) = back_length(self.bytes.len() - start);
+        self.bytes.extend_from_slice(&groups[..width]);
         self.count += 1;
+    }
+
+    /// Bytes so far.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// True without elements.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
     /// The finished blob.
@@ -241,12 +243,7 @@ mod tests {
     }
 
     fn texts(blob: &[u8]) -> Result<Vec<Vec<u8>>, Malformed> {
-        elements(blob)?
-            .map(|element| match element? {
-                Element::Text(text) => Ok(text.to_vec()),
-                Element::Integer(integer) => Ok(integer.to_string().into_bytes()),
-            })
-            .collect()
+        elements(blob)?.map(|element| Ok(element?.with_text(<[u8]>::to_vec))).collect()
     }
 
     fn pack(elements: &[&[u8]]) -> Vec<u8> {

@@ -22,7 +22,10 @@ pub mod decode;
 pub mod encode;
 mod listpack;
 mod lzf;
+mod packed;
 pub mod payload;
+mod ziplist;
+mod zipmap;
 
 pub use crc64::crc64;
 
@@ -40,5 +43,14 @@ mod kind {
     pub const SORTED_SET_TEXT: u8 = 3;
     pub const HASH: u8 = 4;
     pub const SORTED_SET: u8 = 5;
+    pub const HASH_ZIPMAP: u8 = 9;
+    pub const LIST_ZIPLIST: u8 = 10;
+    pub const SET_INTSET: u8 = 11;
+    pub const SORTED_SET_ZIPLIST: u8 = 12;
+    pub const HASH_ZIPLIST: u8 = 13;
+    pub const QUICKLIST: u8 = 14;
+    pub const HASH_LISTPACK: u8 = 16;
     pub const SORTED_SET_LISTPACK: u8 = 17;
+    pub const QUICKLIST_2: u8 = 18;
+    pub const SET_LISTPACK: u8 = 20;
 }

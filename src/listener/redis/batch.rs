@@ -52,7 +52,7 @@ pub enum Then {
         needs_more: bool,
     },
     /// It waits until a snapshot has been made, and is told if that succeeded.
-    AwaitSnapshot,
+    AwaitSave,
     /// It waits for this long, or until the pause is over, and sends the same
     /// request again.
     Pause(Duration),

@@ -157,11 +157,11 @@ impl Connection {
                 Then::AwaitSync { timeout, needs_more } => {
                     self.await_sync(timeout, needs_more).await;
                 }
-                Then::AwaitSnapshot => {
+                Then::AwaitSave => {
                     let mut reply = Reply::new();
-                    match worker.server.store.make_snapshot().await {
+                    match worker.server.store.save().await {
                         true => reply.status("OK"),
-                        false => reply.error("ERR the snapshot failed, see the log"),
+                        false => reply.error("ERR"),
                     }
                     reply.encode(self.session.protocol, &mut self.output);
                 }

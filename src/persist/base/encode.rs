@@ -69,7 +69,8 @@ pub fn sorted_set_head(out: &mut Vec<u8>, key: &[u8], len: usize, expires_at_ms:
     length(out, len as u64);
 }
 
-fn key_head(out: &mut Vec<u8>, kind: u8, key: &[u8], expires_at_ms: Option<u64>) {
+/// What stands before a value: its deadline, its kind, its key.
+pub fn key_head(out: &mut Vec<u8>, kind: u8, key: &[u8], expires_at_ms: Option<u64>) {
     if let Some(deadline) = expires_at_ms {
         out.push(opcode::DEADLINE_MS);
         out.extend_from_slice(&deadline.to_le_bytes());

@@ -4,7 +4,9 @@
 use std::mem;
 
 use super::encode;
+use crate::keyspace::Value;
 use crate::keyspace::rdb::crc64;
+use crate::keyspace::rdb::encode::Encoding;
 use crate::persist::disk::AppendFile;
 use crate::persist::error::Error;
 
@@ -34,6 +36,27 @@ impl BaseFile {
     pub fn append(&mut self, entries: &[u8]) -> Result<(), Error> {
         self.flush()?;
         self.write(entries)
+    }
+
+    /// Appends a key with its value, of any size.
+    pub fn entry(
+        &mut self,
+        key: &[u8],
+        value: &Value,
+        expires_at_ms: Option<u64>,
+    ) -> Result<(), Error> {
+        let encoding = Encoding::of(value);
+        let mut buffer = mem::take(&mut self.buffer);
+        encode::key_head(&mut buffer, encoding.kind(), key, expires_at_ms);
+        let written = encoding.write_in_pieces(&mut buffer, |buffer| {
+            if buffer.len() >= CHUNK_LEN {
+                self.write(buffer)?;
+                buffer.clear();
+            }
+            Ok(())
+        });
+        self.buffer = buffer;
+        written
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {

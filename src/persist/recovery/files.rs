@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::replay::Loaded;
 use crate::base::clock::Timestamp;
 use crate::persist::base::encode;
 use crate::persist::base::file::BaseFile;
@@ -27,19 +28,14 @@ pub struct Opened {
 }
 
 /// Opens the files of `manifest`, which have been loaded and end at `place`.
-/// `ends_sealed`: we wrote the last of them, to its end, so we may go on there.
 pub fn open(
     directory: &Directory,
     mut manifest: Manifest,
     place: Place,
-    ends_sealed: bool,
+    loaded: &Loaded,
     now: Timestamp,
 ) -> Result<Opened, Error> {
-    // What was loaded is taken for safe from now on, and may be in memory alone:
-    // a killed process leaves it to the kernel.
-    for incr in &manifest.incrs {
-        directory.open_to_append(&incr.name)?.sync()?;
-    }
+    make_safe(directory, &manifest, loaded)?;
     let before = manifest.clone();
     if manifest.base.is_none() && manifest.incrs.is_empty() {
         let base = manifest.next_base();
@@ -48,7 +44,7 @@ pub fn open(
     }
     let head = place.run.head();
     let (active, sealer) = match manifest.incrs.last() {
-        Some(last) if ends_sealed => {
+        Some(last) if loaded.ends_sealed => {
             let active = directory.open_to_append(&last.name)?;
             let holds_head_alone = active.len() <= head.len() as u64;
             if active.len() == 0 {
@@ -80,6 +76,20 @@ pub fn open(
         manifest,
     };
     Ok(Opened { files, active, sealer })
+}
+
+/// What was loaded is taken for safe from now on, and may be in memory alone, file
+/// and name: a killed process leaves that to the kernel.
+fn make_safe(directory: &Directory, manifest: &Manifest, loaded: &Loaded) -> Result<(), Error> {
+    for entry in manifest.load_order() {
+        directory.open_to_append(&entry.name)?.sync()?;
+    }
+    if let Some(last) = manifest.incrs.last()
+        && loaded.claimed < loaded.position
+    {
+        directory.refresh(&last.name, loaded.unclaimed_offset)?;
+    }
+    directory.sync()
 }
 
 /// Length of the base file, and of the incr files before the active one.

@@ -30,18 +30,18 @@ mod files;
 mod replay;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::Config;
-use super::disk::{AppendFile, Directory};
+use super::disk::Directory;
 use super::error::Error;
 use super::manifest::{self, Entry, Manifest};
-use super::seal::{Place, Run, Sealer};
-use super::writer::Files;
+use super::seal::{Place, Run};
 use crate::base::clock::{Stopwatch, Timestamp};
 use crate::keyspace::Keyspace;
+pub use files::Opened;
 use replay::Loading;
+pub use replay::Mend;
 
 /// Longest manifest that is read: ten thousand files and more.
 const MANIFEST_LEN_MAX: u64 = 1 << 20;
@@ -93,43 +93,61 @@ pub struct Progress {
 pub struct Recovered {
     /// The folder, locked.
     pub directory: Directory,
-    /// The files that make up the log.
-    pub files: Files,
-    /// The last of them, open for appending.
-    pub active: Arc<AppendFile>,
-    /// Seals what is appended to it.
-    pub sealer: Sealer,
+    /// The files that make up the log, open.
+    pub opened: Opened,
     /// Where the log is.
     pub place: Place,
+    /// What the last seal says is on disk.
+    pub claimed: u64,
     /// What was found and done.
     pub recovery: Recovery,
 }
 
-/// Recovers the log of `config.dir` into `keyspace`, which is empty.
+/// Recovers the log of a folder into `keyspace`, which is empty.
 pub fn recover(
     config: &Config,
+    directory: Directory,
     keyspace: &mut Keyspace,
     now: Timestamp,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Recovered, Error> {
     debug_assert!(keyspace.is_empty(), "recovery starts from an empty keyspace");
     let stopwatch = Stopwatch::start();
-    let directory = Directory::open(&config.dir)?;
     let manifest = read_manifest(&config.dir, &directory)?;
     let mut bytes_total = 0;
     for entry in manifest.load_order() {
         bytes_total += directory.open_to_read(&entry.name)?.1;
     }
-    let mut loading = Loading::new(&directory, keyspace, now, bytes_total, progress);
-    loading.load_all(&manifest, config.aof_load_truncated)?;
+    let mend = if config.aof_load_truncated { Mend::Torn } else { Mend::Refuse };
+    let mut loading = Loading::new(&directory, keyspace, now, bytes_total, mend, progress);
+    loading.load_all(&manifest)?;
     let loaded = loading.finish();
     let run = loaded.run.unwrap_or_else(Run::new);
     let place = Place { run, position: loaded.position };
-    let opened = files::open(&directory, manifest, place, loaded.ends_sealed, now)?;
-    let mut recovery = loaded.recovery;
-    recovery.duration = stopwatch.elapsed();
-    let files::Opened { files, active, sealer } = opened;
-    Ok(Recovered { directory, files, active, sealer, place, recovery })
+    let opened = files::open(&directory, manifest, place, &loaded, now)?;
+    let recovery = Recovery { duration: stopwatch.elapsed(), ..loaded.recovery };
+    Ok(Recovered { directory, opened, place, claimed: loaded.claimed, recovery })
+}
+
+/// Loads the log of a folder and opens nothing. What a start would find.
+pub fn examine(
+    directory: &Directory,
+    mend: Mend,
+    now: Timestamp,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(Manifest, Recovery), Error> {
+    let stopwatch = Stopwatch::start();
+    let missing = || Error::Missing { path: directory.path_of(manifest::FILE_NAME) };
+    let manifest = manifest_on_disk(directory)?.ok_or_else(missing)?;
+    let mut bytes_total = 0;
+    for entry in manifest.load_order() {
+        bytes_total += directory.open_to_read(&entry.name)?.1;
+    }
+    let mut keyspace = Keyspace::new();
+    let mut loading = Loading::new(directory, &mut keyspace, now, bytes_total, mend, progress);
+    loading.load_all(&manifest)?;
+    let recovery = Recovery { duration: stopwatch.elapsed(), ..loading.finish().recovery };
+    Ok((manifest, recovery))
 }
 
 /// The manifest, or that of a log which does not exist yet.

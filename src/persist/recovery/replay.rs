@@ -4,7 +4,7 @@
 //! waits until it may be believed: until its `EXEC`, and in a file of ours until
 //! its seal.
 
-use std::fs::File;
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::keyspace::rdb::payload;
 use crate::keyspace::{Arg, CommandError, Effects, Execution, Keyspace, Mode, command};
 use crate::persist::base::MAGIC;
 use crate::persist::base::decode::{BaseReader, Part};
-use crate::persist::disk::Directory;
+use crate::persist::disk::{Directory, ReadFile};
 use crate::persist::error::Error;
 use crate::persist::manifest::{Entry, Manifest};
 use crate::persist::record::{Next, RecordReader};
@@ -40,9 +40,14 @@ pub struct Loading<'a> {
     run: Option<Run>,
     /// Where the log is, once a file has said so.
     position: Option<u64>,
+    claimed: u64,
+    /// Ends of seals in the file that is read, from the one on to which the log
+    /// is known to be on disk: position and offset.
+    unclaimed: VecDeque<(u64, u64)>,
     /// Whether a base file of ours is still to be followed by its incr file.
     base_awaits_incr: bool,
     ends_sealed: bool,
+    mend: Mend,
 }
 
 /// What a load came to.
@@ -54,8 +59,25 @@ pub struct Loaded {
     pub run: Option<Run>,
     /// Where they end.
     pub position: u64,
+    /// What the last seal says is on disk.
+    pub claimed: u64,
+    /// From where on the last file may not be on disk.
+    pub unclaimed_offset: u64,
     /// Whether the last file is ours to its end.
     pub ends_sealed: bool,
+}
+
+/// What may be done about a log that does not end where it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mend {
+    /// Nothing: say what a start would cut.
+    Look,
+    /// Nothing: refuse.
+    Refuse,
+    /// Cut a torn tail off.
+    Torn,
+    /// Cut at the first damage too, and keep what the files were.
+    Damaged,
 }
 
 /// A file that is not to be believed from here on.
@@ -118,6 +140,7 @@ impl<'a> Loading<'a> {
         keyspace: &'a mut Keyspace,
         now: Timestamp,
         bytes_total: u64,
+        mend: Mend,
         progress: &'a mut dyn FnMut(Progress),
     ) -> Loading<'a> {
         Loading {
@@ -132,18 +155,21 @@ impl<'a> Loading<'a> {
             reply: Reply::default(),
             run: None,
             position: None,
+            claimed: 0,
+            unclaimed: VecDeque::new(),
             base_awaits_incr: false,
             ends_sealed: false,
+            mend,
         }
     }
 
-    /// Loads every file, and cuts a torn tail off.
-    pub fn load_all(&mut self, manifest: &Manifest, may_cut: bool) -> Result<(), Error> {
+    /// Loads every file, and mends what may be mended.
+    pub fn load_all(&mut self, manifest: &Manifest) -> Result<(), Error> {
         let order: Vec<&Entry> = manifest.load_order().collect();
         for (index, entry) in order.iter().enumerate() {
             let torn = self.load(entry, manifest.base.as_ref() == Some(*entry))?;
             if let Some(Torn { offset }) = torn {
-                return self.cut(entry, offset, &order[index + 1..], may_cut);
+                return self.cut(entry, offset, &order[index + 1..]);
             }
         }
         Ok(())
@@ -156,6 +182,11 @@ impl<'a> Loading<'a> {
             recovery: self.recovery,
             run: self.run,
             position: self.position.unwrap_or(0),
+            claimed: self.claimed,
+            unclaimed_offset: match self.unclaimed.front() {
+                Some((position, offset)) if *position <= self.claimed => *offset,
+                _ => 0,
+            },
             ends_sealed: self.ends_sealed,
         }
     }
@@ -173,7 +204,7 @@ impl<'a> Loading<'a> {
         Ok(torn)
     }
 
-    fn load_base(&mut self, source: Source<File>) -> Result<Source<File>, Error> {
+    fn load_base(&mut self, source: Source<ReadFile>) -> Result<Source<ReadFile>, Error> {
         let mut base = BaseReader::new(source)?;
         while let Some(part) = base.next()? {
             match part {
@@ -193,7 +224,8 @@ impl<'a> Loading<'a> {
         Ok(base.into_source())
     }
 
-    fn replay(&mut self, mut reader: RecordReader<File>) -> Result<Option<Torn>, Error> {
+    fn replay(&mut self, mut reader: RecordReader<ReadFile>) -> Result<Option<Torn>, Error> {
+        self.unclaimed.clear();
         let mut pending = Pending::default();
         let mut database = 0;
         // End of what may be believed, in a file of ours.
@@ -202,15 +234,16 @@ impl<'a> Loading<'a> {
             let next = reader.next()?;
             self.check_run(&reader, next)?;
             self.ends_sealed = reader.is_sealed() || reader.end() == 0;
+            let unsealed = pending.group.unwrap_or(reader.start());
+            let good_end = if reader.is_sealed() { sealed_end } else { unsealed };
             match next {
                 Next::Record => {}
-                Next::End if pending.is_empty() => return Ok(None),
-                // A group that was not finished is torn, however cleanly.
-                Next::End | Next::Torn => {
-                    let unsealed = pending.group.unwrap_or(reader.start());
-                    let offset = if reader.is_sealed() { sealed_end } else { unsealed };
-                    return Ok(Some(Torn { offset }));
+                Next::End if pending.is_empty() => {
+                    self.base_awaits_incr &= !reader.is_sealed();
+                    return Ok(None);
                 }
+                // A group that was not finished is torn, however cleanly.
+                Next::End | Next::Torn => return Ok(Some(Torn { offset: good_end })),
                 Next::Sealed { start, seal } => {
                     if self.position.is_some_and(|position| position != start) {
                         return self.mismatch(reader, sealed_end, start, seal);
@@ -218,10 +251,11 @@ impl<'a> Loading<'a> {
                     self.apply_pending(&mut pending, &mut database, reader.path())?;
                     (self.position, self.base_awaits_incr) = (Some(seal.position), false);
                     sealed_end = reader.end();
+                    self.note_claim(seal, sealed_end);
                     continue;
                 }
                 Next::Damaged { offset, expected } => {
-                    return self.damage(reader, sealed_end, offset, expected);
+                    return self.damage(reader, good_end, offset, expected);
                 }
             }
             self.tell(reader.end());
@@ -236,8 +270,16 @@ impl<'a> Loading<'a> {
         }
     }
 
+    fn note_claim(&mut self, seal: Seal, end: u64) {
+        self.claimed = seal.synced;
+        self.unclaimed.push_back((seal.position, end));
+        while self.unclaimed.get(1).is_some_and(|(position, _)| *position <= self.claimed) {
+            self.unclaimed.pop_front();
+        }
+    }
+
     /// A file belongs to the run of those before it.
-    fn check_run(&mut self, reader: &RecordReader<File>, next: Next) -> Result<(), Error> {
+    fn check_run(&mut self, reader: &RecordReader<ReadFile>, next: Next) -> Result<(), Error> {
         let unfit = |expected: String| Error::Unfit { path: reader.path().to_owned(), expected };
         match (reader.run(), self.run) {
             (Some(found), Some(run)) if found != run => {
@@ -257,12 +299,15 @@ impl<'a> Loading<'a> {
     /// A seal that fits its records, which do not begin where the log is.
     fn mismatch(
         &self,
-        reader: RecordReader<File>,
+        reader: RecordReader<ReadFile>,
         sealed_end: u64,
         start: u64,
         seal: Seal,
     ) -> Result<Option<Torn>, Error> {
         let position = self.position.unwrap_or(0);
+        if self.mend == Mend::Damaged {
+            return Ok(Some(Torn { offset: sealed_end }));
+        }
         if self.base_awaits_incr || start < position {
             let expected = format!("records from position {position} on, found those from {start}");
             return Err(Error::Unfit { path: reader.path().to_owned(), expected });
@@ -279,18 +324,21 @@ impl<'a> Loading<'a> {
     /// of [`recovery`](super).
     fn damage(
         &self,
-        reader: RecordReader<File>,
-        sealed_end: u64,
+        reader: RecordReader<ReadFile>,
+        good_end: u64,
         offset: u64,
         expected: &'static str,
     ) -> Result<Option<Torn>, Error> {
+        if self.mend == Mend::Damaged {
+            return Ok(Some(Torn { offset: good_end }));
+        }
         let path = reader.path().to_owned();
         let position = self.position.unwrap_or(0);
         let is_sealed = reader.is_sealed();
         if !is_sealed || reader.later_seals(|seal| seal.synced > position)? {
             return Err(Error::Damaged { path, offset, expected });
         }
-        Ok(Some(Torn { offset: sealed_end }))
+        Ok(Some(Torn { offset: good_end }))
     }
 
     fn apply_pending(
@@ -410,68 +458,71 @@ impl<'a> Loading<'a> {
 
     /// Cuts the log off at `offset` of `entry`: this file, and those after it,
     /// of which nothing was ever known to be on disk.
-    fn cut(
-        &mut self,
-        entry: &Entry,
-        offset: u64,
-        later: &[&Entry],
-        may_cut: bool,
-    ) -> Result<(), Error> {
+    fn cut(&mut self, entry: &Entry, offset: u64, later: &[&Entry]) -> Result<(), Error> {
         let path = self.directory.path_of(&entry.name);
-        let refused = Error::Truncated { path: path.clone(), offset };
-        if !may_cut {
-            return Err(refused);
-        }
-        let mut cuts = Vec::new();
+        let mut cuts = vec![(entry, offset)];
+        let mut may_cut = self.mend != Mend::Refuse;
         for entry in later {
-            let Ok(rest) = self.unpromised(entry)? else { return Err(refused) };
-            self.ends_sealed = rest.is_some();
-            cuts.extend(rest.map(|offset| (*entry, offset)));
+            let rest = self.rest(entry)?;
+            may_cut &= !rest.counts || self.mend == Mend::Damaged;
+            self.ends_sealed = rest.is_ours;
+            cuts.push((*entry, rest.head_end));
+        }
+        if !may_cut {
+            return Err(Error::Truncated { path, offset });
         }
         let mut bytes = 0;
         // The last one first: whatever a crash leaves is seen as torn again.
-        for (entry, offset) in cuts.into_iter().rev().chain([(entry, offset)]) {
+        for (entry, offset) in cuts.into_iter().rev() {
             let (_, len) = self.directory.open_to_read(&entry.name)?;
-            if len > offset {
-                self.directory.cut(&entry.name, offset)?;
-                bytes += len - offset;
+            if len <= offset {
+                continue;
             }
+            bytes += len - offset;
+            match self.mend {
+                Mend::Look => continue,
+                Mend::Damaged => self.directory.keep(&entry.name)?,
+                Mend::Refuse | Mend::Torn => {}
+            }
+            self.directory.cut(&entry.name, offset)?;
         }
-        tracing::warn!(file = %path.display(), offset, bytes, "cut a torn tail off the log");
+        if self.mend != Mend::Look {
+            tracing::warn!(file = %path.display(), offset, bytes, "cut a torn tail off the log");
+        }
         self.recovery.cut_tail = Some(CutTail { path, offset, bytes });
         Ok(())
     }
 
-    /// For a file behind a torn tail: the end of its head, when it is ours and
-    /// nothing in it says that the torn bytes had been on disk; `None` when it is
-    /// of Redis and holds nothing. `Err` when it is to be believed, so that what
-    /// was torn before it is missed.
-    fn unpromised(&self, entry: &Entry) -> Result<Result<Option<u64>, Promised>, Error> {
-        let (file, _) = self.directory.open_to_read(&entry.name)?;
+    /// What stands in a file behind a torn tail.
+    fn rest(&self, entry: &Entry) -> Result<Rest, Error> {
+        let (file, len) = self.directory.open_to_read(&entry.name)?;
         let source = Source::new(file, self.directory.path_of(&entry.name));
         let mut reader = RecordReader::new(source);
-        let mut head_end = 0;
+        let mut rest = Rest { head_end: 0, is_ours: len == 0, counts: false };
         loop {
-            match reader.next()? {
+            let next = reader.next()?;
+            rest.is_ours |= reader.is_sealed();
+            match next {
+                Next::Record if !reader.is_sealed() => rest.counts |= !is_select(&reader),
                 Next::Record => {
-                    let is_head = reader.start() == RUN_LINE_LEN as u64;
-                    if reader.is_sealed() {
-                        head_end = if is_head { reader.end() } else { head_end };
-                    } else if !is_select(&reader) {
-                        return Ok(Err(Promised));
+                    if reader.start() == RUN_LINE_LEN as u64 {
+                        rest.head_end = reader.end();
                     }
                 }
-                Next::Sealed { seal, .. } if seal.synced > self.position.unwrap_or(0) => {
-                    return Ok(Err(Promised));
+                Next::Sealed { seal, .. } => {
+                    rest.counts |= seal.synced > self.position.unwrap_or(0);
                 }
-                Next::Sealed { .. } => {}
-                Next::End | Next::Torn | Next::Damaged { .. } if reader.is_sealed() => {
-                    return Ok(Ok(Some(head_end)));
+                Next::End => break,
+                Next::Torn | Next::Damaged { .. } => {
+                    rest.counts |= !reader.is_sealed();
+                    break;
                 }
-                Next::End => return Ok(Ok((reader.end() == 0).then_some(0))),
-                Next::Torn | Next::Damaged { .. } => return Ok(Err(Promised)),
             }
         }
+        if !rest.is_ours && !rest.counts {
+            rest.head_end = len; // A file of Redis that holds nothing stays.
+        }
+        Ok(rest)
     }
 
     /// Tells how far it is, now and then, and at the end of a file (0).
@@ -485,15 +536,23 @@ impl<'a> Loading<'a> {
     }
 }
 
-/// A file holds records that count.
-struct Promised;
+/// What stands in a file behind a torn tail.
+struct Rest {
+    /// Where it is cut.
+    head_end: u64,
+    /// Whether we wrote it, so that we may go on there.
+    is_ours: bool,
+    /// Whether something in it is to be believed: then what was torn before it is
+    /// missed, and cannot be cut off without a word.
+    counts: bool,
+}
 
-fn is_select(reader: &RecordReader<File>) -> bool {
+fn is_select(reader: &RecordReader<ReadFile>) -> bool {
     reader.args().next().is_some_and(|name| name.eq_ignore_ascii_case(b"SELECT"))
 }
 
 /// Takes the record that was found last; groups are unwrapped.
-fn read_into(pending: &mut Pending, reader: &RecordReader<File>) -> Result<(), Error> {
+fn read_into(pending: &mut Pending, reader: &RecordReader<ReadFile>) -> Result<(), Error> {
     let at = At { path: reader.path(), offset: reader.start() };
     let mut args = reader.args();
     let name = if args.len() == 1 { args.next().unwrap_or_default() } else { &[] };

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::keyspace::SortedSet;
+use crate::keyspace::rdb::payload;
+use crate::keyspace::{Hash, List, Set, SortedSet};
 
 /// A key's value and deadline.
 type Held = (Value, Option<u64>);
@@ -33,7 +34,34 @@ fn values() -> impl Strategy<Value = Value> {
         }
         set
     });
-    prop_oneof![text.prop_map(|text| Value::String(text.into())), set.prop_map(Value::SortedSet),]
+    let texts = proptest::collection::vec(text.clone(), 1..40);
+    let integers = proptest::collection::vec(any::<i32>(), 1..600);
+    let members = prop_oneof![
+        texts.clone(),
+        integers.prop_map(|all| all.iter().map(|it| it.to_string().into_bytes()).collect()),
+    ];
+    let plain = members.prop_map(|members: Vec<Vec<u8>>| {
+        let mut set = Set::new();
+        for member in &members {
+            set.add(member);
+        }
+        Value::Set(set)
+    });
+    let pairs = proptest::collection::vec((text.clone(), text.clone()), 1..600);
+    let hash = pairs.prop_map(|pairs| {
+        let mut hash = Hash::new();
+        for (field, value) in &pairs {
+            hash.insert(field, value);
+        }
+        Value::Hash(hash)
+    });
+    let list = texts.prop_map(|texts| {
+        let mut list = List::new();
+        texts.iter().for_each(|text| list.push_back(text));
+        Value::List(list)
+    });
+    let text = text.prop_map(|text| Value::String(text.into()));
+    prop_oneof![text, set.prop_map(Value::SortedSet), plain, hash, list]
 }
 
 fn keyspaces() -> impl Strategy<Value = BTreeMap<Vec<u8>, Held>> {
@@ -43,6 +71,32 @@ fn keyspaces() -> impl Strategy<Value = BTreeMap<Vec<u8>, Held>> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn any_value_survives_a_dump(value in values()) {
+        let dumped = payload::dump(&value);
+        let restored = payload::restore(&dumped).unwrap();
+        prop_assert_eq!(text_of(&restored), text_of(&value));
+    }
+
+    /// The trailer is made to fit, so that the value is looked at.
+    #[test]
+    fn no_payload_panics_or_makes_an_empty_value(
+        value in values(),
+        at in any::<prop::sample::Index>(),
+        byte: u8,
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut body = payload::dump(&value);
+        body.truncate(body.len() - 10);
+        let at = at.index(body.len());
+        body[at] = byte;
+        body.truncate(body.len() - cut.index(body.len()) * usize::from(byte % 2));
+        payload::seal(&mut body);
+        if let Ok(value) = payload::restore(&body) {
+            payload::dump(&value);
+        }
+    }
 
     #[test]
     fn any_keyspace_survives_a_rewrite(held in keyspaces()) {

@@ -3,8 +3,11 @@
 //! The parts have their own tests, beside their code.
 
 mod base;
+mod examining;
 mod fixtures;
 mod rewriting;
+mod saving;
+mod simulation;
 mod tails;
 mod writing;
 
@@ -22,9 +25,14 @@ pub const NOW: Timestamp = Timestamp::from_millis(1_795_400_000_000);
 pub fn config(dir: &Path, appendfsync: Fsync) -> Config {
     Config {
         dir: dir.to_owned(),
-        appendfsync,
-        auto_aof_rewrite_percentage: 100,
-        auto_aof_rewrite_min_size: 1 << 10,
+        settings: Settings {
+            appendfsync,
+            auto_aof_rewrite_percentage: 100,
+            auto_aof_rewrite_min_size: 1 << 10,
+            aof_timestamp_enabled: false,
+            save: Vec::new(),
+            on_log_error: OnLogError::Continue,
+        },
         aof_load_truncated: true,
         close_timeout: Duration::from_secs(5),
     }
@@ -67,7 +75,7 @@ impl Opened {
             };
             self.keyspace.execute(command, &args, &mut run).expect(line);
         }
-        self.log.append(self.effects.record())
+        self.log.append(&self.effects)
     }
 
     /// Waits until the operating system has all records: what comes next is
@@ -84,6 +92,13 @@ impl Opened {
     pub fn close(self) -> State {
         self.log.close().expect("the disk is well");
         self.state()
+    }
+
+    /// Saves `dump.rdb`, with nothing else going on.
+    pub fn save(&mut self) -> Result<u64, Error> {
+        let (feed, writer) = self.log.begin_save(&mut self.keyspace, Vec::new())?;
+        feed.finish(walked(&mut self.keyspace));
+        writer.run()
     }
 
     /// Rewrites, with nothing else going on.

@@ -201,9 +201,8 @@ fn an_attempt_to_heal_that_fails_leaves_nothing_behind() {
 #[test]
 fn a_disk_that_takes_nothing_poisons_the_log_and_not_the_memory() {
     let dir = tempfile::tempdir().unwrap();
-    let opened = open(dir.path()).unwrap();
-    let record = vec![b'x'; 65 << 20];
-    opened.log.append(&record);
+    let mut opened = open(dir.path()).unwrap();
+    opened.run(&format!("SET a {}", "x".repeat(65 << 20)));
     let failed = opened.log.status().failed.expect("too much at once");
     assert!(failed.contains("wait for the disk"), "{failed}");
 }

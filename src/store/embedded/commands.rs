@@ -7,11 +7,10 @@
 //! Not here: what a client is, and which commands it may send.
 
 use std::sync::{Arc, MutexGuard};
-use std::time::Duration;
 
-use super::{LastSnapshot, Owned, Shared};
+use super::{Owned, Shared};
 use crate::base::clock::Timestamp;
-use crate::keyspace::{Announced, Arg, Command, Execution, Keyspace, Mode, Run};
+use crate::keyspace::{Announced, Arg, Command, Execution, Flags, Keyspace, Mode, Run};
 use crate::persist::{Log, Lsn};
 use crate::resp::Reply;
 
@@ -51,30 +50,18 @@ impl Commands {
     /// Without a record there is nothing to wait for.
     pub async fn synced(&self, record: Option<Lsn>) -> bool {
         match (&self.shared.log, record) {
-            (Some(log), Some(_)) => {
-                while log.status().unsynced_bytes > 0 {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-                log.status().failed.is_none()
-            }
+            (Some(log), Some(record)) => log.synced(record).await.is_ok(),
             (Some(_), None) => true,
             (None, _) => false,
         }
     }
 
-    /// Has a snapshot made soon.
-    pub fn ask_snapshot(&self) {
-        self.shared.snapshots.ask();
-    }
-
-    /// Has a snapshot made and waits for it; says if that succeeded.
-    pub async fn make_snapshot(&self) -> bool {
-        self.shared.snapshots.make().await
-    }
-
-    /// How the last snapshot ended.
-    pub fn last_snapshot(&self) -> LastSnapshot {
-        self.shared.snapshots.last()
+    /// Has a snapshot written to `dump.rdb` and waits for it; says if it was.
+    pub async fn save(&self) -> bool {
+        match &self.shared.log {
+            Some(log) => log.save().await,
+            None => false,
+        }
     }
 
     /// The log, when there is one.
@@ -113,6 +100,9 @@ impl Held<'_> {
     /// Runs one command of the keyspace or of the engine, whose `reply` is then
     /// filled: on failure, with its error.
     pub fn run(&mut self, command: &'static Command, args: &[Arg<'_>], reply: &mut Reply) {
+        if let Some(reason) = self.refusal(command) {
+            return reply.error(&format!("MISCONF Errors writing to the AOF file: {reason}"));
+        }
         let owned = &mut *self.owned;
         if !self.in_transaction {
             owned.effects.clear();
@@ -132,6 +122,13 @@ impl Held<'_> {
         if !self.in_transaction {
             self.record();
         }
+    }
+
+    /// Why a command that may write is refused now, if it is.
+    fn refusal(&self, command: &Command) -> Option<Arc<str>> {
+        let flags = command.flags;
+        let may_write = flags.contains(Flags::WRITE) || flags.contains(Flags::MAY_REPLICATE);
+        self.shared.log.as_ref().filter(|_| may_write)?.refuses_writes()
     }
 
     /// From here on commands are parts of one record.

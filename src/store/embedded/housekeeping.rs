@@ -1,8 +1,9 @@
 //! The store's own thread: what is due now and then, in turns that hold the
 //! keyspace only briefly.
 //!
-//! Two jobs: the sweep, which removes expired keys, and the rewrite, which
-//! replaces the log by a snapshot once it has outgrown it. Both walk the slots
+//! Three jobs: the sweep, which removes expired keys; the rewrite, which replaces
+//! the log by a snapshot once it has outgrown it; the save, which writes one beside
+//! it. All walk the slots
 //! of the keyspace; a turn is cut to a time, not to a count, because slots cost
 //! differently.
 
@@ -16,7 +17,7 @@ use crate::base::chain::Chain;
 use crate::base::clock::Stopwatch;
 use crate::base::tasks::spawn_thread;
 use crate::keyspace::{Execution, Mode, Walk};
-use crate::persist::{Error, Feed, Pace, RewriteWriter};
+use crate::persist::{Error, Feed, Pace};
 use crate::resp::Reply;
 
 use super::{Owned, Shared};
@@ -55,10 +56,10 @@ impl Housekeeping {
         let thread = spawn_thread("store", move || {
             let mut turns = Turns::default();
             while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                let is_stopped = || stopped.try_recv() == Err(mpsc::TryRecvError::Disconnected);
                 sweep(&shared, &mut turns);
-                rewrite_if_due(&shared, &mut turns, &|| {
-                    stopped.try_recv() == Err(mpsc::TryRecvError::Disconnected)
-                });
+                rewrite_if_due(&shared, &mut turns, &is_stopped);
+                save_if_due(&shared, &mut turns, &is_stopped);
             }
         })?;
         Ok(Housekeeping { thread, stop })
@@ -130,38 +131,57 @@ fn sweep(shared: &Shared, turns: &mut Turns) {
 /// Rewrites the log if it has grown enough. Blocks until the new base is in
 /// place; nothing else on this thread is urgent.
 fn rewrite_if_due(shared: &Shared, turns: &mut Turns, is_stopped: &dyn Fn() -> bool) {
-    let Some(log) = shared.log.as_ref() else { return };
-    if !shared.snapshots.take() && !log.wants_rewrite() {
-        return;
-    }
+    let Some(log) = shared.log.as_ref().filter(|log| log.wants_rewrite()) else { return };
     let begun = log.prepare_rewrite().and_then(|pending| {
-        let mut guard = shared.lock();
-        let owned = &mut *guard;
-        let libraries = owned.functions.libraries().map(|it| Arc::clone(&it.code)).collect();
+        let mut owned = shared.lock();
+        let libraries = owned.library_codes();
         pending.cut(&mut owned.keyspace, libraries)
     });
-    let outcome = begun.and_then(|(feed, writer)| write(shared, turns, feed, writer, is_stopped));
-    shared.snapshots.ended(outcome.is_ok(), shared.clock.now());
+    let outcome = begun
+        .and_then(|(feed, writer)| write(shared, turns, feed, move || writer.run(), is_stopped));
     match outcome {
-        Ok(()) => {}
+        Ok(Some(rewritten)) => tracing::info!(
+            base_size_bytes = rewritten.base_size,
+            duration = ?rewritten.duration,
+            "log rewritten"
+        ),
+        Ok(None) => {}
         Err(error) => tracing::warn!(error = %Chain(&error), "the log was not rewritten"),
     }
 }
 
-/// Walks the keyspace while the writer writes what the walk hands over.
-fn write(
+/// Writes `dump.rdb` if a save point is reached, or if somebody has asked for it.
+fn save_if_due(shared: &Shared, turns: &mut Turns, is_stopped: &dyn Fn() -> bool) {
+    let Some(log) = shared.log.as_ref().filter(|log| log.wants_save()) else { return };
+    let begun = {
+        let mut owned = shared.lock();
+        let libraries = owned.library_codes();
+        log.begin_save(&mut owned.keyspace, libraries)
+    };
+    let outcome = begun
+        .and_then(|(feed, writer)| write(shared, turns, feed, move || writer.run(), is_stopped));
+    match outcome {
+        Ok(Some(size_bytes)) => tracing::info!(size_bytes, "snapshot saved to dump.rdb"),
+        Ok(None) => {}
+        Err(error) => tracing::warn!(error = %Chain(&error), "no snapshot was saved"),
+    }
+}
+
+/// Walks the keyspace while `run`, on a thread of its own, writes what the walk
+/// hands over. What it came to; nothing if there was no thread for it.
+fn write<T: Send + 'static>(
     shared: &Shared,
     turns: &mut Turns,
     feed: Feed,
-    writer: RewriteWriter,
+    run: impl FnOnce() -> Result<T, Error> + Send + 'static,
     is_stopped: &dyn Fn() -> bool,
-) -> Result<(), Error> {
-    let writing = match spawn_thread("rewrite", move || writer.run()) {
+) -> Result<Option<T>, Error> {
+    let writing = match spawn_thread("snapshot", run) {
         Ok(writing) => writing,
         Err(error) => {
             drop(shared.lock().keyspace.abort_snapshot());
-            tracing::warn!(%error, "cannot start a thread to rewrite the log");
-            return Ok(());
+            tracing::warn!(%error, "cannot start a thread to write a snapshot");
+            return Ok(None);
         }
     };
     let mut complete = None;
@@ -185,16 +205,6 @@ fn write(
     if let Some(sink) = complete {
         feed.finish(sink);
     }
-    match writing.join() {
-        Ok(written) => {
-            let rewritten = written?;
-            tracing::info!(
-                base_size_bytes = rewritten.base_size,
-                duration = ?rewritten.duration,
-                "log rewritten"
-            );
-            Ok(())
-        }
-        Err(_panic) => Ok(()),
-    }
+    // A panic of the thread has been reported by its hook.
+    writing.join().map_or(Ok(None), |written| written.map(Some))
 }

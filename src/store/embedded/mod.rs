@@ -16,7 +16,6 @@
 
 mod commands;
 mod housekeeping;
-mod snapshots;
 #[cfg(test)]
 mod tests;
 
@@ -31,10 +30,8 @@ use crate::resp::Reply;
 
 use super::{Asked, Call, Error, Metrics};
 use housekeeping::Housekeeping;
-use snapshots::Snapshots;
 
 pub use commands::{Commands, Held};
-pub use snapshots::LastSnapshot;
 
 /// A library to load: a file of `functions/`, or one that is built in.
 #[derive(Clone, Debug)]
@@ -93,7 +90,6 @@ struct Shared {
     /// Beside the mutex: whoever ends a call cannot wait for it.
     interrupter: Interrupter,
     log: Option<Log>,
-    snapshots: Snapshots,
     clock: Clock,
     metrics: Metrics,
 }
@@ -135,14 +131,8 @@ impl Embedded {
         };
         let interrupter = functions.interrupter();
         let owned = Owned { keyspace, functions, effects: Effects::default() };
-        let shared = Arc::new(Shared {
-            engine: Mutex::new(owned),
-            interrupter,
-            log,
-            snapshots: Snapshots::new(clock.now()),
-            clock,
-            metrics,
-        });
+        let shared =
+            Arc::new(Shared { engine: Mutex::new(owned), interrupter, log, clock, metrics });
         let housekeeping = Housekeeping::start(Arc::clone(&shared)).map_err(OpenError::Thread)?;
         let store = Embedded { shared, housekeeping: Mutex::new(Some(housekeeping)) };
         Ok(Opened { store, recovery })
@@ -222,6 +212,9 @@ impl Shared {
         replies: &mut [Reply],
         accept: impl Fn(&Reply) -> bool,
     ) -> Result<(Asked, Option<Lsn>), Error> {
+        if let Some(reason) = self.log.as_ref().and_then(Log::refuses_writes) {
+            return Err(Error::LogFailed { reason: reason.to_string() });
+        }
         let mut guard = self.lock();
         let owned = &mut *guard;
         // Read inside the lock, so that time rises with the order of decisions.
@@ -260,11 +253,16 @@ impl Shared {
 }
 
 impl Owned {
+    /// The code of each loaded library, in loading order.
+    fn library_codes(&self) -> Vec<Arc<str>> {
+        self.functions.libraries().map(|library| Arc::clone(&library.code)).collect()
+    }
+
     /// Hands the effects of what just ran to the log, and tells listeners.
     fn record(&mut self, log: Option<&Log>) -> Option<Lsn> {
         self.keyspace.tell(&self.effects);
         match log {
-            Some(log) if !self.effects.is_empty() => Some(log.append(self.effects.record())),
+            Some(log) if !self.effects.is_empty() => Some(log.append(&self.effects)),
             _ => None,
         }
     }

@@ -2,6 +2,7 @@
 //! and dashboards read.
 
 use std::fmt::{Display, Write as _};
+use std::time::Duration;
 
 use crate::base::process;
 use crate::listener::redis::directory::Handler;
@@ -125,18 +126,30 @@ fn persistence(turn: &mut Turn<'_, '_>, fields: &mut Fields) {
     fields.add("loading", 0);
     fields.add("async_loading", 0);
     let status = turn.server.store.log().map(|log| log.status());
+    let word = |ok: bool| if ok { "ok" } else { "err" };
+    let seconds = |it: Option<Duration>| it.map_or(-1, |it| it.as_secs() as i64);
+    if let Some(status) = &status {
+        fields.add("rdb_changes_since_last_save", status.changes_since_save);
+        fields.add("rdb_bgsave_in_progress", u8::from(status.save_running));
+        fields.add("rdb_last_save_time", status.last_save.seconds());
+        fields.add("rdb_last_bgsave_status", word(status.last_save_succeeded));
+        fields.add("rdb_last_bgsave_time_sec", seconds(status.last_save_duration));
+        fields.add("rdb_current_bgsave_time_sec", -1);
+    }
     fields.add("aof_enabled", u8::from(status.is_some()));
     let Some(status) = status else { return };
-    let word = if status.failed.is_none() { "ok" } else { "err" };
     fields.add("aof_rewrite_in_progress", u8::from(status.rewrite_running));
-    fields.add("aof_rewrite_scheduled", 0);
-    fields.add("aof_last_bgrewrite_status", word);
-    fields.add("aof_last_write_status", word);
+    fields.add("aof_rewrite_scheduled", u8::from(status.rewrite_requested));
+    fields.add("aof_last_rewrite_time_sec", seconds(status.last_rewrite_duration));
+    fields.add("aof_current_rewrite_time_sec", -1);
+    fields.add("aof_last_bgrewrite_status", word(status.last_rewrite_succeeded));
+    fields.add("aof_last_write_status", word(status.failed.is_none()));
     fields.add("aof_current_size", status.log_size);
     fields.add("aof_base_size", status.base_size);
     fields.add("aof_pending_rewrite", 0);
     fields.add("aof_buffer_length", status.unwritten_bytes);
     fields.add("aof_pending_bio_fsync", u8::from(status.unsynced_bytes > 0));
+    fields.add("aof_delayed_fsync", status.delayed_sync_count);
 }
 
 fn stats(turn: &mut Turn<'_, '_>, fields: &mut Fields) {

@@ -24,48 +24,57 @@ const NO_LOG: &str = "ERR there is no log, and nothing to save to";
 
 /// `BGREWRITEAOF`
 fn bgrewriteaof(turn: &mut Turn<'_, '_>, _: &[&[u8]]) {
-    match turn.server.store.log() {
-        None => turn.reply.error(NO_LOG),
-        Some(log) if log.status().rewrite_running => {
-            turn.reply.error("ERR Background append only file rewriting already in progress")
-        }
-        Some(_) => {
-            turn.server.store.ask_snapshot();
-            turn.reply.status("Background append only file rewriting started");
-        }
+    let Some(log) = turn.server.store.log() else { return turn.reply.error(NO_LOG) };
+    let status = log.status();
+    if status.rewrite_running {
+        return turn.reply.error("ERR Background append only file rewriting already in progress");
     }
+    log.request_rewrite();
+    turn.reply.status(if status.save_running {
+        "Background append only file rewriting scheduled"
+    } else {
+        "Background append only file rewriting started"
+    });
 }
 
-/// `BGSAVE [SCHEDULE]`: the snapshot is the log's new base file.
+/// `BGSAVE [SCHEDULE]`
 fn bgsave(turn: &mut Turn<'_, '_>, args: &[&[u8]]) {
-    match args[1..] {
-        [] => {}
-        [word] if word.eq_ignore_ascii_case(b"schedule") => {}
+    let scheduled = match args[1..] {
+        [] => false,
+        [word] if word.eq_ignore_ascii_case(b"schedule") => true,
         _ => return turn.reply.error("ERR syntax error"),
+    };
+    let Some(log) = turn.server.store.log() else { return turn.reply.error(NO_LOG) };
+    let status = log.status();
+    if status.save_running {
+        return turn.reply.error("ERR Background save already in progress");
     }
-    match turn.server.store.log() {
-        None => turn.reply.error(NO_LOG),
-        Some(log) if log.status().rewrite_running => {
-            turn.reply.error("ERR Background save already in progress");
-        }
-        Some(_) => {
-            turn.server.store.ask_snapshot();
-            turn.reply.status("Background saving started");
-        }
+    if status.rewrite_running && !scheduled {
+        return turn.reply.error(
+            "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in \
+             order to schedule a BGSAVE whenever possible.",
+        );
     }
+    log.request_save();
+    turn.reply.status(if status.rewrite_running {
+        "Background saving scheduled"
+    } else {
+        "Background saving started"
+    });
 }
 
 /// `SAVE`: only this client waits for it.
 fn save(turn: &mut Turn<'_, '_>, _: &[&[u8]]) {
     match turn.server.store.log() {
         None => turn.reply.error(NO_LOG),
-        Some(_) => turn.then = Then::AwaitSnapshot,
+        Some(_) => turn.then = Then::AwaitSave,
     }
 }
 
 /// `LASTSAVE`
 fn lastsave(turn: &mut Turn<'_, '_>, _: &[&[u8]]) {
-    turn.reply.count(turn.server.store.last_snapshot().succeeded_at.seconds() as usize);
+    let last = turn.server.store.log().map_or(0, |log| log.status().last_save.seconds());
+    turn.reply.count(usize::try_from(last).unwrap_or(usize::MAX));
 }
 
 /// `DEBUG SLEEP seconds`: keeps everybody waiting, as Redis does: it is for tests

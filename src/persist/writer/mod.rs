@@ -26,33 +26,30 @@
 //! 4. After a failed write or sync nothing is acknowledged, until a rewrite has
 //!    put everything into new files (see [`rewrite`](super::rewrite)).
 
+mod threads;
+
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::config::{Config, Fsync};
+pub use self::threads::Pen;
+use super::config::{Config, Fsync, OnLogError, Settings};
 use super::disk::{AppendFile, Directory};
 use super::error::Error;
 use super::manifest::Manifest;
 use super::metrics::Metrics;
 use super::rewrite::Attempts;
-use super::seal::{Place, Run, Sealer};
+use super::save::Saves;
+use super::seal::{Place, Run};
 use super::status::Status;
 use crate::base::clock::{Stopwatch, Timestamp};
+use crate::keyspace::Effects;
 
-/// How long the writer lets records gather while they flow.
-const LINGER: Duration = Duration::from_millis(4);
-/// How often it finds nothing before it sleeps until woken.
-const LINGER_ROUNDS: u32 = 4;
-/// Time from one sync to the next under `everysec`.
-const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes that may wait for the writer. When the disk does not take them, the
 /// log is given up rather than the memory of the process.
 const UNWRITTEN_LEN_MAX: usize = 64 << 20;
-/// A batch buffer above this is not kept.
-const SPARE_LEN_MAX: usize = 4 << 20;
 
 /// A position in the log: bytes of records since its run began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,8 +58,10 @@ pub struct Lsn(pub(super) u64);
 /// What the handle, the two threads and a rewrite share.
 #[derive(Debug)]
 pub struct Shared {
-    /// How the log behaves.
+    /// How the log behaves, as far as that does not change.
     pub config: Config,
+    /// How it behaves now.
+    settings: ArcSwap<Settings>,
     /// What Prometheus counts.
     pub metrics: Metrics,
     /// The folder, locked for as long as anything here lives.
@@ -73,10 +72,14 @@ pub struct Shared {
     pub run: Run,
     /// What is remembered of rewrites.
     pub attempts: Mutex<Attempts>,
+    /// What is remembered of saves.
+    pub saves: Mutex<Saves>,
     queue: Mutex<Queue>,
     writer_wakes: Condvar,
     syncs: Mutex<Syncs>,
     sync_wakes: Condvar,
+    /// Held by whoever syncs.
+    sync_order: Mutex<()>,
     ended: Condvar,
     durable: watch::Sender<Durable>,
     opened_at: Timestamp,
@@ -124,11 +127,23 @@ struct Queue {
     failure_count: u64,
     /// Whether records are dropped: since a failure, until a rewrite's cut.
     discarding: bool,
+    /// Whether records are preceded by the time, and the second told last.
+    timestamps: bool,
+    told_second: u64,
+    /// Commands in the records appended since the log was opened.
+    change_count: u64,
     writer_sleeps: bool,
     closing: bool,
 }
 
 impl Queue {
+    /// Annotates what comes next with the time, once a second.
+    fn tell_time(&mut self, second: u64) {
+        if mem::replace(&mut self.told_second, second) != second {
+            self.bytes.extend_from_slice(format!("#TS:{second}\r\n").as_bytes());
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.bytes.is_empty() && self.switches.is_empty()
     }
@@ -146,23 +161,6 @@ struct Switch {
     heals: bool,
 }
 
-/// Where the writer writes.
-#[derive(Debug)]
-struct Active {
-    file: Arc<AppendFile>,
-    sealer: Sealer,
-    /// Position behind what was written last.
-    position: u64,
-}
-
-/// What the writer takes at once.
-#[derive(Debug, Default)]
-struct Batch {
-    bytes: Vec<u8>,
-    switches: Vec<Switch>,
-    end: u64,
-}
-
 /// What was written and has to be synced, oldest first.
 #[derive(Debug)]
 struct Syncs {
@@ -170,6 +168,10 @@ struct Syncs {
     sealed: Vec<(Arc<AppendFile>, u64)>,
     active: Arc<AppendFile>,
     written: u64,
+    /// What is known to be on disk.
+    synced: u64,
+    /// Up to here somebody waits for the disk, whatever the policy.
+    wanted: u64,
     unsynced_since: Option<Stopwatch>,
     /// A sync failed: what comes after it must not reach the disk before it.
     halted: bool,
@@ -220,22 +222,32 @@ impl Shared {
             sealed: Vec::new(),
             active,
             written: position,
+            synced: position,
+            wanted: position,
             unsynced_since: None,
             halted: false,
             writer_ended: false,
             sync_ended: false,
         };
+        let queue = Queue {
+            appended: position,
+            timestamps: config.settings.aof_timestamp_enabled,
+            ..Queue::default()
+        };
         Shared {
+            settings: ArcSwap::from_pointee(config.settings.clone()),
             config,
             metrics,
             directory,
             files: Mutex::new(files),
             run,
             attempts: Mutex::default(),
-            queue: Mutex::new(Queue { appended: position, ..Queue::default() }),
+            saves: Mutex::new(Saves::new(now)),
+            queue: Mutex::new(queue),
             writer_wakes: Condvar::new(),
             syncs: Mutex::new(syncs),
             sync_wakes: Condvar::new(),
+            sync_order: Mutex::default(),
             ended: Condvar::new(),
             durable: watch::Sender::new(Durable { position, stopped: None }),
             opened_at: now,
@@ -243,9 +255,41 @@ impl Shared {
         }
     }
 
-    /// Copies a record into the buffer. See [`Log::append`](super::Log::append).
-    pub fn append(&self, record: &[u8]) -> Lsn {
+    /// How the log behaves now.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// Changes how the log behaves from now on.
+    pub fn change(&self, settings: Settings) {
         let mut queue = lock(&self.queue);
+        queue.timestamps = settings.aof_timestamp_enabled;
+        let appended = queue.appended;
+        let before = self.settings.swap(Arc::new(settings));
+        drop(queue);
+        if before.appendfsync == Fsync::Always {
+            // Whoever waits by the old policy is not forgotten under the new.
+            self.want(appended);
+        }
+        self.sync_wakes.notify_one();
+    }
+
+    fn fsync(&self) -> Fsync {
+        self.settings.load().appendfsync
+    }
+
+    /// Lets everything up to `position` be synced, whatever the policy.
+    fn want(&self, position: u64) {
+        let mut syncs = lock(&self.syncs);
+        syncs.wanted = syncs.wanted.max(position);
+        self.sync_wakes.notify_one();
+    }
+
+    /// Copies a record into the buffer. See [`Log::append`](super::Log::append).
+    pub fn append(&self, effects: &Effects) -> Lsn {
+        let record = effects.record();
+        let mut queue = lock(&self.queue);
+        queue.change_count += effects.len() as u64;
         if !queue.discarding && queue.bytes.len() + record.len() > UNWRITTEN_LEN_MAX {
             let overrun = Error::Overrun { unwritten: queue.bytes.len() as u64 };
             self.poison_locked(&mut queue, &overrun);
@@ -256,6 +300,9 @@ impl Shared {
         if queue.discarding {
             self.metrics.discarded_bytes.inc_by(record.len() as u64);
             return Lsn(queue.appended);
+        }
+        if queue.timestamps {
+            queue.tell_time(self.now().seconds());
         }
         queue.bytes.extend_from_slice(record);
         self.metrics.appended_bytes.inc_by(record.len() as u64);
@@ -270,10 +317,20 @@ impl Shared {
 
     /// Waits for the disk. See [`Log::durable`](super::Log::durable).
     pub fn durable(&self, lsn: Lsn) -> impl Future<Output = Result<(), Error>> + Send + use<> {
-        let always = self.config.appendfsync == Fsync::Always;
-        let watched = always.then(|| self.durable.subscribe());
+        let always = self.fsync() == Fsync::Always;
+        let synced = always.then(|| self.synced(lsn));
         async move {
-            let Some(mut watched) = watched else { return Ok(()) };
+            match synced {
+                Some(synced) => synced.await,
+                None => Ok(()),
+            }
+        }
+    }
+
+    /// Waits for the disk, whatever the policy. See [`Log::synced`](super::Log::synced).
+    pub fn synced(&self, lsn: Lsn) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let mut watched = self.durable.subscribe();
+        async move {
             let reached = |durable: &Durable| durable.position >= lsn.0;
             let settled = watched
                 .wait_for(|durable| reached(durable) || durable.stopped.is_some())
@@ -287,6 +344,13 @@ impl Shared {
                 Some(Stopped::Closed) | None => Err(Error::Closed),
             }
         }
+    }
+
+    /// Why writes are to be refused now, if they are.
+    pub fn refuses_writes(&self) -> Option<Arc<str>> {
+        let settings = self.settings.load();
+        // The first look is all that a call pays while all is well.
+        if settings.on_log_error == OnLogError::Refuse { self.failure() } else { None }
     }
 
     /// Why nothing is acknowledged now, if so.
@@ -326,9 +390,11 @@ impl Shared {
         if healed {
             queue.failure = None;
         }
+        let synced = lock(&self.syncs).synced;
         self.durable.send_modify(|durable| {
             durable.position = durable.position.max(cut.position);
             if healed {
+                durable.position = durable.position.max(synced);
                 durable.stopped = queue.closing.then_some(Stopped::Closed);
             }
         });
@@ -374,25 +440,44 @@ impl Shared {
         }
     }
 
+    /// Commands in the records appended since the log was opened.
+    pub fn change_count(&self) -> u64 {
+        lock(&self.queue).change_count
+    }
+
     /// Counters for people and for Prometheus.
     pub fn status(&self) -> Status {
         let queue = lock(&self.queue);
         let (failed, appended) = (queue.failure.clone(), queue.appended);
+        let change_count = queue.change_count;
         drop(queue);
         let syncs = lock(&self.syncs);
         let (written, unsynced_age) =
             (syncs.written, syncs.unsynced_since.map(|since| since.elapsed()));
         drop(syncs);
         let files = lock(&self.files);
+        let (log_size, base_size) = (files.len(), files.base_len);
+        drop(files);
+        let attempts = lock(&self.attempts);
+        let saves = lock(&self.saves);
         Status {
             failed,
-            appendfsync: self.config.appendfsync,
+            appendfsync: self.fsync(),
             unwritten_bytes: appended.saturating_sub(written),
             unsynced_bytes: appended.saturating_sub(self.durable.borrow().position),
             unsynced_age,
-            log_size: files.len(),
-            base_size: files.base_len,
-            rewrite_running: lock(&self.attempts).running(),
+            delayed_sync_count: self.metrics.delayed_syncs.get(),
+            log_size,
+            base_size,
+            rewrite_running: attempts.running(),
+            rewrite_requested: attempts.requested(),
+            last_rewrite_succeeded: attempts.last_succeeded(),
+            last_rewrite_duration: attempts.last_duration(),
+            save_running: saves.running(),
+            last_save: saves.last(),
+            last_save_succeeded: saves.last_succeeded(),
+            last_save_duration: saves.last_duration(),
+            changes_since_save: saves.changes_since(change_count),
         }
     }
 
@@ -419,177 +504,6 @@ impl Shared {
             .wait_timeout_while(lock(&self.syncs), waited, |syncs| !syncs.sync_ended)
             .unwrap_or_else(PoisonError::into_inner);
         if result.timed_out() { Err(Error::CloseTimedOut { waited }) } else { Ok(()) }
-    }
-
-    /// The body of the `log-writer` thread: until the log is closed.
-    pub fn write_until_closed(&self, sealer: Sealer) {
-        let syncs = lock(&self.syncs);
-        let mut active = Active { file: syncs.active.clone(), sealer, position: syncs.written };
-        drop(syncs);
-        let mut batch = Batch::default();
-        while self.take(&mut batch) {
-            if let Err(error) = self.write(&mut active, &mut batch) {
-                self.poison(&error);
-            }
-        }
-        lock(&self.syncs).writer_ended = true;
-        self.sync_wakes.notify_one();
-    }
-
-    /// Waits for records and takes all there are. False when the log is closed
-    /// and none are left.
-    fn take(&self, batch: &mut Batch) -> bool {
-        batch.bytes.clear();
-        batch.bytes.shrink_to(SPARE_LEN_MAX);
-        let lingers = self.config.appendfsync != Fsync::Always;
-        let mut rounds_left = if lingers { LINGER_ROUNDS } else { 0 };
-        // A batch was written a moment ago: let the next one gather.
-        let mut pause = lingers && batch.end > 0;
-        loop {
-            if pause {
-                std::thread::sleep(LINGER);
-            }
-            let mut queue = lock(&self.queue);
-            while rounds_left == 0 && queue.is_empty() && !queue.closing {
-                queue.writer_sleeps = true;
-                queue = self.writer_wakes.wait(queue).unwrap_or_else(PoisonError::into_inner);
-            }
-            queue.writer_sleeps = false;
-            if !queue.is_empty() {
-                mem::swap(&mut queue.bytes, &mut batch.bytes);
-                mem::swap(&mut queue.switches, &mut batch.switches);
-                batch.end = queue.appended;
-                return true;
-            }
-            if queue.closing {
-                // Nobody would write what comes after this.
-                queue.discarding = true;
-                return false;
-            }
-            rounds_left -= 1;
-            pause = true;
-        }
-    }
-
-    /// Writes a batch, over the switches in it. `active` is the last file of
-    /// the batch afterwards, even if an earlier one failed.
-    fn write(&self, active: &mut Active, batch: &mut Batch) -> Result<(), Error> {
-        // Then each part is synced as it is written: nothing is left to seal.
-        let always = self.config.appendfsync == Fsync::Always;
-        let mut written = Ok(());
-        let mut start = 0;
-        for Switch { offset, position, file, heals } in mem::take(&mut batch.switches) {
-            if written.is_ok() && !heals {
-                let mut part = batch.bytes[start..offset].to_vec();
-                written = self.write_part(active, &mut part, position);
-            }
-            start = offset;
-            let sealer = Sealer::after(&self.run.head());
-            let sealed = mem::replace(active, Active { file, sealer, position }).file;
-            let mut syncs = lock(&self.syncs);
-            syncs.active = active.file.clone();
-            syncs.written = position;
-            if heals {
-                syncs.sealed.clear();
-                syncs.halted = false;
-                syncs.unsynced_since = None;
-                written = Ok(());
-            } else if !syncs.halted && !always {
-                syncs.sealed.push((sealed, position));
-                self.sync_wakes.notify_one();
-            }
-        }
-        written?;
-        batch.bytes.drain(..start);
-        self.write_part(active, &mut batch.bytes, batch.end)
-    }
-
-    /// Writes what belongs to one file, and its seal; under `always`, syncs too.
-    fn write_part(&self, active: &mut Active, part: &mut Vec<u8>, end: u64) -> Result<(), Error> {
-        if part.is_empty() {
-            return Ok(());
-        }
-        let synced = match self.config.appendfsync {
-            Fsync::Always | Fsync::EverySec => self.durable.borrow().position,
-            // Nobody knows; a hole before this is not taken for a power cut.
-            Fsync::No => active.position,
-        };
-        active.sealer.seal(part, end, synced);
-        active.position = end;
-        active.file.append(part)?;
-        let mut syncs = lock(&self.syncs);
-        syncs.written = end;
-        syncs.unsynced_since.get_or_insert_with(Stopwatch::start);
-        drop(syncs);
-        if self.config.appendfsync == Fsync::Always {
-            self.sync(&active.file, end)?;
-        }
-        Ok(())
-    }
-
-    /// The body of the `log-sync` thread: until the writer has ended.
-    pub fn sync_until_closed(&self) {
-        let mut since_sync = Stopwatch::start();
-        loop {
-            let (work, last) = self.wait_for_syncs(&since_sync);
-            for (index, (file, position)) in work.iter().enumerate() {
-                if index + 1 == work.len() {
-                    since_sync = Stopwatch::start();
-                }
-                if let Err(error) = self.sync(file, *position) {
-                    self.poison(&error);
-                    break;
-                }
-            }
-            if last {
-                lock(&self.syncs).sync_ended = true;
-                return self.ended.notify_all();
-            }
-        }
-    }
-
-    /// Waits until something is to be synced: a sealed file at once, the active
-    /// one each second. True with the last of it, when the log is closed.
-    fn wait_for_syncs(&self, since_sync: &Stopwatch) -> (Vec<(Arc<AppendFile>, u64)>, bool) {
-        let mut syncs = lock(&self.syncs);
-        loop {
-            let idle = syncs.halted || syncs.unsynced_since.is_none();
-            let left = SYNC_INTERVAL.saturating_sub(since_sync.elapsed());
-            let everysec = self.config.appendfsync == Fsync::EverySec;
-            let active_is_due = !idle && (syncs.writer_ended || everysec && left.is_zero());
-            if active_is_due || syncs.writer_ended || !syncs.sealed.is_empty() {
-                let mut work = mem::take(&mut syncs.sealed);
-                if active_is_due {
-                    work.push((syncs.active.clone(), syncs.written));
-                }
-                return (work, syncs.writer_ended);
-            }
-            let wait = if left.is_zero() { SYNC_INTERVAL } else { left };
-            (syncs, _) =
-                self.sync_wakes.wait_timeout(syncs, wait).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Forces `file` to disk and tells who waits that all up to `position` is.
-    fn sync(&self, file: &AppendFile, position: u64) -> Result<(), Error> {
-        let stopwatch = Stopwatch::start();
-        let synced = file.sync();
-        let elapsed = stopwatch.elapsed();
-        synced?;
-        let mut syncs = lock(&self.syncs);
-        // Records written since the sync began wait from its beginning on.
-        syncs.unsynced_since = (syncs.written > position).then_some(stopwatch);
-        drop(syncs);
-        self.metrics.sync_duration.observe(elapsed.as_secs_f64());
-        if elapsed > SYNC_INTERVAL {
-            self.metrics.delayed_syncs.inc();
-        }
-        self.durable.send_if_modified(|durable| {
-            let moves = position > durable.position;
-            durable.position = durable.position.max(position);
-            moves
-        });
-        Ok(())
     }
 
     /// Both threads have ended: whoever still waits, or appends, is told.

@@ -1,0 +1,156 @@
+"""The log is Redis': its tools accept every file, a redis-server that starts from
+a copy holds the same keys, and we start from what a redis-server leaves."""
+
+import random
+import shutil
+import subprocess
+
+import pytest
+
+from process import wait_until
+from redis_server import RedisServer
+from resp import Connection
+from weir import BINARY
+
+COMMANDS = 4_000
+
+
+def random_command(chance):
+    """A write on one of a few keys of each kind."""
+    n = chance.randrange(40)
+    text = chance.choice([str(chance.randrange(-9, 99999)), "x" * chance.randrange(200), "\x01\r\n\"'", ""])
+    return chance.choice(
+        [
+            ("SET", f"s{n}", text),
+            ("SET", f"s{n}", text, "PX", 10_000_000),
+            ("APPEND", f"s{n}", text),
+            ("DEL", f"s{n}"),
+            ("ZADD", f"z{n}", chance.choice([chance.random(), chance.randrange(10**12), "inf"]), text or "m"),
+            ("ZREMRANGEBYRANK", f"z{n}", 0, 0),
+            ("HSET", f"h{n}", text or "f", text, f"f{chance.randrange(700)}", n),
+            ("HDEL", f"h{n}", text or "f"),
+            ("SADD", f"i{n}", chance.randrange(10**6), chance.randrange(-40_000, 40_000)),
+            ("SADD", f"t{n}", text or "m", n),
+            ("SREM", f"t{n}", n),
+            ("RPUSH", f"l{n}", text, n),
+            ("LPUSH", f"l{n}", "y" * chance.randrange(3_000)),
+            ("LPOP", f"l{n}"),
+            ("PEXPIRE", chance.choice("szhitl") + str(n), 10_000_000),
+            ("RENAME", f"s{n}", f"s{n + 1}"),
+        ]
+    )
+
+
+def load(address, chance, count=COMMANDS):
+    commands = [random_command(chance) for _ in range(count)]
+    with Connection(address) as connection:
+        for start in range(0, count, 100):
+            batch = commands[start : start + 100]
+            connection.send(batch)
+            connection.frames(len(batch))
+
+
+def holds(address):
+    """Every key with its payload, by kind, so that servers can be compared."""
+    held = {}
+    with Connection(address) as connection:
+        # A redis-server answers while it loads, with an error.
+        wait_until(lambda: connection.ask("PING") == ("+", b"PONG"), "loaded")
+        for _, key in connection.ask("KEYS", "*")[1]:
+            kind = connection.ask("TYPE", key)[1].decode()
+            read = {
+                "string": ("GET", key),
+                "zset": ("ZRANGE", key, 0, -1, "WITHSCORES"),
+                "hash": ("HGETALL", key),
+                "set": ("SMEMBERS", key),
+                "list": ("LRANGE", key, 0, -1),
+            }[kind]
+            value = connection.ask(*read)[1]
+            if kind == "set":
+                value = sorted(item[1] for item in value)
+            if kind == "hash":
+                value = sorted(zip([item[1] for item in value[::2]], [item[1] for item in value[1::2]]))
+            held[key] = (kind, value, connection.ask("PEXPIRETIME", key)[1])
+    return held
+
+
+def check_files(data):
+    """Redis' tools accept every file of the log."""
+    folder = data / "appendonlydir"
+    (manifest,) = folder.glob("*.manifest")
+    ran = subprocess.run(["redis-check-aof", manifest], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    for base in folder.glob("*.rdb"):
+        ran = subprocess.run(["redis-check-rdb", base], capture_output=True, text=True, timeout=60)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+    ran = subprocess.run([BINARY, "log", "check", data], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_weir_leaves_a_redis_server_holds_and_back(weir, tmp_path, seed):
+    chance = random.Random(seed)
+    gateway = weir(redis=True)
+    gateway.config["store"]["embedded"]["aof_timestamp_enabled"] = seed % 2 == 1
+    with gateway:
+        load(gateway.address, chance)
+        if seed >= 2:
+            with Connection(gateway.address) as connection:
+                connection.ask("BGREWRITEAOF")
+            load(gateway.address, chance, 500)
+        ours = holds(gateway.address)
+        assert gateway.stop() == 0
+    check_files(gateway.data)
+
+    copy = tmp_path / "redis"
+    shutil.copytree(gateway.data, copy)
+    with RedisServer(copy, "--appendonly", "yes") as redis:
+        assert holds(redis.address) == ours
+        load(redis.address, chance, 1_000)
+        theirs = holds(redis.address)
+        assert redis.stop() == 0
+
+    again = weir(redis=True)
+    again.config["store"]["embedded"]["dir"] = str(copy)
+    with again:
+        assert holds(again.address) == theirs
+        load(again.address, chance, 500)
+        last = holds(again.address)
+        assert again.stop() == 0
+    check_files(copy)
+    with again:
+        assert holds(again.address) == last
+
+
+def test_dump_rdb_is_one_of_redis(weir, tmp_path):
+    gateway = weir(redis=True)
+    with gateway:
+        load(gateway.address, random.Random(7))
+        with Connection(gateway.address) as connection:
+            assert connection.ask("SAVE") == ("+", b"OK")
+        ours = holds(gateway.address)
+        copy = tmp_path / "redis"
+        copy.mkdir()
+        shutil.copy(gateway.data / "dump.rdb", copy)
+    ran = subprocess.run(["redis-check-rdb", copy / "dump.rdb"], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    with RedisServer(copy) as redis:
+        assert holds(redis.address) == ours
+
+
+def test_payloads_travel_both_ways(weir, tmp_path):
+    gateway = weir(redis=True)
+    with gateway, RedisServer(tmp_path / "redis") as redis:
+        load(gateway.address, random.Random(11))
+        load(redis.address, random.Random(12))
+        for source, target in ((gateway.address, redis.address), (redis.address, gateway.address)):
+            with Connection(source) as from_, Connection(target) as to:
+                for _, key in from_.ask("KEYS", "*")[1]:
+                    payload = from_.ask("DUMP", key)[1]
+                    restored = to.ask("RESTORE", b"copy:" + key, 0, payload, "REPLACE")
+                    assert restored == ("+", b"OK"), (key, restored)
+                    assert to.ask("TYPE", b"copy:" + key) == from_.ask("TYPE", key)
+            ours, theirs = holds(source), holds(target)
+            for key, (kind, value, _deadline) in ours.items():
+                if not key.startswith(b"copy:"):
+                    assert theirs[b"copy:" + key][:2] == (kind, value), key
