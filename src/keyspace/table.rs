@@ -452,10 +452,14 @@ mod tests {
                     let text = format!("{key}");
                     if !joins {
                         table.remove(text.as_bytes(), |_| {});
-                    } else if table.get(text.as_bytes()).is_none() {
-                        // Many at once, to make it split.
-                        (0..20).for_each(|it| table.add([format!("{key} {it}").as_bytes()]));
-                        table.add([text.as_bytes()]);
+                        continue;
+                    }
+                    // Many at once, to make it split.
+                    let many = (0..20).map(|it| format!("{key} {it}")).chain([text]);
+                    for text in many {
+                        if table.get(text.as_bytes()).is_none() {
+                            table.add([text.as_bytes()]);
+                        }
                     }
                 }
             }
