@@ -450,12 +450,14 @@ mod tests {
                 }
                 for (key, joins) in changes.next().into_iter().flatten() {
                     let text = format!("{key}");
-                    if !joins {
-                        table.remove(text.as_bytes(), |_| {});
-                    } else if table.get(text.as_bytes()).is_none() {
-                        // Many at once, to make it split.
-                        (0..20).for_each(|it| table.add([format!("{key} {it}").as_bytes()]));
-                        table.add([text.as_bytes()]);
+                    // Many at once, to make it split.
+                    let with_it = (0..20).map(|it| format!("{key} {it}")).chain([text]);
+                    for text in with_it {
+                        if !joins {
+                            table.remove(text.as_bytes(), |_| {});
+                        } else if table.get(text.as_bytes()).is_none() {
+                            table.add([text.as_bytes()]);
+                        }
                     }
                 }
             }
