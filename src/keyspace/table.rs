@@ -450,14 +450,12 @@ mod tests {
                 }
                 for (key, joins) in changes.next().into_iter().flatten() {
                     let text = format!("{key}");
-                    if !joins {
-                        table.remove(text.as_bytes(), |_| {});
-                        continue;
-                    }
                     // Many at once, to make it split.
-                    let many = (0..20).map(|it| format!("{key} {it}")).chain([text]);
-                    for text in many {
-                        if table.get(text.as_bytes()).is_none() {
+                    let with_it = (0..20).map(|it| format!("{key} {it}")).chain([text]);
+                    for text in with_it {
+                        if !joins {
+                            table.remove(text.as_bytes(), |_| {});
+                        } else if table.get(text.as_bytes()).is_none() {
                             table.add([text.as_bytes()]);
                         }
                     }
