@@ -119,7 +119,8 @@ impl Flags {
     pub const SKIP_SLOWLOG: Flags = Flags(1 << 10);
     /// Answered before the client has said who it is.
     pub const NO_AUTH: Flags = Flags(1 << 11);
-    /// May change what is told to replicas and to the log by what it runs.
+    /// May write by what it runs. Ours alone: Redis has such a flag and does not
+    /// show it.
     pub const MAY_REPLICATE: Flags = Flags(1 << 12);
     /// Not within `MULTI`.
     pub const NO_MULTI: Flags = Flags(1 << 13);
@@ -132,7 +133,7 @@ impl Flags {
     /// Not answered while the state is loaded in the background.
     pub const NO_ASYNC_LOADING: Flags = Flags(1 << 17);
 
-    const NAMES: [(Flags, &'static str); 18] = [
+    const NAMES: [(Flags, &'static str); 17] = [
         (Flags::WRITE, "write"),
         (Flags::READONLY, "readonly"),
         (Flags::DENYOOM, "denyoom"),
@@ -145,7 +146,6 @@ impl Flags {
         (Flags::SKIP_SLOWLOG, "skip_slowlog"),
         (Flags::FAST, "fast"),
         (Flags::NO_AUTH, "no_auth"),
-        (Flags::MAY_REPLICATE, "may_replicate"),
         (Flags::NO_MANDATORY_KEYS, "no_mandatory_keys"),
         (Flags::NO_ASYNC_LOADING, "no_async_loading"),
         (Flags::NO_MULTI, "no_multi"),

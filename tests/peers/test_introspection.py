@@ -16,7 +16,6 @@ OWN_COMMANDS = {"client|setinfo", "client|no-touch", "waitaof"}
 
 # Parameters whose default is Weir's own, and why.
 OWN_DEFAULTS = {
-    "appendonly": "the log is what Weir is about",
     "auto-aof-rewrite-min-size": "from the configuration",
     "bind": "from the configuration",
     "dir": "from the configuration",
@@ -29,7 +28,7 @@ OWN_DEFAULTS = {
 
 @pytest.fixture
 def both(weir, tmp_path):
-    with RedisServer(tmp_path / "redis") as redis:
+    with RedisServer(tmp_path / "redis", "--appendonly", "yes") as redis:
         gateway = weir(redis=True).start()
         with Connection(gateway.address) as ours, Connection(redis.address) as theirs:
             for connection in (ours, theirs):

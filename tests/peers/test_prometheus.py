@@ -13,6 +13,7 @@ import pytest
 from envoy import Envoy
 from load import Connection
 from process import Process, fetch, free_port, wait_until
+from resp import Connection as RespConnection
 from weir import ROOT, Weir
 
 DASHBOARD = ROOT / "dashboards" / "overview.json"
@@ -26,7 +27,7 @@ policies:
   - name: enforced
     match: { path: /limited/** }
     key: [client_ip]
-    limits: [{ quota: 20, window: 1s }]
+    limits: [{ quota: 20, window: 1s, candidate: { quota: 10 } }]
   - name: candidate
     match: { path: /limited/** }
     key: [client_ip]
@@ -86,7 +87,7 @@ def busy(tmp_path_factory):
     """A Weir under mixed traffic through both doors, scraped for a while:
     (Prometheus, the page of /metrics at the end)."""
     folder = tmp_path_factory.mktemp("prometheus")
-    weir = Weir(folder / "weir", policies=POLICIES)
+    weir = Weir(folder / "weir", policies=POLICIES, redis=True)
     # One upstream that is not there, so that its errors have something to show.
     weir.config["upstreams"]["gone"] = {"endpoints": [f"http://127.0.0.1:{free_port()}"]}
     weir.config["routes"].insert(0, {"path": "/gone/**", "upstream": "gone"})
@@ -113,6 +114,9 @@ def make_busy(weir, envoy):
 
     through_envoy = threading.Thread(target=through, args=[envoy.port])
     through_envoy.start()
+    with RespConnection(("127.0.0.1", weir.ports["redis"])) as redis:
+        assert redis.ask("SET", "a", 1)[0] == "+"
+        assert redis.ask("NOSUCH")[0] == "-"
     weir.write_policies(POLICIES.replace("quota: 20", "quota: 10"))
     through(weir.ports["proxy"])
     through_envoy.join()

@@ -75,13 +75,6 @@ pub(in crate::keyspace) static TABLE: Table = Table {
             SLOWLOG,
         ),
         door(
-            "wait",
-            3,
-            Flags::NOSCRIPT,
-            NO_KEY,
-            docs("3.0.0", "O(1)", "Waits for replicas; there are none."),
-        ),
-        door(
             "waitaof",
             4,
             Flags::NOSCRIPT,

@@ -24,7 +24,14 @@ pub(in crate::keyspace) static TABLE: Table = Table {
     group: "generic",
     commands: &[Command {
         subcommands: OBJECT,
-        ..entry("object", -2, READ, NO_KEY, help, docs("2.2.3", "O(1)", "How a key is kept."))
+        ..entry(
+            "object",
+            -2,
+            Flags::NONE,
+            NO_KEY,
+            help,
+            docs("2.2.3", "O(1)", "How a key is kept."),
+        )
     }],
 };
 
@@ -38,7 +45,14 @@ pub(in crate::keyspace) static SERVER_TABLE: Table = Table {
         },
         Command {
             subcommands: MEMORY,
-            ..entry("memory", -2, READ, NO_KEY, help, docs("4.0.0", "", "What memory is used for."))
+            ..entry(
+                "memory",
+                -2,
+                Flags::NONE,
+                NO_KEY,
+                help,
+                docs("4.0.0", "", "What memory is used for."),
+            )
         },
     ],
 };

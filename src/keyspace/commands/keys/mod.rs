@@ -16,7 +16,7 @@ use crate::keyspace::arg::Arg;
 use crate::keyspace::command::short::{
     ALL_KEYS, GROW, NO_KEY, ONE_KEY, READ, READ_FAST, TWO_KEYS, WRITE, WRITE_FAST,
 };
-use crate::keyspace::command::{Table, docs, entry};
+use crate::keyspace::command::{Flags, Table, docs, door, entry};
 use crate::keyspace::error::CommandError;
 use crate::keyspace::notices::EventClass;
 use crate::keyspace::space::{Execution, Keyspace};
@@ -25,6 +25,13 @@ use crate::keyspace::space::{Execution, Keyspace};
 pub(in crate::keyspace) static TABLE: Table = Table {
     group: "generic",
     commands: &[
+        door(
+            "wait",
+            3,
+            Flags::NOSCRIPT,
+            NO_KEY,
+            docs("3.0.0", "O(1)", "Waits for replicas; there are none."),
+        ),
         entry(
             "copy",
             -3,

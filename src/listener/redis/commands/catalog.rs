@@ -62,10 +62,11 @@ fn describe(entry: &Entry, reply: &mut Reply) {
     if first > 0 {
         // A negative last key counts from the end, and is told as it is.
         let span = if last < 0 { last } else { last - first as i32 };
-        write_key_spec(command, first, Find::Range { last: span, step }, reply);
+        write_key_spec(command, 0, first, Find::Range { last: span, step }, reply);
     }
     if counted > 0 {
-        write_key_spec(command, counted, Find::Counted, reply);
+        let place = usize::from(first > 0);
+        write_key_spec(command, place, counted, Find::Counted, reply);
     }
     match entry.subcommands.len() {
         0 => reply.set(0),
@@ -97,10 +98,10 @@ enum Find {
     Counted,
 }
 
-fn write_key_spec(command: &Command, index: u32, find: Find, reply: &mut Reply) {
+fn write_key_spec(command: &Command, place: usize, index: u32, find: Find, reply: &mut Reply) {
     reply.map(3);
     reply.bulk(b"flags");
-    write_words(key_flags(command, 0).iter().copied(), reply);
+    write_words(key_flags(command, place).iter().copied(), reply);
     reply.bulk(b"begin_search");
     write_spec(reply, "index", &[("index", index.into())]);
     reply.bulk(b"find_keys");
@@ -128,46 +129,53 @@ fn write_spec(reply: &mut Reply, kind: &str, numbers: &[(&str, i64)]) {
     }
 }
 
-/// What happens to the key in this place among the command's keys.
+/// What happens to the key in this place among the command's keys, in the words of
+/// Redis' key specifications.
 fn key_flags(command: &Command, place: usize) -> &'static [&'static str] {
-    let is_source = match command.name {
-        "copy" | "sinterstore" | "sunionstore" | "sdiffstore" | "zunionstore" | "zinterstore"
-        | "zdiffstore" | "zrangestore" => {
-            let target = if command.name == "copy" { 1 } else { 0 };
-            place != target
-        }
-        _ => !command.flags.contains(Flags::WRITE),
-    };
-    let overwrites = matches!(
-        command.name,
-        "set"
-            | "mset"
-            | "setex"
-            | "psetex"
-            | "msetnx"
-            | "setnx"
-            | "copy"
-            | "restore"
-            | "sinterstore"
-            | "sunionstore"
-            | "sdiffstore"
-            | "zunionstore"
-            | "zinterstore"
-            | "zdiffstore"
-            | "zrangestore"
-    );
-    let removes = matches!(command.name, "del" | "unlink");
-    match (is_source, overwrites, removes) {
-        (true, _, _) => &["RO", "access"],
-        (false, true, _) => &["OW", "update"],
-        (false, _, true) => &["RM", "delete"],
-        (false, false, false) => &["RW", "access", "update"],
+    match (command.name, place) {
+        ("set", _) => &["RW", "access", "update", "variable_flags"],
+        ("setnx" | "msetnx", _) | ("renamenx", 1) => &["OW", "insert"],
+        ("mset" | "setex" | "psetex" | "restore" | "zrangestore", 0)
+        | ("mset", _)
+        | ("sunionstore" | "sdiffstore" | "zunionstore" | "zinterstore" | "zdiffstore", 0)
+        | ("rename" | "copy", 1) => &["OW", "update"],
+        ("del" | "unlink", _) => &["RM", "delete"],
+        (
+            "type" | "touch" | "exists" | "watch" | "strlen" | "hexists" | "hstrlen" | "hlen"
+            | "sismember" | "scard" | "zcard" | "llen" | "usage" | "encoding" | "freq" | "idletime"
+            | "refcount",
+            _,
+        ) => &["RO"],
+        (
+            "smove" | "rpoplpush" | "rpop" | "lpop" | "lmpop" | "zpopmin" | "zpopmax" | "zmpop"
+            | "renamenx" | "rename" | "lmove" | "spop" | "getdel",
+            0,
+        ) => &["RW", "access", "delete"],
+        (
+            "zremrangebyscore" | "zremrangebyrank" | "zremrangebylex" | "zrem" | "srem" | "lrem"
+            | "ltrim" | "hdel",
+            _,
+        ) => &["RW", "delete"],
+        ("rpush" | "rpushx" | "lpush" | "lpushx" | "linsert" | "append" | "sadd" | "hsetnx", _)
+        | ("smove" | "rpoplpush" | "lmove", 1) => &["RW", "insert"],
+        (
+            "expire" | "pexpire" | "expireat" | "pexpireat" | "persist" | "lset" | "hset" | "hmset"
+            | "zadd" | "setrange" | "sinterstore",
+            0,
+        ) => &["RW", "update"],
+        ("ssubscribe" | "sunsubscribe" | "spublish", _) => &["not_key"],
+        ("lmpop" | "zmpop", _) => &["RW", "access", "delete"],
+        ("eval" | "evalsha" | "fcall", _) => &["RW", "access", "update"],
+        ("copy", _) => &["RO", "access"],
+        (_, 0) if command.flags.contains(Flags::WRITE) => &["RW", "access", "update"],
+        _ => &["RO", "access"],
     }
 }
 
 /// The categories that Redis' access lists know.
 fn categories(entry: &Entry) -> Vec<&'static str> {
     let flags = entry.command.flags;
+    let name = entry.full_name.as_str();
     let kind = match entry.group {
         "generic" => Some("@keyspace"),
         "string" => Some("@string"),
@@ -178,15 +186,25 @@ fn categories(entry: &Entry) -> Vec<&'static str> {
         "scripting" => Some("@scripting"),
         "transactions" => Some("@transaction"),
         "connection" => Some("@connection"),
+        _ if matches!(name, "dbsize" | "flushall" | "flushdb") => Some("@keyspace"),
+        _ if name == "wait" || name.split('|').next() == Some("command") => Some("@connection"),
         _ => None,
     };
+    // A container is of no kind; what it holds is.
+    let kind = kind.filter(|_| entry.subcommands.is_empty() || name == "command");
+    let is_dangerous = flags.contains(Flags::ADMIN)
+        || matches!(
+            name,
+            "flushall" | "flushdb" | "info" | "keys" | "lastsave" | "restore" | "role" | "sort"
+        );
+    let is_admin = flags.contains(Flags::ADMIN) || matches!(name, "lastsave" | "role");
     let fast = flags.contains(Flags::FAST);
     let listed = [
         (flags.contains(Flags::WRITE), "@write"),
         (flags.contains(Flags::READONLY) && entry.group != "scripting", "@read"),
         (kind.is_some(), kind.unwrap_or_default()),
-        (flags.contains(Flags::ADMIN), "@admin"),
-        (flags.contains(Flags::ADMIN), "@dangerous"),
+        (is_admin, "@admin"),
+        (is_dangerous, "@dangerous"),
         (flags.contains(Flags::PUBSUB), "@pubsub"),
         (fast, "@fast"),
         (!fast, "@slow"),

@@ -110,7 +110,7 @@ fn memory(turn: &mut Turn<'_, '_>, fields: &mut Fields) {
     let limits = *turn.held.keyspace().memory_limits();
     fields.add_bytes("used_memory", used);
     fields.add_bytes("used_memory_rss", resident);
-    fields.add_bytes("used_memory_dataset", used);
+    fields.add("used_memory_dataset", used);
     fields.add_bytes("total_system_memory", process::machine_bytes());
     fields.add_bytes("maxmemory", limits.maxmemory);
     fields.add("maxmemory_policy", limits.policy.name());
@@ -159,7 +159,7 @@ fn stats(turn: &mut Turn<'_, '_>, fields: &mut Fields) {
     fields.add("total_net_input_bytes", counts.input_bytes);
     fields.add("total_net_output_bytes", counts.output_bytes);
     fields.add("rejected_connections", counts.refused_connections);
-    fields.add("client_output_buffer_limit_disconnections", counts.overflows);
+    fields.add("weir_output_limit_disconnections", counts.overflows);
     fields.add("total_error_replies", counts.errors.values().sum::<u64>());
     let keyspace = turn.held.keyspace();
     let channels = keyspace.channels();
