@@ -260,7 +260,7 @@ impl Context {
         for index in 1..=arg_count {
             self.args.push(state.argument(index).ok_or(Refusal::Script(NOT_TEXT))?);
         }
-        check_allowed(command, self.args.len(), self.read_only)?;
+        check_allowed(command, &self.args, self.read_only)?;
         self.check_time()?;
         // SAFETY: `enter` was promised that both are ours until the call ends; no
         // reference from an earlier command is alive.
@@ -334,6 +334,8 @@ impl Context {
 
 const NOT_ALLOWED: &str = "ERR This Redis command is not allowed from script";
 
+const UNKNOWN: &str = "ERR Unknown Redis command called from script";
+
 const NOT_TEXT: &str = "ERR Lua redis lib command arguments must be strings or integers";
 
 /// Redis looks at the types of all arguments before it looks up the command.
@@ -344,14 +346,19 @@ fn why_unknown(state: State, arg_count: i32) -> &'static str {
     let name = state.bytes(1);
     match NOT_FOR_SCRIPTS.split_whitespace().any(|it| it.as_bytes().eq_ignore_ascii_case(name)) {
         true => NOT_ALLOWED,
-        false => "ERR Unknown Redis command called from script",
+        false => UNKNOWN,
     }
 }
 
-fn check_allowed(command: &Command, arg_count: usize, read_only: bool) -> Result<(), Refusal> {
-    if !command.accepts(arg_count) {
-        return Err(Refusal::Script("ERR Wrong number of args calling Redis command from script"));
-    }
+fn check_allowed(
+    command: &'static Command,
+    args: &[Arg<'_>],
+    read_only: bool,
+) -> Result<(), Refusal> {
+    let command = command.resolve(args).map_err(|error| match error {
+        CommandError::UnknownSubcommand { .. } => Refusal::Script(UNKNOWN),
+        _ => Refusal::Script("ERR Wrong number of args calling Redis command from script"),
+    })?;
     if command.flags.contains(Flags::NOSCRIPT) {
         return Err(Refusal::Script(NOT_ALLOWED));
     }

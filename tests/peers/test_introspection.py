@@ -100,7 +100,7 @@ def test_parameters_have_the_defaults_of_redis(both):
 def information(connection):
     """{section: {field: value}}."""
     section, sections = {}, {}
-    for line in connection.ask("INFO", "everything")[1].decode().splitlines():
+    for line in connection.ask("INFO", "everything")[1].decode().removeprefix("txt:").splitlines():
         if line.startswith("# "):
             section = sections.setdefault(line[2:], {})
         elif line:

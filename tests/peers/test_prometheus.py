@@ -27,7 +27,7 @@ policies:
   - name: enforced
     match: { path: /limited/** }
     key: [client_ip]
-    limits: [{ quota: 20, window: 1s, candidate: { quota: 10 } }]
+    limits: [{ quota: 20, window: 1s, candidate: { quota: 10, window: 1s } }]
   - name: candidate
     match: { path: /limited/** }
     key: [client_ip]

@@ -177,6 +177,7 @@ fn categories(entry: &Entry) -> Vec<&'static str> {
     let flags = entry.command.flags;
     let name = entry.full_name.as_str();
     let kind = match entry.group {
+        _ if name == "wait" || name.split('|').next() == Some("command") => Some("@connection"),
         "generic" => Some("@keyspace"),
         "string" => Some("@string"),
         "hash" => Some("@hash"),
@@ -187,7 +188,6 @@ fn categories(entry: &Entry) -> Vec<&'static str> {
         "transactions" => Some("@transaction"),
         "connection" => Some("@connection"),
         _ if matches!(name, "dbsize" | "flushall" | "flushdb") => Some("@keyspace"),
-        _ if name == "wait" || name.split('|').next() == Some("command") => Some("@connection"),
         _ => None,
     };
     // A container is of no kind; what it holds is.
