@@ -208,8 +208,9 @@ impl Limit {
         format!("weir:{policy}:{}{candidate}{}:{{", self.place, self.algorithm.key_suffix())
     }
 
-    /// Bytes that the state of one key takes at most, by measurement: see
-    /// `tests/bench/README.md`. The key itself is not in it.
+    /// Bytes that the state of one key takes at most, by estimate: so much for each
+    /// member of a sorted set, or one sum for a few fields. Not measured, and the
+    /// key itself is not in it; it is there to tell large from small.
     pub fn state_bytes_max(&self) -> Option<u64> {
         match self.algorithm {
             Algorithm::SlidingWindow => Some(self.quota.saturating_mul(34)),
