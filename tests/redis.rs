@@ -349,6 +349,47 @@ fn settings_change_together_or_not_at_all() {
 }
 
 #[test]
+fn settings_of_a_log_that_is_not_there_are_shown_and_not_changed() {
+    check(
+        "{}",
+        &[
+            (
+                "CONFIG GET append*",
+                "*8 $13 appenddirname $13 appendonlydir $14 appendfilename $14 appendonly.aof $11 appendfsync $8 everysec $10 appendonly $2 no",
+            ),
+            ("CONFIG SET save \"\"", "+OK"),
+            (
+                "CONFIG SET appendfsync always",
+                "-ERR CONFIG SET failed (possibly related to argument 'appendfsync') - there is \
+                 no log",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn what_is_read_is_counted_until_the_counts_are_reset() {
+    let door = Door::open("{}");
+    let mut client = door.connect();
+    client.send(b"SET a 1\r\nGET a\r\nEXISTS a b\r\nTTL b\r\n");
+    client.heard();
+    let stats = client.ask("INFO stats");
+    assert!(stats.contains("keyspace_hits:2 keyspace_misses:2 "), "{stats}");
+    assert_eq!(client.ask("CONFIG RESETSTAT"), "+OK");
+    let stats = client.ask("INFO stats");
+    assert!(stats.contains("keyspace_hits:0 keyspace_misses:0 "), "{stats}");
+}
+
+#[test]
+fn subcommands_of_debug_that_do_not_fit_get_one_answer() {
+    let refusal = "-ERR unknown subcommand or wrong number of arguments for";
+    for part in ["SLEEP", "nosuch"] {
+        let refusal = format!("{refusal} '{part}'. Try DEBUG HELP.");
+        check("{}", &[(&format!("DEBUG {part}"), &refusal)]);
+    }
+}
+
+#[test]
 fn slow_commands_and_all_commands_can_be_seen() {
     let door = Door::open("{}");
     let (mut client, mut monitor) = (door.connect(), door.connect());

@@ -310,7 +310,14 @@ fn object_tells_how_a_key_is_kept_and_used() {
     assert_eq!(session.run("OBJECT REFCOUNT k"), ":2147483647");
     assert_eq!(session.run("OBJECT ENCODING none"), "$-1");
     assert!(session.run("OBJECT FREQ k").starts_with("ERR An LFU maxmemory policy is not"));
+    for line in ["EXISTS k", "TYPE k", "TTL k", "PEXPIRETIME k"] {
+        session.run(line);
+    }
     assert_eq!(session.run("OBJECT IDLETIME k"), ":5", "to ask is no use");
+    session.run("TOUCH k");
+    assert_eq!(session.run("OBJECT IDLETIME k"), ":0");
+    session.wait(3_000);
+    assert_eq!(session.run("OBJECT IDLETIME k"), ":3");
     session.run("GET k");
     assert_eq!(session.run("OBJECT IDLETIME k"), ":0");
     assert_eq!(session.run("OBJECT nope k"), "ERR unknown subcommand 'nope'. Try OBJECT HELP.");

@@ -28,6 +28,8 @@ pub struct Keyspace {
     pub(super) pool: Pool,
     pub(super) evicted_count: u64,
     expired_count: u64,
+    hit_count: u64,
+    miss_count: u64,
     peak_bytes: usize,
     /// Whether [`Keyspace::sweep`] does anything; a test may want it still.
     pub(super) sweeps_by_itself: bool,
@@ -84,6 +86,10 @@ pub struct KeyspaceStats {
     pub expired_count: u64,
     /// Keys that were evicted, so far.
     pub evicted_count: u64,
+    /// Keys that were there when a command came to read them, so far.
+    pub hit_count: u64,
+    /// Keys that were not, so far.
+    pub miss_count: u64,
 }
 
 /// [`Keyspace::insert_loaded`] was given a key that is there.
@@ -138,6 +144,8 @@ impl Keyspace {
             pool: Pool::default(),
             evicted_count: 0,
             expired_count: 0,
+            hit_count: 0,
+            miss_count: 0,
             peak_bytes: 0,
             sweeps_by_itself: true,
             watches: Watches::default(),
@@ -285,6 +293,8 @@ impl Keyspace {
             peak_bytes: self.peak_bytes,
             expired_count: self.expired_count,
             evicted_count: self.evicted_count,
+            hit_count: self.hit_count,
+            miss_count: self.miss_count,
         }
     }
 
@@ -386,7 +396,7 @@ impl Keyspace {
         found
     }
 
-    /// The slot of a key, for commands that ask about it and do not use it.
+    /// The slot of a key, which is not used by this and not counted.
     pub(super) fn peek(&mut self, key: &[u8], run: &mut Execution<'_>) -> Result<SlotId, Vacant> {
         self.slots.set_present(run.now);
         let id = self.slots.find(key)?;
@@ -395,8 +405,20 @@ impl Keyspace {
 
     /// The slot of a key that is only read: listeners may want to know of a miss.
     pub(super) fn look_up(&mut self, key: &[u8], run: &mut Execution<'_>) -> Option<SlotId> {
-        let found = self.find(key, run).ok();
-        if found.is_none() {
+        let found = self.glance(key, run);
+        if let Some(id) = found {
+            self.slots.note_use(id);
+        }
+        found
+    }
+
+    /// The same, for commands that ask about the key and do not use it.
+    pub(super) fn glance(&mut self, key: &[u8], run: &mut Execution<'_>) -> Option<SlotId> {
+        let found = self.peek(key, run).ok();
+        if found.is_some() {
+            self.hit_count += 1;
+        } else {
+            self.miss_count += 1;
             run.notify(EventClass::MISSED, "keymiss", key);
         }
         found

@@ -23,6 +23,20 @@ pub enum Fsync {
     No,
 }
 
+impl Fsync {
+    /// Every policy, in the order in which Redis names them.
+    pub const ALL: [Fsync; 3] = [Fsync::EverySec, Fsync::Always, Fsync::No];
+
+    /// As Redis calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Fsync::Always => "always",
+            Fsync::EverySec => "everysec",
+            Fsync::No => "no",
+        }
+    }
+}
+
 /// How the log behaves. Holds only values that have been checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -53,6 +67,20 @@ pub struct Settings {
     pub save: Vec<SavePoint>,
     /// What becomes of writes while the log cannot remember them.
     pub on_log_error: OnLogError,
+}
+
+/// The documented ones.
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            appendfsync: Fsync::EverySec,
+            auto_aof_rewrite_percentage: 100,
+            auto_aof_rewrite_min_size: 64 << 20,
+            aof_timestamp_enabled: false,
+            save: Vec::new(),
+            on_log_error: OnLogError::Continue,
+        }
+    }
 }
 
 /// A snapshot is written once so much time has passed since the last one, and so
@@ -119,14 +147,15 @@ pub struct RawConfig {
 
 impl Default for RawConfig {
     fn default() -> RawConfig {
+        let settings = Settings::default();
         RawConfig {
             dir: PathBuf::from("data"),
-            appendfsync: Fsync::EverySec,
-            auto_aof_rewrite_percentage: 100,
-            auto_aof_rewrite_min_size: ByteSize(64 << 20),
-            aof_timestamp_enabled: false,
+            appendfsync: settings.appendfsync,
+            auto_aof_rewrite_percentage: settings.auto_aof_rewrite_percentage,
+            auto_aof_rewrite_min_size: ByteSize(settings.auto_aof_rewrite_min_size),
+            aof_timestamp_enabled: settings.aof_timestamp_enabled,
             save: String::new(),
-            on_log_error: OnLogError::Continue,
+            on_log_error: settings.on_log_error,
             aof_load_truncated: true,
             close_timeout: Span(Duration::from_secs(5)),
         }

@@ -53,6 +53,7 @@ mod source;
 mod status;
 mod writer;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -180,6 +181,16 @@ impl Log {
     /// old policy is still answered when it has synced.
     pub fn change(&self, settings: Settings) {
         self.0.shared.change(settings);
+    }
+
+    /// Where the log lies.
+    pub fn dir(&self) -> &Path {
+        &self.0.shared.config.dir
+    }
+
+    /// Whether a start cuts off a torn tail.
+    pub fn cuts_torn_tail(&self) -> bool {
+        self.0.shared.config.aof_load_truncated
     }
 
     /// Why writes are to be refused now: the log cannot remember them, and the

@@ -106,7 +106,12 @@ impl Turn<'_, '_> {
         let name = &entry.full_name;
         let flags = entry.command.flags;
         if !entry.command.accepts(args.len()) {
-            let line = format!("wrong number of arguments for '{name}' command");
+            let line = match args {
+                [container, part, ..] if container.eq_ignore_ascii_case(b"debug") => {
+                    unfit_subcommand(part)
+                }
+                _ => format!("wrong number of arguments for '{name}' command"),
+            };
             return Err(Refusal::Plain(line));
         }
         if self.is_stranger() && !flags.contains(Flags::NO_AUTH) {
@@ -288,8 +293,20 @@ fn shown(word: &[u8]) -> String {
     String::from_utf8_lossy(&word[..word.len().min(SHOWN_BYTES_MAX)]).into_owned()
 }
 
+/// The one answer of `DEBUG`: its subcommands are in no table of Redis, which is
+/// why it cannot tell one that it does not know from one with too few arguments.
+fn unfit_subcommand(name: &[u8]) -> String {
+    format!(
+        "unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",
+        shown(name)
+    )
+}
+
 fn unknown_subcommand(args: &[&[u8]]) -> String {
     let container = String::from_utf8_lossy(args[0]).to_ascii_uppercase();
+    if container == "DEBUG" {
+        return unfit_subcommand(args[1]);
+    }
     format!("unknown subcommand '{}'. Try {container} HELP.", shown(args[1]))
 }
 

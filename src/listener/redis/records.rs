@@ -10,7 +10,7 @@ use super::clients::Client;
 use super::directory::{self, Entry};
 use super::settings::Settings;
 use crate::base::clock::Timestamp;
-use crate::keyspace::Flags;
+use crate::keyspace::{Flags, KeyspaceStats};
 
 /// See the module's header.
 #[derive(Debug, Default)]
@@ -53,6 +53,8 @@ pub struct Counts {
     pub overflows: u64,
     /// Error replies, by their first word.
     pub errors: BTreeMap<Box<str>, u64>,
+    /// What the keyspace had counted when these counts began.
+    pub before: KeyspaceStats,
     /// By [`Entry::index`].
     by_command: Vec<CommandCounts>,
 }

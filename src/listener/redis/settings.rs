@@ -6,9 +6,11 @@
 //! shown, because clients ask for them before they do anything.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::keyspace::{Announced, EvictionPolicy, MemoryLimits};
+use crate::persist::{self, Fsync, Log, SavePoint};
 
 /// How the door behaves. Replaced as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +71,39 @@ pub struct Draft {
     pub memory: MemoryLimits,
     /// Which events are told.
     pub announced: Announced,
+    /// The log's.
+    pub log: LogDraft,
+}
+
+/// How the log behaves; without one, how it would.
+#[derive(Clone, Debug)]
+pub struct LogDraft {
+    /// Whether there is one.
+    pub is_open: bool,
+    /// What can be changed of it.
+    pub settings: persist::Settings,
+    dir: PathBuf,
+    cuts_torn_tail: bool,
+}
+
+impl LogDraft {
+    /// How this log stands now.
+    pub fn of(log: Option<&Log>) -> LogDraft {
+        match log {
+            Some(log) => LogDraft {
+                is_open: true,
+                settings: persist::Settings::clone(&log.settings()),
+                dir: log.dir().to_owned(),
+                cuts_torn_tail: log.cuts_torn_tail(),
+            },
+            None => LogDraft {
+                is_open: false,
+                settings: persist::Settings::default(),
+                dir: PathBuf::from("."),
+                cuts_torn_tail: true,
+            },
+        }
+    }
 }
 
 /// One setting.
@@ -83,6 +118,8 @@ pub struct Setting {
 enum Access {
     /// Read and changed at any time.
     Live { read: fn(&Draft) -> String, write: fn(&mut Draft, &str) -> Result<(), String> },
+    /// As the configuration has it, until the end.
+    Shown(fn(&Draft) -> String),
     /// Always the same: clients ask, and nothing here depends on it.
     Fixed(&'static str),
 }
@@ -91,7 +128,7 @@ impl Setting {
     /// How it stands.
     pub fn read(&self, draft: &Draft) -> String {
         match self.access {
-            Access::Live { read, .. } => read(draft),
+            Access::Live { read, .. } | Access::Shown(read) => read(draft),
             Access::Fixed(value) => value.to_owned(),
         }
     }
@@ -103,7 +140,7 @@ impl Setting {
     pub fn write(&self, draft: &mut Draft, text: &str) -> Result<(), String> {
         match self.access {
             Access::Live { write, .. } => write(draft, text),
-            Access::Fixed(_) => Err("can't set immutable config".to_owned()),
+            Access::Shown(_) | Access::Fixed(_) => Err("can't set immutable config".to_owned()),
         }
     }
 }
@@ -116,8 +153,38 @@ pub fn find(name: &[u8]) -> Option<&'static Setting> {
 /// Every setting.
 pub static SETTINGS: &[Setting] = &[
     fixed("activedefrag", "no"),
+    shown("aof-load-truncated", |it| yes_or_no(it.log.cuts_torn_tail)),
+    live(
+        "aof-timestamp-enabled",
+        |it| yes_or_no(it.log.settings.aof_timestamp_enabled),
+        |it, text| flag(text).map(|value| it.log.settings.aof_timestamp_enabled = value),
+    ),
     fixed("appenddirname", "appendonlydir"),
     fixed("appendfilename", "appendonly.aof"),
+    live(
+        "appendfsync",
+        |it| it.log.settings.appendfsync.name().to_owned(),
+        |it, text| {
+            let named = Fsync::ALL.into_iter().find(|it| it.name().eq_ignore_ascii_case(text));
+            it.log.settings.appendfsync =
+                named.ok_or_else(|| one_of(Fsync::ALL.map(Fsync::name)))?;
+            Ok(())
+        },
+    ),
+    shown("appendonly", |it| yes_or_no(it.log.is_open)),
+    live(
+        "auto-aof-rewrite-min-size",
+        |it| it.log.settings.auto_aof_rewrite_min_size.to_string(),
+        |it, text| bytes(text, 1).map(|value| it.log.settings.auto_aof_rewrite_min_size = value),
+    ),
+    live(
+        "auto-aof-rewrite-percentage",
+        |it| it.log.settings.auto_aof_rewrite_percentage.to_string(),
+        |it, text| {
+            number(text, 0, i64::from(i32::MAX))
+                .map(|value| it.log.settings.auto_aof_rewrite_percentage = value as u32)
+        },
+    ),
     live(
         "busy-reply-threshold",
         |it| it.door.busy_reply_threshold_ms.to_string(),
@@ -136,6 +203,7 @@ pub static SETTINGS: &[Setting] = &[
     fixed("cluster-enabled", "no"),
     fixed("databases", "1"),
     fixed("dbfilename", "dump.rdb"),
+    shown("dir", |it| absolute(&it.log.dir)),
     fixed("hash-max-listpack-entries", "512"),
     fixed("hash-max-listpack-value", "64"),
     fixed("hz", "10"),
@@ -228,6 +296,14 @@ pub static SETTINGS: &[Setting] = &[
             Ok(())
         },
     ),
+    live(
+        "save",
+        |it| save_points(&it.log.settings.save),
+        |it, text| {
+            it.log.settings.save = SavePoint::parse_all(text).ok_or("Invalid save parameters")?;
+            Ok(())
+        },
+    ),
     fixed("set-max-intset-entries", "512"),
     live(
         "slowlog-log-slower-than",
@@ -259,6 +335,10 @@ const fn live(
     write: fn(&mut Draft, &str) -> Result<(), String>,
 ) -> Setting {
     Setting { name, access: Access::Live { read, write } }
+}
+
+const fn shown(name: &'static str, read: fn(&Draft) -> String) -> Setting {
+    Setting { name, access: Access::Shown(read) }
 }
 
 const fn fixed(name: &'static str, value: &'static str) -> Setting {
@@ -316,6 +396,18 @@ fn flag(text: &str) -> Result<bool, String> {
 
 fn yes_or_no(value: bool) -> String {
     if value { "yes" } else { "no" }.to_owned()
+}
+
+/// A folder as it is found from anywhere, if that can be told.
+fn absolute(dir: &Path) -> String {
+    std::path::absolute(dir).as_deref().unwrap_or(dir).display().to_string()
+}
+
+/// `3600 1 300 100`.
+fn save_points(points: &[SavePoint]) -> String {
+    let words: Vec<String> =
+        points.iter().map(|it| format!("{} {}", it.after.as_secs(), it.changes)).collect();
+    words.join(" ")
 }
 
 fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
@@ -385,7 +477,8 @@ mod tests {
 
     fn draft() -> Draft {
         let door = RawConfig::default().check().unwrap().settings;
-        Draft { door, memory: MemoryLimits::NONE, announced: Announced::default() }
+        let log = LogDraft::of(None);
+        Draft { door, memory: MemoryLimits::NONE, announced: Announced::default(), log }
     }
 
     #[track_caller]
@@ -419,6 +512,23 @@ mod tests {
             "normal 1",
             Err("Wrong number of arguments in buffer limit configuration."),
         );
+    }
+
+    #[test]
+    fn settings_of_the_log_read_and_print_as_in_redis() {
+        check("appendfsync", "ALWAYS", Ok("always"));
+        let words = "argument(s) must be one of the following: everysec, always, no";
+        check("appendfsync", "never", Err(words));
+        check("auto-aof-rewrite-min-size", "32mb", Ok("33554432"));
+        check("auto-aof-rewrite-percentage", "0", Ok("0"));
+        check("aof-timestamp-enabled", "yes", Ok("yes"));
+        check("save", "3600 1  300 100", Ok("3600 1 300 100"));
+        check("save", "", Ok(""));
+        check("save", "0 1", Err("Invalid save parameters"));
+        check("save", "60", Err("Invalid save parameters"));
+        for name in ["appendonly", "aof-load-truncated", "dir"] {
+            check(name, "yes", Err("can't set immutable config"));
+        }
     }
 
     #[test]

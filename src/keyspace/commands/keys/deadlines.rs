@@ -162,7 +162,7 @@ fn reply_deadline(
     unit: TimeUnit,
     base: TimeBase,
 ) -> Done {
-    let Some(id) = space.look_up(&args[1].text(), run) else {
+    let Some(id) = space.glance(&args[1].text(), run) else {
         run.reply.integer(-2);
         return Ok(());
     };

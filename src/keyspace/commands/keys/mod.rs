@@ -81,7 +81,7 @@ pub(in crate::keyspace) static TABLE: Table = Table {
             -2,
             READ_FAST,
             ALL_KEYS,
-            exists,
+            touch,
             docs(
                 "3.2.1",
                 "O(N) in the keys",
@@ -233,8 +233,15 @@ fn del(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done 
     Ok(())
 }
 
-/// `EXISTS key …`, `TOUCH key …`: a key named twice counts twice.
+/// `EXISTS key …`: a key named twice counts twice. To ask is no use of it.
 fn exists(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
+    let count = args[1..].iter().filter(|key| space.glance(&key.text(), run).is_some()).count();
+    run.reply.count(count);
+    Ok(())
+}
+
+/// `TOUCH key …`: counts like `EXISTS`, and uses what it finds.
+fn touch(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let count = args[1..].iter().filter(|key| space.look_up(&key.text(), run).is_some()).count();
     run.reply.count(count);
     Ok(())
@@ -242,7 +249,9 @@ fn exists(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Do
 
 /// `TYPE key`
 fn type_of(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
-    let name = space.value(&args[1].text(), run).map_or("none", |value| value.type_name());
+    let id = space.glance(&args[1].text(), run);
+    let value = id.and_then(|id| space.slots.value(id));
+    let name = value.map_or("none", |value| value.type_name());
     run.reply.status(name);
     Ok(())
 }

@@ -62,12 +62,14 @@ pub(super) fn lmpop(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<
     };
     let (end, count) = match rest {
         [end] => (End::parse(*end)?, 1),
-        [end, word, count] => {
+        [end, word, count, rest @ ..] => {
             let end = End::parse(*end)?;
             if !word.is_word("count") {
                 return Err(CommandError::Syntax);
             }
-            (end, positive(*count, "count")?)
+            // The count is looked at before what is too much behind it.
+            let count = positive(*count, "count")?;
+            if rest.is_empty() { (end, count) } else { return Err(CommandError::Syntax) }
         }
         _ => return Err(CommandError::Syntax),
     };

@@ -91,6 +91,8 @@ fn elements_move_between_lists() {
         LMPOP 0 b LEFT -> -ERR numkeys should be greater than 0
         LMPOP 1 b LEFT COUNT 0 -> -ERR count should be greater than 0
         LMPOP 3 a b LEFT -> -ERR syntax error
+        LMPOP 1 b LEFT COUNT WEIGHTS 2 -> -ERR count should be greater than 0
+        LMPOP 1 b LEFT COUNT 2 WEIGHTS -> -ERR syntax error
         SET s x -> OK | SET s x
         LMPOP 2 a s LEFT -> -WRONGTYPE Operation against a key holding the wrong kind of value
         ",

@@ -105,10 +105,12 @@ fn clients(turn: &mut Turn<'_, '_>, fields: &mut Fields) {
 }
 
 fn memory(turn: &mut Turn<'_, '_>, fields: &mut Fields) {
-    let used = turn.held.keyspace().used_bytes() as u64;
+    let stats = turn.held.keyspace().stats();
+    let used = stats.used_bytes as u64;
     let resident = process::resident_bytes();
     let limits = *turn.held.keyspace().memory_limits();
     fields.add_bytes("used_memory", used);
+    fields.add_bytes("used_memory_peak", stats.peak_bytes as u64);
     fields.add_bytes("used_memory_rss", resident);
     fields.add("used_memory_dataset", used);
     fields.add_bytes("total_system_memory", process::machine_bytes());
@@ -161,12 +163,17 @@ fn stats(turn: &mut Turn<'_, '_>, fields: &mut Fields) {
     fields.add("rejected_connections", counts.refused_connections);
     fields.add("weir_output_limit_disconnections", counts.overflows);
     fields.add("total_error_replies", counts.errors.values().sum::<u64>());
+    let before = counts.before;
     let keyspace = turn.held.keyspace();
+    let now = keyspace.stats();
+    fields.add("expired_keys", now.expired_count - before.expired_count);
+    fields.add("evicted_keys", now.evicted_count - before.evicted_count);
+    fields.add("keyspace_hits", now.hit_count - before.hit_count);
+    fields.add("keyspace_misses", now.miss_count - before.miss_count);
     let channels = keyspace.channels();
     fields.add("pubsub_channels", channels.names(crate::keyspace::Ear::Channel, None).count());
     fields.add("pubsub_patterns", channels.pattern_count());
     fields.add("pubsubshard_channels", channels.names(crate::keyspace::Ear::Shard, None).count());
-    fields.add("evicted_keys", keyspace.stats().evicted_count);
     fields.add("latest_fork_usec", 0);
     fields.add("total_forks", 0);
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::keyspace::glob_matches;
 use crate::listener::redis::directory::Handler;
 use crate::listener::redis::dispatch::Turn;
-use crate::listener::redis::settings::{self, Draft, SETTINGS, Setting};
+use crate::listener::redis::records::Counts;
+use crate::listener::redis::settings::{self, Draft, LogDraft, SETTINGS, Setting};
 
 /// The handlers of this file.
 pub const HANDLERS: &[(&str, Handler)] = &[
@@ -18,8 +19,10 @@ pub const HANDLERS: &[(&str, Handler)] = &[
 /// How everything that can be changed stands.
 fn draft(turn: &mut Turn<'_, '_>) -> Draft {
     let door = (*turn.settings).clone();
+    let log = LogDraft::of(turn.server.store.log());
     let keyspace = turn.held.keyspace();
-    Draft { door, memory: *keyspace.memory_limits(), announced: keyspace.channels().announced() }
+    let (memory, announced) = (*keyspace.memory_limits(), keyspace.channels().announced());
+    Draft { door, memory, announced, log }
 }
 
 /// `CONFIG GET pattern …`
@@ -69,13 +72,23 @@ fn change(draft: &mut Draft, pairs: &[&[u8]]) -> Result<(), String> {
         changes.push((setting, String::from_utf8_lossy(pair[1]).into_owned()));
     }
     for (setting, text) in changes {
+        let before = (!draft.log.is_open).then(|| draft.log.settings.clone());
         setting.write(draft, &text).map_err(|why| failed(setting, &why))?;
+        // What asks for the state that is there already is fine.
+        if before.is_some_and(|before| before != draft.log.settings) {
+            return Err(failed(setting, "there is no log"));
+        }
     }
     Ok(())
 }
 
 fn put_in_force(turn: &mut Turn<'_, '_>, draft: Draft) {
-    let Draft { door, memory, announced } = draft;
+    let Draft { door, memory, announced, log: LogDraft { settings, .. } } = draft;
+    if let Some(log) = turn.server.store.log()
+        && settings != *log.settings()
+    {
+        log.change(settings);
+    }
     turn.held.keyspace().set_memory_limits(memory);
     turn.held.announce(announced);
     turn.settings = Arc::new(door);
@@ -84,7 +97,8 @@ fn put_in_force(turn: &mut Turn<'_, '_>, draft: Draft) {
 
 /// `CONFIG RESETSTAT`
 fn resetstat(turn: &mut Turn<'_, '_>, _: &[&[u8]]) {
-    turn.records.counts = Default::default();
+    turn.records.counts = Counts::default();
+    turn.records.counts.before = turn.held.keyspace().stats();
     turn.reply.status("OK");
 }
 
