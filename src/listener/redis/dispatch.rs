@@ -320,6 +320,7 @@ fn unknown_command(args: &[&[u8]]) -> String {
             break;
         }
         let room = SHOWN_BYTES_MAX - begin.len();
+        let arg = until_zero(arg);
         let _ = write!(begin, "'{}' ", String::from_utf8_lossy(&arg[..arg.len().min(room)]));
     }
     format!("unknown command '{}', with args beginning with: {begin}", shown(args[0]))

@@ -62,16 +62,19 @@ class Side:
         self.connection("ears").ask("PSUBSCRIBE", "__key*__:*")
 
     def heard(self):
-        """The events since the last question: (channel, what), in their order. When a
-        server finds a key expired is its own affair."""
+        """The events since the last question: (channel, what), in their order; and
+        the keys that were found expired, for when a server finds that is its own
+        affair."""
         ears = self.connection("ears")
         ears.send([["PING"]])
-        events = []
+        events, expired = [], set()
         while (frame := ears.frame())[1][0] != ("$", b"pong"):
             _, _, (_, channel), (_, what) = frame[1]
-            if b"expired" not in (what, channel.rpartition(b":")[2]):
+            if channel.endswith(b"__:expired"):
+                expired.add(what)
+            elif what != b"expired":
                 events.append((channel, what))
-        return events
+        return events, expired
 
     def reset(self, protocol):
         """Nothing stored, nothing queued or watched, one protocol."""
@@ -191,7 +194,10 @@ class Pair:
 
     def _events(self, at):
         """The first event that only one side told of."""
-        ours, theirs = (side.heard() for side in self.sides)
+        (ours, our_expired), (theirs, their_expired) = (side.heard() for side in self.sides)
+        # Who has not found a key expired yet may tell that a command removed it.
+        expired = our_expired | their_expired
+        ours, theirs = ([it for it in events if not _removes(it, expired)] for events in (ours, theirs))
         if ours == theirs:
             return []
         first = next((i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b), min(len(ours), len(theirs)))
@@ -247,3 +253,11 @@ def name_of(argv):
     name, *rest = (word.upper().decode("latin-1") for word in argv)
     carried = {"EVAL": rest[2:3], "COMMAND": rest[:1]}.get(name, [])
     return " ".join([name, *carried])
+
+
+def _removes(event, keys):
+    """True if the event tells that one of the keys was removed."""
+    channel, what = event
+    if channel.endswith(b"__:del"):
+        return what in keys
+    return what == b"del" and channel.partition(b"__:")[2] in keys

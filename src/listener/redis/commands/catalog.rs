@@ -293,10 +293,19 @@ fn getkeys(turn: &mut Turn<'_, '_>, args: &[&[u8]]) {
 fn getkeysandflags(turn: &mut Turn<'_, '_>, args: &[&[u8]]) {
     let Some((entry, keys)) = keys_of(turn, &args[2..]) else { return };
     turn.reply.array(keys.len());
+    // Whether `SET` reads what was there depends on how it is asked.
+    let set_flags = match args[2..].iter().any(|word| word.eq_ignore_ascii_case(b"get")) {
+        true => ["RW", "access", "update"].as_slice(),
+        false => ["OW", "update"].as_slice(),
+    };
     for (place, key) in keys.into_iter().enumerate() {
         turn.reply.array(2);
         turn.reply.bulk(key);
-        write_words(key_flags(entry.command, place).iter().copied(), turn.reply);
+        let flags = match entry.command.name {
+            "set" => set_flags,
+            _ => key_flags(entry.command, place),
+        };
+        write_words(flags.iter().copied(), turn.reply);
     }
 }
 
