@@ -5,6 +5,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -17,12 +18,13 @@ use weir::base::tasks::{Tasks, spawn_thread};
 use weir::base::yaml;
 use weir::listener::accept;
 use weir::listener::redis::{self, RawConfig};
+use weir::persist;
 use weir::store::{self, Embedded};
 
 /// Silence after which nothing more is expected.
 const SILENCE: Duration = Duration::from_millis(100);
 
-/// A door over a store without a log.
+/// A door over a store, which has no log unless one is asked for.
 struct Door {
     address: SocketAddr,
     end: CancellationToken,
@@ -32,10 +34,20 @@ struct Door {
 impl Door {
     /// Opens a door with this section of a configuration.
     fn open(section: &str) -> Door {
+        Door::open_over(None, section)
+    }
+
+    /// The same, over a store with a log in this folder.
+    fn open_with_log(dir: &Path, section: &str) -> Door {
+        let raw = persist::RawConfig { dir: dir.to_owned(), ..persist::RawConfig::default() };
+        Door::open_over(Some(raw.check(Path::new("/weir.yaml"), "").unwrap()), section)
+    }
+
+    fn open_over(log: Option<persist::Config>, section: &str) -> Door {
         let raw = yaml::read::<RawConfig>("weir.yaml", section).unwrap().value;
         let registry = Registry::new();
         let metrics = store::Metrics::register(&registry).unwrap();
-        let opened = Embedded::open(&[], None, Clock::system(), metrics, &mut |_| {}).unwrap();
+        let opened = Embedded::open(&[], log, Clock::system(), metrics, &mut |_| {}).unwrap();
         let end = CancellationToken::new();
         let commands = opened.store.commands();
         let server =
@@ -365,6 +377,26 @@ fn settings_of_a_log_that_is_not_there_are_shown_and_not_changed() {
             ),
         ],
     );
+}
+
+#[test]
+fn settings_of_the_log_hold_as_soon_as_they_are_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let door = Door::open_with_log(dir.path(), "{}");
+    let mut client = door.connect();
+    for (line, expected) in [
+        ("CONFIG GET appendonly", "*2 $10 appendonly $3 yes"),
+        ("CONFIG SET appendfsync always save \"3600 1\"", "+OK"),
+        ("CONFIG GET appendfsync", "*2 $11 appendfsync $6 always"),
+        ("CONFIG GET save", "*2 $4 save $6 3600 1"),
+        ("SET a 1", "+OK"),
+        // Under `always` what is answered is on disk already.
+        ("WAITAOF 1 0 1", "*2 :1 :0"),
+    ] {
+        assert_eq!(client.ask(line), expected, "{line}");
+    }
+    let dir = dir.path().display().to_string();
+    assert_eq!(client.ask("CONFIG GET dir"), format!("*2 $3 dir ${} {dir}", dir.len()));
 }
 
 #[test]

@@ -182,4 +182,10 @@ pub enum CommandError {
     /// `RESTORE` of a payload that holds no value.
     #[error("ERR Bad data format")]
     PayloadFormat,
+    /// `DEBUG RELOAD` with an option that Redis does not know.
+    #[error("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.")]
+    ReloadOption,
+    /// `DEBUG RELOAD NOSAVE`.
+    #[error("ERR DEBUG RELOAD works in memory: without saving there is nothing to load")]
+    ReloadWithoutSave,
 }

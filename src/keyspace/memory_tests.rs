@@ -301,6 +301,38 @@ fn who_stops_watching_starts_with_a_clean_slate() {
 }
 
 #[test]
+fn a_reload_leaves_all_keys_as_they_were_and_drops_what_has_expired() {
+    let mut session = Session::new();
+    let lines = [
+        "SET text hello",
+        "SET number 12 PX 90000",
+        "RPUSH list a b 3",
+        "SADD numbers 1 2 3",
+        "SADD words a b",
+        "HSET hash f v",
+        "ZADD scores 1.5 a inf b",
+    ];
+    for line in lines {
+        session.run(line);
+    }
+    session.run("SET gone 1");
+    session.run("DEL gone");
+    let (digest, bytes) = (session.run("DEBUG DIGEST"), session.space.used_bytes());
+    for line in ["DEBUG RELOAD", "DEBUG RELOAD NOFLUSH MERGE"] {
+        assert_eq!(session.run(line), "+OK", "{line}");
+        assert_eq!(session.run("DEBUG DIGEST"), digest, "{line}");
+        assert_eq!(session.run("OBJECT ENCODING numbers"), "$6 intset", "{line}");
+        assert_eq!(session.run("PTTL number"), ":90000", "{line}");
+    }
+    assert!(session.space.used_bytes() <= bytes, "a value that was loaded is no larger");
+    session.wait(100_000);
+    session.run("DEBUG RELOAD");
+    assert_eq!(session.space.len(), lines.len() - 1);
+    assert!(session.run("DEBUG RELOAD NOSAVE").starts_with("ERR DEBUG RELOAD works in memory"));
+    assert!(session.run("DEBUG RELOAD x").starts_with("ERR DEBUG RELOAD only supports"));
+}
+
+#[test]
 fn object_tells_how_a_key_is_kept_and_used() {
     let mut session = Session::new();
     session.run("SET k 12");

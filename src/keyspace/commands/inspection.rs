@@ -8,6 +8,7 @@ use crate::keyspace::command::short::{NO_KEY, READ};
 use crate::keyspace::command::{Command, Flags, KeyPositions, Run, Table, docs, entry};
 use crate::keyspace::digest::Digest;
 use crate::keyspace::error::CommandError;
+use crate::keyspace::rdb::payload;
 use crate::keyspace::slots::SlotId;
 use crate::keyspace::space::{Execution, Keyspace};
 use crate::keyspace::value::Value;
@@ -151,17 +152,14 @@ const DEBUG: &[Command] = &[
             docs("", "O(N)", "Loads the log into an empty keyspace."),
         )
     },
-    Command {
-        run: Run::Door,
-        ..entry(
-            "reload",
-            -2,
-            DEBUGGING,
-            NO_KEY,
-            help,
-            docs("", "O(N)", "Writes a snapshot and loads it."),
-        )
-    },
+    entry(
+        "reload",
+        -2,
+        DEBUGGING,
+        NO_KEY,
+        debug_reload,
+        docs("", "O(N)", "Replaces each value by what a snapshot of it loads as."),
+    ),
     entry(
         "set-active-expire",
         3,
@@ -331,6 +329,32 @@ fn debug_digest_value(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Executio
         };
         run.reply.status(&digest.unwrap_or_default().to_hex());
     }
+    Ok(())
+}
+
+/// `DEBUG RELOAD [MERGE] [NOFLUSH]`: as if the keyspace were saved and loaded. No
+/// file is written, so that there is none to load without that (`NOSAVE`); what
+/// is loaded is all there is, so that both options change nothing.
+fn debug_reload(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
+    for option in &args[2..] {
+        if option.is_word("nosave") {
+            return Err(CommandError::ReloadWithoutSave);
+        }
+        if !option.is_word("merge") && !option.is_word("noflush") {
+            return Err(CommandError::ReloadOption);
+        }
+    }
+    for slot in 0..space.slots.used() {
+        let Some(id) = space.slots.live_at(slot) else { continue };
+        // What has expired is not loaded.
+        if space.expire_if_due(id, run) {
+            continue;
+        }
+        let dumped = space.slots.value(id).map(payload::dump).unwrap_or_default();
+        let loaded = payload::restore(&dumped).map_err(|_| CommandError::PayloadFormat)?;
+        space.slots.replace(id, loaded);
+    }
+    run.reply.status("OK");
     Ok(())
 }
 

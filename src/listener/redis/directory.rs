@@ -145,7 +145,7 @@ mod tests {
         };
         let listed: Vec<&str> =
             all().filter(is_run_here).map(|entry| entry.full_name.as_str()).collect();
-        // `DEBUG RELOAD` and `LOADAOF` are in the table and refused.
+        // `DEBUG LOADAOF` is in the table and refused.
         let without: Vec<&&str> = listed
             .iter()
             .filter(|name| !name.starts_with("debug|"))
