@@ -22,7 +22,7 @@ use weir::persist;
 use weir::store::{self, Embedded};
 
 /// Silence after which nothing more is expected.
-const SILENCE: Duration = Duration::from_millis(100);
+const SILENCE: Duration = Duration::from_millis(250);
 
 /// A door over a store, which has no log unless one is asked for.
 struct Door {

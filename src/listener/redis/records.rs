@@ -25,6 +25,32 @@ pub struct Records {
     pub monitors: Vec<Arc<Client>>,
     /// Commands wait.
     pub pause: Option<Pause>,
+    /// Commands by the second.
+    pub pace: Pace,
+}
+
+/// How many commands a second there are, measured between two who ask.
+#[derive(Debug, Default)]
+pub struct Pace {
+    since: Timestamp,
+    commands: u64,
+    per_second: u64,
+}
+
+impl Pace {
+    /// Who asks again within this time is told the same.
+    const SPAN_MIN: Duration = Duration::from_millis(100);
+
+    /// The pace since somebody asked before, when `commands` have been run so far.
+    pub fn measure(&mut self, now: Timestamp, commands: u64) -> u64 {
+        let span = now.since(self.since);
+        if span >= Pace::SPAN_MIN {
+            let more = commands.saturating_sub(self.commands);
+            self.per_second = (more as f64 / span.as_secs_f64()).round() as u64;
+            (self.since, self.commands) = (now, commands);
+        }
+        self.per_second
+    }
 }
 
 /// What `CLIENT PAUSE` asked for.

@@ -155,9 +155,11 @@ fn persistence(turn: &mut Turn<'_, '_>, fields: &mut Fields) {
 }
 
 fn stats(turn: &mut Turn<'_, '_>, fields: &mut Fields) {
+    let per_second = turn.records.pace.measure(turn.held.now(), turn.records.counts.commands);
     let counts = &turn.records.counts;
     fields.add("total_connections_received", counts.connections);
     fields.add("total_commands_processed", counts.commands);
+    fields.add("instantaneous_ops_per_sec", per_second);
     fields.add("total_net_input_bytes", counts.input_bytes);
     fields.add("total_net_output_bytes", counts.output_bytes);
     fields.add("rejected_connections", counts.refused_connections);
