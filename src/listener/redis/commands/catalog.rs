@@ -322,8 +322,15 @@ fn keys_of<'a>(
             "ERR Invalid number of arguments specified for command"
         }
         Ok(entry) => {
+            let KeyPositions { first, counted, .. } = entry.command.keys;
             let keys: Vec<&[u8]> = entry.command.key_places(line).map(|at| line[at]).collect();
-            return Some((entry, keys));
+            // A count that is none, or promises what is not there, gives no keys.
+            let lacks_counted = counted > 0 && keys.len() == usize::from(first > 0);
+            if lacks_counted && !entry.command.flags.contains(Flags::NO_MANDATORY_KEYS) {
+                "ERR Invalid arguments specified for command"
+            } else {
+                return Some((entry, keys));
+            }
         }
     };
     turn.reply.error(refusal);
