@@ -54,8 +54,6 @@ EXPIRETIME <key>                                    ~seconds
 PEXPIRETIME <key>                                   ~millis
 PERSIST <key>
 2 OBJECT ENCODING <key>
-0.3 OBJECT REFCOUNT (<zset>|<hash>|<list>)
-0.3 OBJECT IDLETIME <key>                           ~seconds
 0.1 OBJECT FREQ <key>
 0.1 OBJECT <value> <key>
 0.2 RESTORE <key> <count> <value> [REPLACE] [ABSTTL] [IDLETIME <count>|FREQ <count>]

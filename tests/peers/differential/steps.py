@@ -170,7 +170,10 @@ def transfer(random):
 
 
 def key_finder(random):
-    """Which arguments of a command are keys."""
+    """Which arguments of a command are keys. Redis reads a count of keys with blanks
+    before it, and other counts that the command itself refuses; those are left out."""
     command = one_command(random)
+    while any(word[:1].isspace() or word[:1] == b"+" for word in command.argv):
+        command = one_command(random)
     subcommand = random.choice((b"GETKEYS", b"GETKEYSANDFLAGS"))
     return (Command((b"COMMAND", subcommand, *command.argv)),)
