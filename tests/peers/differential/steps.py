@@ -64,7 +64,7 @@ def random_step(random):
         return transaction(random)
     if dice < 0.94:
         return (script(one_command(random), random),)
-    makers = (watched, expiring, popped_at_random, walk, transfer, key_finder)
+    makers = (watched, expiring, popped_at_random, walk, transfer)
     return random.choice(makers)(random)
 
 
@@ -168,12 +168,3 @@ def transfer(random):
     )
     return Transfer(source, destination, options)
 
-
-def key_finder(random):
-    """Which arguments of a command are keys. Redis reads a count of keys with blanks
-    before it, and other counts that the command itself refuses; those are left out."""
-    command = one_command(random)
-    while any(word[:1].isspace() or word[:1] == b"+" for word in command.argv):
-        command = one_command(random)
-    subcommand = random.choice((b"GETKEYS", b"GETKEYSANDFLAGS"))
-    return (Command((b"COMMAND", subcommand, *command.argv)),)
