@@ -297,7 +297,7 @@ fn a_client_that_does_not_read_is_dropped() {
     let mut other = door.connect();
     let clients = other.ask("CLIENT LIST");
     assert_eq!(clients.matches("id=").count(), 1, "{clients}");
-    assert!(other.ask("INFO stats").contains("client_output_buffer_limit_disconnections:1"));
+    assert!(other.ask("INFO stats").contains("weir_output_limit_disconnections:1"));
 }
 
 #[test]
