@@ -266,6 +266,8 @@ fn a_running_script_is_killed_from_another_thread_and_undone() {
                     other => break other,
                 }
             };
+            // It runs; a moment later it is in its loop, where its line is known.
+            std::thread::sleep(std::time::Duration::from_millis(20));
             (busy, interrupter.kill_script())
         });
         (world.send(&["eval", script, "0"]), killer.join().unwrap())
