@@ -77,10 +77,13 @@ fn network(text: &str) -> Option<IpNet> {
 
 #[cfg(test)]
 mod tests {
+    use crate::base::yaml;
+
     use super::*;
 
     fn check(yaml: &str) -> Result<Trust, String> {
-        let raw: RawTrust = serde_yaml::from_str(yaml).map_err(|error| error.to_string())?;
+        let read = yaml::read::<RawTrust>("weir.yaml", yaml);
+        let raw = read.map_err(|problems| problems.to_string())?.value;
         let lines = |found: Vec<(String, String)>| {
             found.iter().map(|(key, message)| format!("{key}: {message}\n")).collect()
         };
