@@ -81,7 +81,7 @@ impl Image {
                 Piece::Big { key, value: Frozen::SortedSet(set), expires_at_ms } => {
                     encode::sorted_set_head(&mut base.buffer, &key, set.len(), expires_at_ms);
                     for (member, score) in set.iter().rev() {
-                        scored(&mut base.buffer, member, score);
+                        scored(&mut base.buffer, &member, score);
                         base.flush_if_full()?;
                     }
                 }
