@@ -358,7 +358,7 @@ mod tests {
         let place = |text: &[u8]| (text.as_ptr().addr(), text.len());
         match value {
             Value::String(string) => [place(&string.text())].into(),
-            Value::SortedSet(set) => set.iter().map(|(member, _)| place(member)).collect(),
+            Value::SortedSet(set) => set.iter().map(|(member, _)| place(&member)).collect(),
             Value::Hash(hash) => hash.iter().map(|(_, value)| place(value)).collect(),
             Value::Set(set) => set.iter().map(|member| place(&member)).collect(),
             Value::List(list) => list.iter().map(place).collect(),
