@@ -403,7 +403,7 @@ mod tests {
         fn a_big_value_is_kept_without_a_copy_and_its_first_change_copies_little(
             kind in 0usize..5,
             count in 2_000usize..6_000,
-            len in 0usize..600,
+            len in 1usize..600,
         ) {
             let mut live = value(kind, count, len);
             let frozen = Frozen::of(&live);
