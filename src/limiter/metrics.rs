@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 
 use crate::policy::{Mode, Policy, Role};
 
@@ -21,6 +23,7 @@ pub struct Metrics {
     generation: IntGauge,
     reloads: IntCounterVec,
     last_reload_success: IntGauge,
+    grants: IntGaugeVec,
 }
 
 /// The counters of one policy.
@@ -87,6 +90,14 @@ impl Metrics {
             "weir_limiter_policy_last_reload_success",
             "1 while the policy file as it stands is in force, 0 after a refused one",
         )?;
+        let grants = IntGaugeVec::new(
+            Opts::new(
+                "weir_limiter_overrides",
+                "Overrides that were set at run time: in force, or orphaned by a reload",
+            ),
+            &["outcome"],
+        )?;
+        registry.register(Box::new(grants.clone()))?;
         registry.register(Box::new(decisions.clone()))?;
         registry.register(Box::new(candidates.clone()))?;
         registry.register(Box::new(overflows.clone()))?;
@@ -98,6 +109,9 @@ impl Metrics {
         for outcome in ["swapped", "refused"] {
             reloads.with_label_values(&[outcome]);
         }
+        for outcome in ["in_force", "orphaned"] {
+            grants.with_label_values(&[outcome]);
+        }
         last_reload_success.set(1);
         Ok(Metrics {
             decisions,
@@ -108,6 +122,7 @@ impl Metrics {
             generation,
             reloads,
             last_reload_success,
+            grants,
         })
     }
 
@@ -158,6 +173,15 @@ impl Metrics {
         self.reloads.with_label_values(&["swapped"]).inc();
         self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         self.last_reload_success.set(1);
+    }
+
+    /// So many overrides of run time are in force, of so many.
+    pub fn granted(&self, in_force: usize, all: usize) {
+        let set = |outcome, count: usize| {
+            self.grants.with_label_values(&[outcome]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        };
+        set("in_force", in_force);
+        set("orphaned", all - in_force);
     }
 
     /// A policy file was refused; the live set stays.
