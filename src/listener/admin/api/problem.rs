@@ -1,7 +1,7 @@
 //! Refusals of the API, as problems (RFC 9457): what is wrong, and what would be right.
 
 use bytes::Bytes;
-use http::header::{ALLOW, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use http::header::HeaderValue;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde_json::json;
@@ -19,7 +19,7 @@ pub(super) struct Problem {
     detail: String,
     /// Places in the body, and what is wrong there.
     fields: Vec<(String, String)>,
-    header: Option<(HeaderName, HeaderValue)>,
+    header: Option<(&'static str, &'static str)>,
 }
 
 impl Problem {
@@ -48,13 +48,12 @@ impl Problem {
 
     pub(super) fn unauthorized() -> Problem {
         let detail = "show the token of admin.token_file: `Authorization: Bearer TOKEN`";
-        let challenge = HeaderValue::from_static("Bearer realm=\"weir admin\"");
-        let header = Some((WWW_AUTHENTICATE, challenge));
+        let header = Some(("www-authenticate", "Bearer realm=\"weir admin\""));
         Problem { header, ..Problem::new(StatusCode::UNAUTHORIZED, detail) }
     }
 
     pub(super) fn method(allowed: &'static str) -> Problem {
-        let header = Some((ALLOW, HeaderValue::from_static(allowed)));
+        let header = Some(("allow", allowed));
         let detail = format!("only {allowed}");
         Problem { header, ..Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail) }
     }
@@ -90,8 +89,8 @@ impl Problem {
             body["problems"] = fields.into();
         }
         let mut response = super::super::response(self.status, PROBLEM_TYPE, body.to_string());
-        if let Some((name, value)) = &self.header {
-            response.headers_mut().insert(name, value.clone());
+        if let Some((name, value)) = self.header {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
         response
     }
