@@ -3,6 +3,7 @@
 //! Not here: what is left of a quota. That is the running process' to say; its
 //! answers carry it in their header fields.
 
+use crate::base::clock::Clock;
 use crate::policy::{Plan, PolicySet, Question, explanation};
 
 use super::Error;
@@ -10,7 +11,7 @@ use super::Error;
 pub(super) fn explain(set: &PolicySet, question: &Question) -> Result<String, Error> {
     let asked = question.read().map_err(Error::Question)?;
     let mut plan = Plan::default();
-    set.plan(&asked.facts(), &mut plan);
+    set.plan(&asked.facts(), Some(Clock::system().now()), &mut plan);
     Ok(explanation(&set.explain(&asked.facts(), &plan), true).trim_end().to_owned())
 }
 

@@ -52,7 +52,7 @@ impl Limiter {
     pub async fn explain(&self, facts: &RequestFacts<'_>) -> Result<Vec<Explained>, Error> {
         let live = self.live();
         let mut scratch = Scratch::default();
-        live.policies().plan_at(self.store.now(), facts, scratch.plan_mut());
+        live.policies().plan(facts, Some(self.store.now()), scratch.plan_mut());
         let mut explained = live.policies().explain(facts, scratch.plan());
         self.fill_in(&live, &mut scratch, &mut explained).await?;
         Ok(explained)

@@ -40,7 +40,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::base::chain::Chain;
-use crate::base::clock::{Stopwatch, Timestamp};
+use crate::base::clock::Stopwatch;
 use crate::base::throttle::Throttle;
 use crate::policy::{PolicySet, RequestFacts};
 use crate::store::{self, Store};
@@ -134,10 +134,7 @@ impl Limiter {
     /// worker and keeps its capacity between requests.
     pub async fn check(&self, facts: &RequestFacts<'_>, scratch: &mut Scratch) -> Decision {
         let live = self.live.load_full();
-        // Grants end; nothing else of a plan depends on the time.
-        let moment =
-            if live.policies().has_grants() { self.store.now() } else { Timestamp::default() };
-        live.policies().plan_at(moment, facts, scratch.plan_mut());
+        live.policies().plan(facts, Some(self.store.now()), scratch.plan_mut());
         if scratch.plan_mut().is_empty() {
             return Decision::UNLIMITED;
         }

@@ -95,7 +95,7 @@ impl Store {
         }
     }
 
-    /// The moment by which the store counts.
+    /// The present moment on the store's clock.
     pub fn now(&self) -> Timestamp {
         match self {
             Store::Embedded(embedded) => embedded.now(),

@@ -157,7 +157,7 @@ impl Embedded {
         Ok(asked)
     }
 
-    /// The moment by which this store counts.
+    /// The present moment on the store's clock.
     pub(super) fn now(&self) -> Timestamp {
         self.shared.clock.now()
     }
