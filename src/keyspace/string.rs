@@ -39,14 +39,14 @@ pub struct StringValue {
 
 #[derive(Clone, Debug)]
 enum Form {
-    Integer(i64),
+    Integer { value: i64, is_copy: bool },
     Inline { len: u8, bytes: [u8; INLINE_LEN] },
     Heap { bytes: Vec<u8>, is_grown: bool },
 }
 
 impl From<i64> for StringValue {
     fn from(value: i64) -> StringValue {
-        StringValue { form: Form::Integer(value) }
+        StringValue { form: Form::Integer { value, is_copy: false } }
     }
 }
 
@@ -90,7 +90,7 @@ impl StringValue {
     /// The bytes of the string; those of an integer are formatted.
     pub fn text(&self) -> Text<'_> {
         match &self.form {
-            Form::Integer(value) => Text::Number(NumberText::integer(*value)),
+            Form::Integer { value, .. } => Text::Number(NumberText::integer(*value)),
             Form::Inline { len, bytes } => Text::Borrowed(&bytes[..usize::from(*len)]),
             Form::Heap { bytes, .. } => Text::Borrowed(bytes),
         }
@@ -99,7 +99,7 @@ impl StringValue {
     /// The integer that the string is the canonical decimal of.
     pub fn integer(&self) -> Option<i64> {
         match &self.form {
-            Form::Integer(value) => Some(*value),
+            Form::Integer { value, .. } => Some(*value),
             Form::Inline { .. } | Form::Heap { .. } => parse_integer(&self.text()),
         }
     }
@@ -117,17 +117,33 @@ impl StringValue {
     /// The word that `OBJECT ENCODING` answers.
     pub fn encoding(&self) -> &'static str {
         match &self.form {
-            Form::Integer(_) => "int",
+            Form::Integer { .. } => "int",
             Form::Inline { .. } => "embstr",
             Form::Heap { bytes, is_grown } if *is_grown || bytes.len() > EMBEDDED_LEN_MAX => "raw",
             Form::Heap { .. } => "embstr",
         }
     }
 
+    /// True if Redis would let every key with this value refer to one object: an
+    /// integer below ten thousand, but not what `COPY` made.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self.form, Form::Integer { value: 0..10_000, is_copy: false })
+    }
+
+    /// What `COPY` makes of the string.
+    pub(super) fn copied(&self) -> StringValue {
+        match self.form {
+            Form::Integer { value, .. } => {
+                StringValue { form: Form::Integer { value, is_copy: true } }
+            }
+            _ => self.clone(),
+        }
+    }
+
     /// Bytes that the string has on the heap.
     pub fn heap_bytes(&self) -> usize {
         match &self.form {
-            Form::Integer(_) | Form::Inline { .. } => 0,
+            Form::Integer { .. } | Form::Inline { .. } => 0,
             Form::Heap { bytes, .. } => block_bytes(bytes.capacity()),
         }
     }
@@ -171,10 +187,11 @@ impl StringValue {
 
     /// Changes the bytes, in the form that is written into.
     fn change(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
-        let mut bytes = match mem::replace(&mut self.form, Form::Integer(0)) {
-            Form::Heap { bytes, .. } => bytes,
-            form => StringValue { form }.text().to_vec(),
-        };
+        let mut bytes =
+            match mem::replace(&mut self.form, Form::Inline { len: 0, bytes: [0; INLINE_LEN] }) {
+                Form::Heap { bytes, .. } => bytes,
+                form => StringValue { form }.text().to_vec(),
+            };
         change(&mut bytes);
         self.form = Form::Heap { bytes, is_grown: true };
     }

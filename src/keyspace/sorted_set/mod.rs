@@ -25,7 +25,7 @@ use self::big::{Big, Leaf};
 use self::run::Run;
 
 /// Members of a small set; one more makes it big.
-const SMALL_LEN_MAX: usize = 128;
+pub const SMALL_LEN_MAX: usize = 128;
 
 /// Bytes of a member of a small set; a longer one makes it big.
 const SMALL_MEMBER_BYTES_MAX: usize = 64;
@@ -212,14 +212,21 @@ impl SortedSet {
         }
     }
 
+    /// A set without members, in the form that so many will need of which the longest
+    /// is so long. Only the big form knows minus zero.
+    pub fn expecting(len: usize, member_bytes_max: usize) -> SortedSet {
+        if len <= SMALL_LEN_MAX && member_bytes_max <= SMALL_MEMBER_BYTES_MAX {
+            return SortedSet::new();
+        }
+        SortedSet { form: Form::Big(Box::new(Big::new())) }
+    }
+
     /// A set of these members, which are distinct and in order.
     pub fn from_sorted<'a>(entries: impl Iterator<Item = (&'a [u8], f64)> + Clone) -> SortedSet {
-        let mut set = SortedSet::new();
         // A set that ends big begins so: each entry is moved once.
-        let is_small = |(at, (member, _)): (usize, (&[u8], f64))| fits_small(at, member);
-        if !entries.clone().enumerate().all(is_small) {
-            set.grow();
-        }
+        let sizes = entries.clone().map(|(member, _)| member.len());
+        let (len, longest) = sizes.fold((0, 0), |(len, longest), it| (len + 1, longest.max(it)));
+        let mut set = SortedSet::expecting(len, longest);
         entries.for_each(|(member, score)| set.add(member, score));
         set
     }
