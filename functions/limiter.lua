@@ -9,7 +9,8 @@
 --   FCALL adjust  n key ...  algorithm quota window_ms units option charged_at_us ...
 --   FCALL release n key ...  lease ...
 --   FCALL reset   n key ...
---   FCALL penalty, penalize, reserve, settle, abandoned, claim: see there
+--   FCALL penalty, penalize, bans, banned, pardon, reserve, settle, abandoned,
+--         claim, override, unoverride, overrides: see there
 --
 -- Keys       one for each limit, each different.
 -- Arguments  six for each key, in the same order; numbers are whole, as text.
@@ -514,6 +515,7 @@ end
 --
 --   p:<refusals>:<since_us>:<bans>:<until_us>
 --
+-- Refusals are counted from `since`; while a ban lasts, that is when it began.
 -- As an algorithm of `decide`, `penalty` refuses while the ban lasts. `penalize`
 -- counts a refusal: quota refusals in window_ms begin a ban of ban_ms, doubled for
 -- each ban before, at most ban_max_ms. Bans are forgotten when a key has behaved
@@ -563,7 +565,7 @@ local function penalize(keys, args)
   if refusals >= quota then
     ban = ban_ms * 2 ^ (bans < 40 and bans or 40)
     ban = ban < ban_max_ms and ban or ban_max_ms
-    refusals, bans, until_us = 0, bans + 1, now + ban * 1000
+    refusals, since, bans, until_us = 0, now, bans + 1, now + ban * 1000
     call('ZREMRANGEBYSCORE', banned, '-inf', now)
     call('ZADD', banned, until_us, key)
   end
@@ -571,6 +573,40 @@ local function penalize(keys, args)
   local kept = bans > 0 and ban + ban_max_ms or window_us / 1000
   call('SET', key, text, 'PX', kept > 1 and kept or 1)
   return ban
+end
+
+-- bans: who is banned, by the ends of the bans. Keys: the set of all bans. Arguments:
+-- how many; until_us and key of the last that was seen, or 0 and nothing. Reply: a
+-- flat list, key and until_us.
+local function bans(keys, args)
+  local all, count, until_us, seen = keys[1], args[1] + 0, args[2], args[3]
+  local from = call('ZCOUNT', all, '-inf', '(' .. until_us)
+  if call('ZSCORE', all, seen) == until_us then
+    from = call('ZRANK', all, seen) + 1
+  end
+  local ended = call('ZCOUNT', all, '-inf', format('%.0f', now_us()))
+  from = from > ended and from or ended
+  return call('ZRANGE', all, from, from + count - 1, 'WITHSCORES')
+end
+
+-- banned: the bans of these keys. Reply: for each { bans so far, since_us, until_us },
+-- or 0 if none is in force.
+local function banned(keys)
+  local now, states = now_us(), {}
+  for i = 1, #keys do
+    local _, since, count, until_us = penalty_state(keys[i])
+    states[i] = until_us > now and { count, since, until_us } or 0
+  end
+  return states
+end
+
+-- pardon: forgets the refusals and bans of a key. Keys: the penalty's key, and the
+-- set of all bans. Reply: 1 if a ban was in force.
+local function pardon(keys)
+  local _, _, _, until_us = penalty_state(keys[1])
+  call('DEL', keys[1])
+  call('ZREM', keys[2], keys[1])
+  return until_us > now_us() and 1 or 0
 end
 
 ----------------------------------------------------------------------- decision
@@ -809,6 +845,54 @@ local function claim(keys, args)
   return 0
 end
 
+----------------------------------------------------------------------- overrides
+--
+-- Overrides that were set while gateways run: a hash of texts by id. What they mean
+-- is for the gateways to say, which keep a copy and ask now and then whether it is
+-- still right: the field `version` is another one after each change.
+--
+--   FCALL override    1 overrides  id text count_max   reply: version, 0 if full
+--   FCALL unoverride  1 overrides  id                  reply: version, 0 if not there
+--   FCALL overrides   1 overrides  version             reply: 0 if that is the present
+--                                                      one; else fields and values
+
+-- A version is a moment, and later than the one before.
+local function new_version(all)
+  local before, now = call('HGET', all, 'version'), now_us()
+  local version = format('%.0f', before and before + 0 >= now and before + 1 or now)
+  call('HSET', all, 'version', version)
+  return version
+end
+
+local function override(keys, args)
+  local all, id = keys[1], args[1]
+  -- One of the fields is the version.
+  if call('HEXISTS', all, id) == 0 and call('HLEN', all) > args[3] + 0 then
+    return 0
+  end
+  call('HSET', all, id, args[2])
+  return new_version(all)
+end
+
+local function unoverride(keys, args)
+  if call('HDEL', keys[1], args[1]) == 0 then
+    return 0
+  end
+  return new_version(keys[1])
+end
+
+-- Without a version it is the first look after a start: the hash is written to, which
+-- keeps it from being evicted.
+local function overrides(keys, args)
+  local version = call('HGET', keys[1], 'version')
+  if args[1] == '' and version then
+    call('HSET', keys[1], 'version', version)
+  elseif args[1] == (version or '0') then
+    return 0
+  end
+  return call('HGETALL', keys[1])
+end
+
 ------------------------------------------------------------------------ register
 
 local function register(name, callback, description, flags)
@@ -837,6 +921,12 @@ register('release', release, 'Ends leases')
 register('adjust', adjust, 'Charges more, or gives back')
 register('reset', reset, 'Forgets what was used')
 register('penalize', penalize, 'Counts a refusal, and bans after too many')
+register('bans', bans, 'Who is banned', { 'no-writes' })
+register('banned', banned, 'The bans of keys', { 'no-writes' })
+register('pardon', pardon, 'Revokes a ban')
+register('override', override, 'Sets an override')
+register('unoverride', unoverride, 'Takes an override back')
+register('overrides', overrides, 'All overrides, if they have changed')
 register('reserve', reserve, 'Remembers an estimate until it is settled')
 register('settle', settle, 'Charges or gives back what an estimate missed')
 register('abandoned', abandoned, 'Reservations that nobody settled', { 'no-writes' })

@@ -120,8 +120,9 @@ impl Doors {
         if let Some(bound) = &mut self.envoy {
             let acceptor = acceptor(bound, Cap::new(envoy::CONNECTION_COUNT_MAX))?;
             let (limiter, serving) = (Arc::clone(limiter), tasks.clone());
+            let trust = config.proxy.trust.clone();
             tasks.spawn("envoy", |_shutdown| {
-                envoy::serve(acceptor, limiter, envoy_metrics, serving)
+                envoy::serve(acceptor, limiter, trust, envoy_metrics, serving)
             });
         }
         let crew = Crew { end: CancellationToken::new(), drain_timeout: config.drain_timeout };

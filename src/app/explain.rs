@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use crate::base::clock::Clock;
 use crate::policy::{Headers, PolicySet, RequestFacts, host, path};
 
 use super::Error;
@@ -49,7 +50,7 @@ pub(super) fn explain(set: &PolicySet, question: &Question) -> Result<String, Er
         body_bytes: length.and_then(|it| it.parse().ok()),
         descriptors: &[],
     };
-    Ok(set.explain(&facts).trim_end().to_owned())
+    Ok(set.explain(&facts, Clock::system().now()).trim_end().to_owned())
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crate::base::units::Span;
 use crate::base::yaml;
 use crate::keyspace::MemoryLimits;
 use crate::limiter::FailureMode;
+use crate::listener::trust::RawTrust;
 use crate::listener::{proxy, redis};
 use crate::persist;
 use crate::store;
@@ -74,6 +75,7 @@ struct RawConfig {
     drain_timeout: Span,
     upstreams: BTreeMap<String, proxy::RawUpstream>,
     routes: Vec<proxy::RawRoute>,
+    client_address: RawTrust,
     proxy: proxy::RawProxy,
     redis: redis::RawConfig,
     policies: PathBuf,
@@ -106,6 +108,7 @@ impl Default for RawConfig {
             drain_timeout: Span(Duration::from_secs(30)),
             upstreams: BTreeMap::new(),
             routes: Vec::new(),
+            client_address: RawTrust::default(),
             proxy: proxy::RawProxy::default(),
             redis: redis::RawConfig::default(),
             policies: PathBuf::from("policies.yaml"),
@@ -148,8 +151,12 @@ impl Config {
         let folder = path.parent().unwrap_or(Path::new(""));
         let listen = raw.listen.check(&mut problems);
         let worker_count = check_workers(raw.workers, &mut problems);
-        let sections =
-            proxy::RawConfig { upstreams: raw.upstreams, routes: raw.routes, proxy: raw.proxy };
+        let sections = proxy::RawConfig {
+            upstreams: raw.upstreams,
+            routes: raw.routes,
+            client_address: raw.client_address,
+            proxy: raw.proxy,
+        };
         let proxy = sections.check().map_err(|found| {
             for (path, message) in found {
                 problems.add(Problem::new(path, message));

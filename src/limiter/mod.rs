@@ -125,7 +125,7 @@ impl Limiter {
     /// worker and keeps its capacity between requests.
     pub async fn check(&self, facts: &RequestFacts<'_>, scratch: &mut Scratch) -> Decision {
         let live = self.live.load_full();
-        live.policies().plan(facts, scratch.plan_mut());
+        live.policies().plan(facts, Some(self.store.now()), scratch.plan_mut());
         if scratch.plan_mut().is_empty() {
             return Decision::UNLIMITED;
         }

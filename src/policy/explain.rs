@@ -2,14 +2,16 @@
 
 use std::fmt::Write as _;
 
+use crate::base::clock::Timestamp;
+
 use super::{Cause, Plan, PolicySet, RequestFacts, Role};
 
 impl PolicySet {
     /// What every policy makes of a request: why it does not concern it, or under
-    /// which key which limits apply.
-    pub fn explain(&self, facts: &RequestFacts<'_>) -> String {
+    /// which key which limits apply, at the moment `now`.
+    pub fn explain(&self, facts: &RequestFacts<'_>, now: Timestamp) -> String {
         let mut plan = Plan::default();
-        self.plan(facts, &mut plan);
+        self.plan(facts, Some(now), &mut plan);
         let mut text = String::new();
         for (place, policy) in self.policies.iter().enumerate() {
             let own = |it: u32| it as usize == place;

@@ -172,7 +172,7 @@ mod tests {
 
     fn rendered(parts: &[Part], facts: &RequestFacts<'_>) -> (String, bool) {
         let mut out = Vec::new();
-        let complete = render(parts, facts, &Claims::new(None), &mut out);
+        let complete = render(parts, facts, &Claims::new(None, None), &mut out);
         (String::from_utf8(out).unwrap(), complete)
     }
 

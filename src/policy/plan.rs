@@ -13,6 +13,8 @@
 
 use std::ops::Range;
 
+use crate::base::clock::Timestamp;
+
 use super::budget::OVERFLOW;
 use super::choice::Treatment;
 use super::key::render;
@@ -188,9 +190,11 @@ impl PolicySet {
     /// Which limits concern a request, under which store keys. What `plan` held
     /// before is gone. Allocates only while the plan has not yet grown to the
     /// largest request it has seen.
-    pub fn plan(&self, facts: &RequestFacts<'_>, plan: &mut Plan) {
+    ///
+    /// `now` tells whether a token has expired; without it, that is not looked at.
+    pub fn plan(&self, facts: &RequestFacts<'_>, now: Option<Timestamp>, plan: &mut Plan) {
         plan.clear();
-        let claims = Claims::new(self.tokens.as_ref());
+        let claims = Claims::new(self.tokens.as_ref(), now);
         for place in self.index.candidates(facts.host, facts.path) {
             let Some(policy) = self.policies.get(place as usize) else { continue };
             if policy.conditions.hold(facts) {
@@ -214,7 +218,7 @@ mod tests {
 
     fn keys(set: &PolicySet, facts: &RequestFacts<'_>) -> Vec<String> {
         let mut plan = Plan::default();
-        set.plan(facts, &mut plan);
+        set.plan(facts, None, &mut plan);
         let key = |entry| String::from_utf8(plan.key(entry).to_vec()).unwrap();
         plan.entries().iter().map(key).collect()
     }
@@ -254,14 +258,14 @@ policies:
   - { name: deny, key: [header:a], on_missing_key: deny, limits: [{ quota: 1, window: 1s }] }
 ");
         let mut plan = Plan::default();
-        set.plan(&RequestFacts::for_tests("/"), &mut plan);
+        set.plan(&RequestFacts::for_tests("/"), None, &mut plan);
         assert_eq!(plan.denying(), [Denial { policy: 2, cause: Cause::MissingKey }]);
         assert_eq!(plan.entries().len(), 1);
         assert_eq!(plan.key(&plan.entries()[0]), b"weir:shared:0:{~|GET}");
 
         let headers: &dyn Headers = &Pairs(&[("a", b"x")]);
         let facts = RequestFacts { headers, ..RequestFacts::for_tests("/") };
-        set.plan(&facts, &mut plan);
+        set.plan(&facts, None, &mut plan);
         assert!(plan.denying().is_empty(), "a plan forgets the request before");
         assert_eq!(
             keys(&set, &facts),
@@ -325,7 +329,11 @@ policies:
             .collect();
         let set = set(&format!("policies:\n{policies}"));
         let mut plan = Plan::default();
-        set.plan(&RequestFacts { host: "h.example", ..RequestFacts::for_tests("/a/b") }, &mut plan);
+        set.plan(
+            &RequestFacts { host: "h.example", ..RequestFacts::for_tests("/a/b") },
+            None,
+            &mut plan,
+        );
         let places: Vec<u32> = plan.entries().iter().map(|it| it.policy).collect();
         assert_eq!(places, [0, 1, 2, 3, 4, 5, 8]);
     }
@@ -353,7 +361,7 @@ policies:
         for host in hosts {
             for path in paths {
                 let facts = RequestFacts { host, ..RequestFacts::for_tests(path) };
-                set.plan(&facts, &mut plan);
+                set.plan(&facts, None, &mut plan);
                 let planned: Vec<&str> = plan
                     .entries()
                     .iter()
@@ -370,10 +378,10 @@ policies:
         let set =
             set("policies: [{ name: p, key: client_ip, limits: [{ quota: 1, window: 1s }] }]");
         let mut plan = Plan::default();
-        set.plan(&RequestFacts::for_tests("/a"), &mut plan);
+        set.plan(&RequestFacts::for_tests("/a"), None, &mut plan);
         let before = (plan.keys.as_ptr(), plan.entries.as_ptr());
         for _ in 0..100 {
-            set.plan(&RequestFacts::for_tests("/b"), &mut plan);
+            set.plan(&RequestFacts::for_tests("/b"), None, &mut plan);
         }
         assert_eq!((plan.keys.as_ptr(), plan.entries.as_ptr()), before);
     }

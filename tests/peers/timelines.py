@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "tests" / "timelines" / "limiter.txt"
 LIBRARY = ROOT / "functions" / "limiter.lua"
 
+VERBS = ("peek", "adjust", "release", "reset", "edit", "penalize", "pardon")
+
 # 2023-11-14, and not a whole second: as the tests of the engine have it.
 START_US = 1_700_000_000_123_456
 
@@ -75,7 +77,7 @@ class Asker:
         at, *words = line.split(maxsplit=2)
         now = START_US + round(float(at) * 1000)
         self.client.hset("clock", mapping={"seconds": now // 10**6, "micros": now % 10**6})
-        verb = words[0] if words[0] in ("peek", "adjust", "release", "reset", "edit") else "decide"
+        verb = words[0] if words[0] in VERBS else "decide"
         rest = words[1:] if verb != "decide" else words
         rest = " ".join(rest)
         if verb == "edit":
@@ -92,8 +94,12 @@ class Asker:
             elif verb == "adjust":
                 charged_us = START_US + round(float(charged) * 1000)
                 args += [algorithm, quota, window, cost, lease or option, str(charged_us)]
-            elif verb != "reset":
+            elif verb == "penalize":
+                args += [quota, window, cost, lease]
+            elif verb not in ("reset", "pardon"):
                 args += [algorithm, quota, window, cost, lease or option, group]
+        if verb in ("penalize", "pardon"):
+            keys.append("bans")
         reply = self.client.fcall(verb, len(keys), *keys, *args)
         return ", ".join(map(told, reply)) if isinstance(reply, list) else str(reply)
 

@@ -104,7 +104,7 @@ fn answer(world: &mut World, limits: &mut HashMap<String, Written>, line: &str) 
         limits.extend([read_limit(edit)]);
         return "edited".to_owned();
     }
-    let verbs = ["peek", "adjust", "release", "reset"];
+    let verbs = ["peek", "adjust", "release", "reset", "penalize", "pardon"];
     let (verb, rest) = match asked.split_once(' ') {
         Some((verb, rest)) if verbs.contains(&verb) => (verb, rest),
         _ => ("decide", asked),
@@ -113,6 +113,12 @@ fn answer(world: &mut World, limits: &mut HashMap<String, Written>, line: &str) 
     for (key, cost, lease, charged) in rest.split_whitespace().map(read_item) {
         keys.push(key);
         let [algorithm, quota, window_ms, option, group] = limits[key].clone();
+        if algorithm == "penalty" && matches!(verb, "penalize" | "pardon") {
+            keys.push("bans");
+            let spans = [quota, window_ms, cost.to_owned(), lease.to_owned()];
+            args.extend(spans.into_iter().filter(|_| verb == "penalize"));
+            continue;
+        }
         let option = if lease.is_empty() { option } else { lease.to_owned() };
         let last = if verb == "adjust" { at_ms(charged).micros().to_string() } else { group };
         match verb {

@@ -107,6 +107,9 @@ policies:
         30s GET /  429 retry in 60s, "login";r=0;t=1
         31s GET /  429 retry in 59s, "login";r=1;t=0        # twice as long
         90s GET /  admit, "login";r=0;t=1
+        190001ms GET /  admit, "login";r=0;t=1
+        190001ms GET /  429 retry in 1s, "login";r=0;t=1
+        190001ms GET /  429 retry in 30s, "login";r=0;t=1   # behaved for 100 s: it begins anew
         "#,
     );
 }
