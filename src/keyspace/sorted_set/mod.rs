@@ -168,10 +168,9 @@ impl SortedSet {
             }
             (Form::Big(_), Err(_)) => 0,
             (Form::Big(big), Ok(cursor)) => {
-                let (hashes, next) = big.scan(cursor, count);
+                let (hashes, next) = big.scan_worth_while(cursor, count);
                 for same_score in hashes.chunk_by(|a, b| a.0 == b.0) {
-                    let score = same_score[0].0;
-                    let ranks = big.rank_of_score(score, false)..big.rank_of_score(score, true);
+                    let ranks = big.ranks_of(same_score[0].0);
                     for (member, score) in self.range(ranks) {
                         let hash = big.hash(member);
                         if same_score.binary_search_by_key(&hash, |it| it.1).is_ok() {
