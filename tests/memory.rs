@@ -22,6 +22,9 @@ fn resident_bytes() -> usize {
     statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
+/// The words that a command is given, by their places.
+type Word<'a> = &'a dyn Fn(usize) -> String;
+
 /// A keyspace, and what running commands on it needs.
 struct Session {
     space: Keyspace,
@@ -84,12 +87,12 @@ fn the_account_is_close_to_what_the_process_takes() {
     kept.push(check("strings of 3,000 bytes", 5_000, |session, key| {
         session.run(&["SET", &format!("page:{key}"), &format!("{key:03000}")]);
     }));
-    let many = |command: &str, key: usize, words: usize, word: &dyn Fn(usize) -> String| {
+    let many = |command: &str, key: usize, words: usize, word: Word<'_>| {
         let begin = [command.to_owned(), format!("{command}:{key}")];
         begin.into_iter().chain((0..words).map(word)).collect::<Vec<_>>()
     };
     // Of each: small ones, big ones, and what is not text.
-    let collections: [(&str, &str, usize, usize, &dyn Fn(usize) -> String); 9] = [
+    let collections: [(&str, &str, usize, usize, Word<'_>); 9] = [
         ("hashes of 5", "HSET", 10, 20_000, &|it| format!("field-{it}")),
         ("hashes of 2,000", "HSET", 4_000, 100, &|it| format!("field-{it}")),
         ("hashes of long values", "HSET", 100, 2_000, &|it| format!("{it:0200}")),
