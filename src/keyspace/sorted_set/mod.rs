@@ -2,7 +2,7 @@
 //!
 //! | form | holds | found by | files |
 //! |---|---|---|---|
-//! | small | up to 128 members of up to 64 bytes | scan of tags | `run` |
+//! | small | up to 128 members of up to 64 bytes | scan of tags, or by score | `run`, `layout` |
 //! | big | any | hash index | `big`, `ranks`, leaves of `run` |
 //!
 //! The limits are those of Redis, and as there a set that has become big stays
@@ -13,16 +13,18 @@
 //! are equal; as in Redis, a big set keeps each as it came, a small one keeps zero.
 
 mod big;
+mod layout;
 mod ranks;
 mod run;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 use self::big::{Big, Leaf};
 use self::run::Run;
+use super::arg::Text;
 
 /// Members of a small set; one more makes it big.
 pub const SMALL_LEN_MAX: usize = 128;
@@ -134,7 +136,7 @@ impl SortedSet {
     }
 
     /// The member of a rank with its score.
-    pub fn entry(&self, rank: usize) -> Option<(&[u8], f64)> {
+    pub fn entry(&self, rank: usize) -> Option<(Text<'_>, f64)> {
         if rank < self.len() { self.range(rank..rank + 1).next() } else { None }
     }
 
@@ -145,7 +147,7 @@ impl SortedSet {
         while from < to {
             let middle = from.midpoint(to);
             match self.entry(middle) {
-                Some((member, _)) if is_before(member) => from = middle + 1,
+                Some((member, _)) if is_before(&member) => from = middle + 1,
                 _ => to = middle,
             }
         }
@@ -159,7 +161,7 @@ impl SortedSet {
         &'a self,
         cursor: u64,
         count: usize,
-        mut each: impl FnMut(&'a [u8], f64),
+        mut each: impl FnMut(Text<'a>, f64),
     ) -> u64 {
         match (&self.form, u32::try_from(cursor)) {
             (Form::Small(_), _) => {
@@ -172,7 +174,7 @@ impl SortedSet {
                 for same_score in hashes.chunk_by(|a, b| a.0 == b.0) {
                     let ranks = big.ranks_of(same_score[0].0);
                     for (member, score) in self.range(ranks) {
-                        let hash = big.hash(member);
+                        let hash = big.hash(&member);
                         if same_score.binary_search_by_key(&hash, |it| it.1).is_ok() {
                             each(member, score);
                         }
@@ -221,12 +223,15 @@ impl SortedSet {
     }
 
     /// A set of these members, which are distinct and in order.
-    pub fn from_sorted<'a>(entries: impl Iterator<Item = (&'a [u8], f64)> + Clone) -> SortedSet {
+    pub fn from_sorted<M>(entries: impl Iterator<Item = (M, f64)> + Clone) -> SortedSet
+    where
+        M: Deref<Target = [u8]>,
+    {
         // A set that ends big begins so: each entry is moved once.
         let sizes = entries.clone().map(|(member, _)| member.len());
         let (len, longest) = sizes.fold((0, 0), |(len, longest), it| (len + 1, longest.max(it)));
         let mut set = SortedSet::expecting(len, longest);
-        entries.for_each(|(member, score)| set.add(member, score));
+        entries.for_each(|(member, score)| set.add(&member, score));
         set
     }
 
@@ -249,7 +254,7 @@ impl SortedSet {
             Form::Small(run) => {
                 for at in ranks.clone() {
                     let (member, score) = run.entry(at);
-                    each(member, score);
+                    each(&member, score);
                 }
                 run.remove(ranks);
             }
@@ -284,7 +289,7 @@ impl SortedSet {
     /// Takes on the big form.
     fn grow(&mut self) {
         let mut big = Box::new(Big::new());
-        self.iter().for_each(|(member, score)| big.add(member, score));
+        self.iter().for_each(|(member, score)| big.add(&member, score));
         self.form = Form::Big(big);
     }
 
@@ -359,9 +364,9 @@ enum Source<'a> {
 }
 
 impl<'a> Iterator for Entries<'a> {
-    type Item = (&'a [u8], f64);
+    type Item = (Text<'a>, f64);
 
-    fn next(&mut self) -> Option<(&'a [u8], f64)> {
+    fn next(&mut self) -> Option<(Text<'a>, f64)> {
         self.remaining = self.remaining.checked_sub(1)?;
         let (leaf, at) = &mut self.front;
         *at += 1;
@@ -382,7 +387,7 @@ impl<'a> Iterator for Entries<'a> {
 }
 
 impl<'a> DoubleEndedIterator for Entries<'a> {
-    fn next_back(&mut self) -> Option<(&'a [u8], f64)> {
+    fn next_back(&mut self) -> Option<(Text<'a>, f64)> {
         self.remaining = self.remaining.checked_sub(1)?;
         let (leaf, at) = &mut self.back;
         match self.source {
