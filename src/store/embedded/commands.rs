@@ -8,7 +8,7 @@
 
 use std::sync::{Arc, MutexGuard};
 
-use super::{Owned, Shared};
+use super::{Error, Owned, Shared};
 use crate::base::clock::Timestamp;
 use crate::keyspace::{Announced, Arg, Asker, Command, Execution, Flags, Keyspace, Mode, Run};
 use crate::persist::{Log, Lsn};
@@ -39,11 +39,11 @@ impl Commands {
     }
 
     /// Waits until a record is as durable as the log's policy promises.
-    pub async fn durable(&self, record: Lsn) {
-        if let Some(log) = &self.shared.log {
-            // A log that cannot make it durable says so itself; see `call`.
-            let _ = log.durable(record).await;
-        }
+    ///
+    /// # Errors
+    /// It is not known to be, and the configuration wants nothing acknowledged then.
+    pub async fn durable(&self, record: Lsn) -> Result<(), Error> {
+        self.shared.remembered(record).await
     }
 
     /// Waits until a record is on disk, whatever the log's policy; says if it is.
