@@ -17,6 +17,7 @@ use crate::base::files;
 use crate::base::problems::{Problem, Problems};
 use crate::base::units::Span;
 use crate::base::yaml;
+use crate::function;
 use crate::keyspace::MemoryLimits;
 use crate::limiter::FailureMode;
 use crate::listener::{proxy, redis};
@@ -49,6 +50,8 @@ pub struct Config {
     pub log: persist::Config,
     /// How much memory the embedded store may take.
     pub memory: MemoryLimits,
+    /// What calls of Functions may take.
+    pub function_limits: function::Limits,
 }
 
 /// Addresses of the doors.
@@ -96,6 +99,7 @@ struct RawListen {
 struct RawStore {
     embedded: persist::RawConfig,
     memory: store::RawMemory,
+    functions: store::RawFunctions,
 }
 
 impl Default for RawConfig {
@@ -161,26 +165,36 @@ impl Config {
         let memory = raw.store.memory.check("store.memory").map_err(|found| {
             problems.append(found);
         });
+        let functions = raw.store.functions.check("store.functions").map_err(|found| {
+            problems.append(found);
+        });
         let redis = raw.redis.check().map_err(|found| {
             for (key, message) in found {
                 problems.add(Problem::new(format!("redis.{key}"), message));
             }
         });
-        match (listen, worker_count, proxy, redis, log, memory) {
-            (Some(listen), Some(worker_count), Ok(proxy), Ok(redis), Ok(log), Ok(memory)) => {
-                Ok(Config {
-                    listen,
-                    worker_count,
-                    drain_timeout: raw.drain_timeout.0,
-                    proxy: proxy.relative_to(folder),
-                    redis: redis.relative_to(folder),
-                    policies: folder.join(raw.policies),
-                    functions: folder.join(raw.functions),
-                    failure_mode: raw.failure_mode,
-                    log,
-                    memory,
-                })
-            }
+        match (listen, worker_count, proxy, redis, log, memory, functions) {
+            (
+                Some(listen),
+                Some(worker_count),
+                Ok(proxy),
+                Ok(redis),
+                Ok(log),
+                Ok(memory),
+                Ok(function_limits),
+            ) => Ok(Config {
+                listen,
+                worker_count,
+                drain_timeout: raw.drain_timeout.0,
+                proxy: proxy.relative_to(folder),
+                redis: redis.relative_to(folder),
+                policies: folder.join(raw.policies),
+                functions: folder.join(raw.functions),
+                failure_mode: raw.failure_mode,
+                log,
+                memory,
+                function_limits,
+            }),
             _ => Err(places.locate(problems)),
         }
     }

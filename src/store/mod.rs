@@ -11,7 +11,7 @@ mod metrics;
 
 use crate::resp::Reply;
 
-pub use config::RawMemory;
+pub use config::{RawFunctions, RawMemory};
 pub use embedded::{Commands, Embedded, Held, Library, OpenError, Opened};
 pub use metrics::Metrics;
 
