@@ -26,6 +26,10 @@ use super::raw::{Anchor, Ended, State};
 use super::watchdog::{Interrupter, Watchdog};
 use crate::keyspace::{Execution, Keyspace};
 
+/// How far memory grows, in percent of what a full cycle left, before the collector
+/// begins the next one. Lua's own 200 marks what a library keeps twice as often.
+const COLLECTOR_PAUSE: i32 = 400;
+
 /// A Lua state. See the module's header.
 pub(super) struct Vm {
     // Dropped before the context, which its functions point to.
@@ -111,6 +115,7 @@ impl Vm {
             lua.exec_raw((), |lua| {
                 let it = State::new(lua);
                 it.publish(pointer);
+                it.pace_collector(COLLECTOR_PAUSE);
                 api::push_natives(it, pointer);
                 state = Some(it);
             })
