@@ -222,7 +222,8 @@ impl Keyspace {
         self.slots.cut(sink)
     }
 
-    /// Hands the next `slot_count` slots of the running snapshot to its sink.
+    /// Hands the next `slot_count` slots of the running snapshot to its sink, or
+    /// fewer if they are big.
     pub fn walk(&mut self, slot_count: usize) -> Walk {
         self.slots.walk(slot_count)
     }

@@ -5,12 +5,15 @@
 //! | integer | what is the canonical decimal of an `i64`, when set whole | `int` |
 //! | inline | up to 30 bytes, when set whole | `embstr` |
 //! | heap | anything | `embstr` up to 44 bytes when set whole, else `raw` |
+//! | large | from 64 KiB on | `raw` |
 //!
-//! A counter is changed without formatting or allocating. What is written into
+//! Clones of a large string share its bytes until one of them is written into, so
+//! to keep one as it is, for a snapshot, costs nothing. A counter is changed without formatting or allocating. What is written into
 //! piece by piece (`APPEND`, `SETRANGE`) stands on the heap with room to grow,
 //! and is `raw` however short, as in Redis.
 
 use std::mem;
+use std::sync::Arc;
 
 use super::arg::{Text, parse_integer};
 use super::sizes::block_bytes;
@@ -31,6 +34,9 @@ const INTEGER_TEXT_LEN_MAX: usize = 20;
 /// Most room that is kept free behind a string that grows.
 const SPARE_BYTES_MAX: usize = 1 << 20;
 
+/// From so many bytes on a clone shares them. Tests have few, to share often.
+const LARGE_LEN: usize = if cfg!(test) { 64 } else { 64 << 10 };
+
 /// A string. See the module's header.
 #[derive(Clone, Debug)]
 pub struct StringValue {
@@ -42,6 +48,27 @@ enum Form {
     Integer(i64),
     Inline { len: u8, bytes: [u8; INLINE_LEN] },
     Heap { bytes: Vec<u8>, is_grown: bool },
+    Large { bytes: Arc<Vec<u8>>, is_grown: bool },
+}
+
+impl Form {
+    /// Bytes that do not fit in place, in the form that their number asks for.
+    fn of(bytes: Vec<u8>, is_grown: bool) -> Form {
+        if bytes.len() < LARGE_LEN {
+            Form::Heap { bytes, is_grown }
+        } else {
+            Form::Large { bytes: Arc::new(bytes), is_grown }
+        }
+    }
+
+    /// Bytes on the heap, and whether they were written into piece by piece.
+    fn heap(&self) -> Option<(&Vec<u8>, bool)> {
+        match self {
+            Form::Integer(_) | Form::Inline { .. } => None,
+            Form::Heap { bytes, is_grown } => Some((bytes, *is_grown)),
+            Form::Large { bytes, is_grown } => Some((bytes, *is_grown)),
+        }
+    }
 }
 
 impl From<i64> for StringValue {
@@ -69,7 +96,7 @@ impl From<Vec<u8>> for StringValue {
         }
         let mut bytes = text;
         bytes.shrink_to_fit();
-        StringValue { form: Form::Heap { bytes, is_grown: false } }
+        StringValue { form: Form::of(bytes, false) }
     }
 }
 
@@ -82,7 +109,7 @@ impl StringValue {
             bytes[..text.len()].copy_from_slice(text);
             Form::Inline { len: text.len() as u8, bytes }
         } else {
-            Form::Heap { bytes: text.to_vec(), is_grown: false }
+            Form::of(text.to_vec(), false)
         };
         StringValue { form }
     }
@@ -93,6 +120,7 @@ impl StringValue {
             Form::Integer(value) => Text::Number(NumberText::integer(*value)),
             Form::Inline { len, bytes } => Text::Borrowed(&bytes[..usize::from(*len)]),
             Form::Heap { bytes, .. } => Text::Borrowed(bytes),
+            Form::Large { bytes, .. } => Text::Borrowed(bytes),
         }
     }
 
@@ -101,6 +129,7 @@ impl StringValue {
         match &self.form {
             Form::Integer(value) => Some(*value),
             Form::Inline { .. } | Form::Heap { .. } => parse_integer(&self.text()),
+            Form::Large { .. } => None,
         }
     }
 
@@ -116,32 +145,31 @@ impl StringValue {
 
     /// The word that `OBJECT ENCODING` answers.
     pub fn encoding(&self) -> &'static str {
-        match &self.form {
-            Form::Integer(_) => "int",
-            Form::Inline { .. } => "embstr",
-            Form::Heap { bytes, is_grown } if *is_grown || bytes.len() > EMBEDDED_LEN_MAX => "raw",
-            Form::Heap { .. } => "embstr",
+        match self.form.heap() {
+            Some((bytes, is_grown)) if is_grown || bytes.len() > EMBEDDED_LEN_MAX => "raw",
+            None if matches!(self.form, Form::Integer(_)) => "int",
+            Some(_) | None => "embstr",
         }
     }
 
     /// Bytes that the string has on the heap.
     pub fn heap_bytes(&self) -> usize {
+        let bytes = self.form.heap().map_or(0, |(bytes, _)| block_bytes(bytes.capacity()));
         match &self.form {
-            Form::Integer(_) | Form::Inline { .. } => 0,
-            Form::Heap { bytes, .. } => block_bytes(bytes.capacity()),
+            // An `Arc` counts its holders beside the vector.
+            Form::Large { .. } => {
+                bytes + block_bytes(size_of::<Vec<u8>>() + 2 * size_of::<usize>())
+            }
+            _ => bytes,
         }
     }
 
     /// The bytes from `at` on, `len` of them at most, if the string already is in
     /// the form that is written into: what a write there would overwrite.
     pub(super) fn overwritten(&self, at: usize, len: usize) -> Option<&[u8]> {
-        match &self.form {
-            Form::Heap { bytes, is_grown: true } => {
-                let end = (at + len).min(bytes.len());
-                Some(&bytes[at.min(end)..end])
-            }
-            _ => None,
-        }
+        let (bytes, is_grown) = self.form.heap()?;
+        let end = (at + len).min(bytes.len());
+        is_grown.then(|| &bytes[at.min(end)..end])
     }
 
     /// Writes `text` over the string from `at` on. The string grows as needed,
@@ -169,14 +197,16 @@ impl StringValue {
         });
     }
 
-    /// Changes the bytes, in the form that is written into.
+    /// Changes the bytes, in the form that is written into. Large ones that are
+    /// shared are copied first.
     fn change(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
         let mut bytes = match mem::replace(&mut self.form, Form::Integer(0)) {
             Form::Heap { bytes, .. } => bytes,
+            Form::Large { bytes, .. } => Arc::unwrap_or_clone(bytes),
             form => StringValue { form }.text().to_vec(),
         };
         change(&mut bytes);
-        self.form = Form::Heap { bytes, is_grown: true };
+        self.form = Form::of(bytes, true);
     }
 }
 
@@ -207,6 +237,19 @@ mod tests {
     #[test]
     fn a_string_takes_no_more_room_than_a_sorted_set() {
         assert_eq!(size_of::<StringValue>(), 32);
+    }
+
+    #[test]
+    fn clones_of_a_large_string_share_their_bytes_until_one_is_written_into() {
+        let mut string = StringValue::from(vec![b'x'; LARGE_LEN]);
+        let address = |string: &StringValue| string.text().as_ptr();
+        let kept = string.clone();
+        assert_eq!(address(&kept), address(&string));
+        string.overwrite(0, b"y");
+        assert_eq!((kept.text()[0], string.text()[0]), (b'x', b'y'));
+        let grown = address(&string);
+        string.overwrite(1, b"y");
+        assert_eq!(address(&string), grown, "nobody else has it");
     }
 
     #[test]

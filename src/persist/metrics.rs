@@ -37,6 +37,8 @@ pub struct Metrics {
     pub delayed_syncs: IntCounter,
     rewrites: IntCounterVec,
     rewrite_duration: Histogram,
+    saves: IntCounterVec,
+    save_duration: Histogram,
 }
 
 impl Metrics {
@@ -58,13 +60,18 @@ impl Metrics {
             "weir_persist_rewrite_duration_seconds",
             "Time from the cut to the manifest that names the new base file",
         );
-        let rewrites = IntCounterVec::new(
-            Opts::new("weir_persist_rewrites_total", "Rewrites of the log, by how they ended"),
-            &["outcome"],
-        )?;
-        for outcome in ["committed", "abandoned", "failed"] {
-            rewrites.with_label_values(&[outcome]);
-        }
+        let save_duration = HistogramOpts::new(
+            "weir_persist_save_duration_seconds",
+            "Time from the cut to the file that has its name",
+        );
+        let snapshot_buckets = vec![0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0];
+        let by_outcome = |name: &str, help: &str, outcomes: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name, help), &["outcome"])?;
+            for outcome in outcomes {
+                counters.with_label_values(&[outcome]);
+            }
+            Ok::<_, prometheus::Error>(counters)
+        };
         Ok(Metrics {
             appended_bytes: counter(
                 "weir_persist_appended_bytes_total",
@@ -83,10 +90,20 @@ impl Metrics {
                 "weir_persist_delayed_syncs_total",
                 "Syncs that were still running when the next one was due",
             )?,
-            rewrites,
-            rewrite_duration: Histogram::with_opts(
-                rewrite_duration.buckets(vec![0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0]),
+            rewrites: by_outcome(
+                "weir_persist_rewrites_total",
+                "Rewrites of the log, by how they ended",
+                &["committed", "abandoned", "failed"],
             )?,
+            rewrite_duration: Histogram::with_opts(
+                rewrite_duration.buckets(snapshot_buckets.clone()),
+            )?,
+            saves: by_outcome(
+                "weir_persist_saves_total",
+                "Snapshots in dump.rdb, by how they ended",
+                &["saved", "failed"],
+            )?,
+            save_duration: Histogram::with_opts(save_duration.buckets(snapshot_buckets))?,
         })
     }
 
@@ -100,6 +117,15 @@ impl Metrics {
         self.rewrites.with_label_values(&[label]).inc();
         if outcome == RewriteOutcome::Committed {
             self.rewrite_duration.observe(elapsed.as_secs_f64());
+        }
+    }
+
+    /// A save ended.
+    pub fn saved(&self, succeeded: bool, elapsed: Duration) {
+        let label = if succeeded { "saved" } else { "failed" };
+        self.saves.with_label_values(&[label]).inc();
+        if succeeded {
+            self.save_duration.observe(elapsed.as_secs_f64());
         }
     }
 
@@ -127,6 +153,7 @@ impl Metrics {
                 "1 while the log takes no records, because a write or a sync failed",
             )?,
             rewriting: gauge("weir_persist_rewrite_running", "1 while a rewrite runs")?,
+            saving: gauge("weir_persist_save_running", "1 while dump.rdb is being written")?,
         })
     }
 }
@@ -141,10 +168,11 @@ struct LogCollector {
     base_size: IntGauge,
     poisoned: IntGauge,
     rewriting: IntGauge,
+    saving: IntGauge,
 }
 
 impl LogCollector {
-    fn families(&self) -> [&dyn Collector; 13] {
+    fn families(&self) -> [&dyn Collector; 16] {
         [
             &self.metrics.appended_bytes,
             &self.metrics.discarded_bytes,
@@ -153,12 +181,15 @@ impl LogCollector {
             &self.metrics.delayed_syncs,
             &self.metrics.rewrites,
             &self.metrics.rewrite_duration,
+            &self.metrics.saves,
+            &self.metrics.save_duration,
             &self.unwritten,
             &self.unsynced,
             &self.log_size,
             &self.base_size,
             &self.poisoned,
             &self.rewriting,
+            &self.saving,
         ]
     }
 }
@@ -178,6 +209,7 @@ impl Collector for LogCollector {
             self.base_size.set(signed(status.base_size));
             self.poisoned.set(i64::from(status.failed.is_some()));
             self.rewriting.set(i64::from(status.rewrite_running));
+            self.saving.set(i64::from(status.save_running));
         }
         self.families().into_iter().flat_map(Collector::collect).collect()
     }

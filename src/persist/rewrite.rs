@@ -29,7 +29,6 @@
 //! until the commit, a restart finds what was known to be good. The commit makes
 //! the log whole, and it acknowledges again.
 
-use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,7 +54,9 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 /// What is remembered of rewrites, to decide about the next.
 #[derive(Debug, Default)]
 pub struct Attempts {
-    running: bool,
+    /// Since when one is between its preparation and its end, if one is.
+    running: Option<Stopwatch>,
+    begun_count: u64,
     requested: bool,
     failure_count: u32,
     since_failure: Option<Stopwatch>,
@@ -66,7 +67,22 @@ pub struct Attempts {
 impl Attempts {
     /// Whether one is between its preparation and its end.
     pub fn running(&self) -> bool {
-        self.running
+        self.running.is_some()
+    }
+
+    /// How long the one has taken that is running.
+    pub fn current_duration(&self) -> Option<Duration> {
+        self.running.as_ref().map(Stopwatch::elapsed)
+    }
+
+    /// How many have begun.
+    pub fn begun_count(&self) -> u64 {
+        self.begun_count
+    }
+
+    /// How many have failed since the last one that was committed.
+    pub fn failure_count(&self) -> u32 {
+        self.failure_count
     }
 
     /// Whether somebody has asked for one that has not begun.
@@ -87,7 +103,7 @@ impl Attempts {
     /// Asks for one, back-off or not. True if none was running.
     pub fn request(&mut self) -> bool {
         self.requested = true;
-        !self.running
+        !self.running()
     }
 
     /// Whether enough time has passed since the last failure: 2 s at first; 1, 2,
@@ -95,7 +111,7 @@ impl Attempts {
     fn due(&self, poisoned: bool) -> bool {
         let pause = pause_after(self.failure_count, poisoned);
         let waited = self.since_failure.is_none_or(|failure| failure.elapsed() >= pause);
-        !self.running && (waited || self.requested)
+        !self.running() && (waited || self.requested)
     }
 }
 
@@ -143,9 +159,11 @@ struct Permit {
 impl Permit {
     fn take(shared: &Arc<Shared>) -> Result<Permit, Error> {
         let mut attempts = lock(&shared.attempts);
-        if mem::replace(&mut attempts.running, true) {
+        if attempts.running() {
             return Err(Error::RewriteRunning);
         }
+        attempts.running = Some(Stopwatch::start());
+        attempts.begun_count += 1;
         attempts.requested = false;
         drop(attempts);
         let mut files = lock(&shared.files);
@@ -179,7 +197,7 @@ impl Drop for Permit {
             self.remove_unnamed();
         }
         let mut attempts = lock(&self.shared.attempts);
-        attempts.running = false;
+        attempts.running = None;
         if self.outcome == RewriteOutcome::Committed {
             (attempts.failure_count, attempts.since_failure) = (0, None);
             attempts.last_duration = Some(self.since.elapsed());

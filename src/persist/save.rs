@@ -3,7 +3,6 @@
 //! It is written by the machinery of a rewrite, in the data directory, under a
 //! temporary name until it is durable. The log does not depend on it.
 
-use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +25,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// What is remembered of saves.
 #[derive(Debug)]
 pub struct Saves {
-    running: bool,
+    /// Since when one is being written, if one is.
+    running: Option<Stopwatch>,
+    begun_count: u64,
     requested: bool,
     since_last: Stopwatch,
     since_failure: Option<Stopwatch>,
@@ -42,7 +43,8 @@ impl Saves {
     /// None yet: the log was opened `now`, which counts as one.
     pub fn new(now: Timestamp) -> Saves {
         Saves {
-            running: false,
+            running: None,
+            begun_count: 0,
             requested: false,
             since_last: Stopwatch::start(),
             since_failure: None,
@@ -55,14 +57,24 @@ impl Saves {
 
     /// Asks for one. False if one is running.
     pub fn request(&mut self) -> bool {
-        let begins = !self.running;
+        let begins = self.running.is_none();
         self.requested |= begins;
         begins
     }
 
     /// Whether one is running, or about to.
     pub fn running(&self) -> bool {
-        self.running || self.requested
+        self.running.is_some() || self.requested
+    }
+
+    /// How long the one has taken that is being written.
+    pub fn current_duration(&self) -> Option<Duration> {
+        self.running.as_ref().map(Stopwatch::elapsed)
+    }
+
+    /// How many have begun.
+    pub fn begun_count(&self) -> u64 {
+        self.begun_count
     }
 
     /// When the last one succeeded.
@@ -94,7 +106,7 @@ impl Saves {
         let (since, changes) = (self.since_last.elapsed(), self.changes_since(change_count));
         let rested = self.since_failure.is_none_or(|failure| failure.elapsed() >= RETRY_AFTER);
         let due = |point: &SavePoint| since >= point.after && changes >= point.changes.max(1);
-        !self.running && (self.requested || rested && points.iter().any(due))
+        self.running.is_none() && (self.requested || rested && points.iter().any(due))
     }
 }
 
@@ -122,7 +134,8 @@ pub fn begin(
 ) -> Result<(Feed, SaveWriter), Error> {
     let (feed, image) = Image::begin(keyspace, libraries)?;
     let mut saves = lock(&shared.saves);
-    (saves.running, saves.requested) = (true, false);
+    (saves.running, saves.requested) = (Some(Stopwatch::start()), false);
+    saves.begun_count += 1;
     drop(saves);
     let writer = SaveWriter {
         shared: shared.clone(),
@@ -160,8 +173,8 @@ impl SaveWriter {
 impl Drop for SaveWriter {
     fn drop(&mut self) {
         let mut saves = lock(&self.shared.saves);
-        saves.running = false;
-        if mem::take(&mut self.succeeded) {
+        saves.running = None;
+        if self.succeeded {
             saves.last = self.shared.now();
             saves.change_count = self.change_count;
             saves.since_last = Stopwatch::start();
@@ -170,7 +183,8 @@ impl Drop for SaveWriter {
         } else {
             saves.since_failure = Some(Stopwatch::start());
         }
-        let succeeded = saves.since_failure.is_none();
+        let succeeded = self.succeeded;
+        self.shared.metrics.saved(succeeded, self.since.elapsed());
         saves.ended.send_modify(|(count, ok)| (*count, *ok) = (*count + 1, succeeded));
     }
 }

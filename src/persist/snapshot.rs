@@ -32,9 +32,10 @@ const CHUNK_LEN: usize = 64 << 10;
 const BACKLOG_LEN_PAUSE: usize = 8 << 20;
 /// The snapshot is given up when this much waits.
 const BACKLOG_LEN_MAX: usize = 64 << 20;
-/// Values of more elements than this are encoded by the writer, not under the
-/// engine's lock.
+/// Values of more elements or of more bytes than this are encoded by the writer,
+/// not under the engine's lock.
 const INLINE_LEN_MAX: usize = 1_000;
+const INLINE_BYTES_MAX: usize = 64 << 10;
 
 /// The disk's end of a snapshot: what goes into the file.
 #[derive(Debug)]
@@ -81,7 +82,7 @@ impl Image {
                 Piece::Big { key, value: Frozen::SortedSet(set), expires_at_ms } => {
                     encode::sorted_set_head(&mut base.buffer, &key, set.len(), expires_at_ms);
                     for (member, score) in set.iter().rev() {
-                        scored(&mut base.buffer, member, score);
+                        scored(&mut base.buffer, &member, score);
                         base.flush_if_full()?;
                     }
                 }
@@ -174,14 +175,14 @@ impl Frozen {
     /// Freezes a value that is too big to be encoded while the engine waits.
     fn of(value: &Value) -> Option<Frozen> {
         let len = match value {
-            Value::String(_) => 0,
+            Value::String(_) => 1,
             Value::SortedSet(set) => set.len(),
             Value::Hash(hash) => hash.len(),
             Value::Set(set) => set.len(),
             Value::List(list) => list.len(),
         };
         match value {
-            _ if len <= INLINE_LEN_MAX => None,
+            _ if len <= INLINE_LEN_MAX && value.heap_bytes() <= INLINE_BYTES_MAX => None,
             Value::SortedSet(set) => Some(Frozen::SortedSet(set.freeze())),
             _ => Some(Frozen::Other(value.clone())),
         }
@@ -268,17 +269,23 @@ impl Sink {
 }
 
 impl SnapshotSink for Sink {
-    fn entry(&mut self, key: &[u8], value: &Value, expires_at_ms: Option<u64>) {
+    fn entry(&mut self, key: &[u8], value: &Value, expires_at_ms: Option<u64>) -> usize {
         if self.backlog.len.load(Ordering::Relaxed) == CLOSED {
-            return;
+            return 0;
         }
-        match Frozen::of(value) {
-            Some(value) => self.backlog.push(Piece::Big { key: key.into(), value, expires_at_ms }),
-            None => encode::entry(&mut self.chunk, key, value, expires_at_ms),
+        if let Some(value) = Frozen::of(value) {
+            let big = Piece::Big { key: key.into(), value, expires_at_ms };
+            let len = big.len();
+            self.backlog.push(big);
+            return len;
         }
+        let before = self.chunk.len();
+        encode::entry(&mut self.chunk, key, value, expires_at_ms);
+        let written = self.chunk.len() - before;
         if self.chunk.len() >= CHUNK_LEN {
             self.flush();
         }
+        written
     }
 
     fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
@@ -293,6 +300,134 @@ impl Drop for Sink {
             self.backlog.end(End::Complete);
         } else {
             self.backlog.end(End::Abandoned("its snapshot was aborted"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! The work of a moment is bounded, whatever the keyspace holds. Counted in
+    //! bytes, not timed.
+
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::keyspace::{Hash, List, Set, SortedSet, Walk};
+
+    /// Bytes that one hold of the keyspace may write down or copy.
+    const MOMENT_BYTES_MAX: usize = 256 << 10;
+
+    /// A value of one of the kinds, with elements of this length.
+    fn value(kind: usize, count: usize, len: usize) -> Value {
+        let text = |at: usize| [at.to_string().as_bytes(), &vec![b'x'; len]].concat();
+        match kind {
+            0 => Value::String(text(1).repeat(count).into()),
+            1 => {
+                let mut set = SortedSet::new();
+                for at in 0..count {
+                    set.insert(&text(at), at as f64);
+                }
+                Value::SortedSet(set)
+            }
+            2 => {
+                let mut hash = Hash::new();
+                for at in 0..count {
+                    hash.insert(&at.to_le_bytes(), &text(at));
+                }
+                Value::Hash(hash)
+            }
+            3 => {
+                let mut set = Set::new();
+                for at in 0..count {
+                    set.add(&text(at));
+                }
+                Value::Set(set)
+            }
+            _ => {
+                let mut list = List::new();
+                (0..count).for_each(|at| list.push_back(&text(at)));
+                Value::List(list)
+            }
+        }
+    }
+
+    /// Where each text of a value lies, and how long it is.
+    fn places(value: &Value) -> BTreeSet<(usize, usize)> {
+        let place = |text: &[u8]| (text.as_ptr().addr(), text.len());
+        match value {
+            Value::String(string) => [place(&string.text())].into(),
+            Value::SortedSet(set) => set.iter().map(|(member, _)| place(&member)).collect(),
+            Value::Hash(hash) => hash.iter().map(|(_, value)| place(value)).collect(),
+            Value::Set(set) => set.iter().map(|member| place(&member)).collect(),
+            Value::List(list) => list.iter().map(place).collect(),
+        }
+    }
+
+    fn frozen_places(frozen: &Frozen) -> BTreeSet<(usize, usize)> {
+        match frozen {
+            Frozen::SortedSet(set) => {
+                set.iter().map(|(member, _)| (member.as_ptr().addr(), member.len())).collect()
+            }
+            Frozen::Other(value) => places(value),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        #[test]
+        fn a_step_of_the_walk_writes_little_down_whatever_the_sizes(
+            kinds in proptest::collection::vec((0usize..5, 1usize..1_500, 0usize..1_200), 1..40),
+        ) {
+            let mut keyspace = Keyspace::new();
+            for (number, (kind, count, len)) in kinds.into_iter().enumerate() {
+                let value = value(kind, count, len);
+                keyspace.insert_loaded(&number.to_le_bytes(), value, None).unwrap();
+            }
+            let (_feed, image) = Image::begin(&mut keyspace, Vec::new()).unwrap();
+            let backlog = image.backlog.clone();
+            loop {
+                let before = backlog.len.load(Ordering::Relaxed);
+                let walk = keyspace.walk(usize::MAX);
+                let written = backlog.len.load(Ordering::Relaxed) - before;
+                prop_assert!(written <= MOMENT_BYTES_MAX, "{written} bytes in one step");
+                if matches!(walk, Walk::Done(_)) {
+                    break;
+                }
+            }
+        }
+
+        #[test]
+        fn a_big_value_is_kept_without_a_copy_and_its_first_change_copies_little(
+            kind in 0usize..5,
+            count in 2_000usize..6_000,
+            len in 1usize..600,
+        ) {
+            let mut live = value(kind, count, len);
+            let frozen = Frozen::of(&live);
+            prop_assert_eq!(frozen.is_some(), live.heap_bytes() > INLINE_BYTES_MAX || kind != 0);
+            let Some(frozen) = frozen else { return Ok(()) };
+            let kept = frozen_places(&frozen);
+            prop_assert_eq!(&kept, &places(&live), "the bytes are shared");
+            match &mut live {
+                // Written into it is copied whole: its command takes that long.
+                Value::String(_) => return Ok(()),
+                Value::SortedSet(set) => {
+                    set.insert(b"new", 7.0);
+                }
+                Value::Hash(hash) => {
+                    hash.insert(b"new", b"new");
+                }
+                Value::Set(set) => {
+                    set.add(b"new");
+                }
+                Value::List(list) => list.push_back(b"new"),
+            }
+            let copied: usize = places(&live).difference(&kept).map(|(_, len)| len).sum();
+            prop_assert!(copied <= MOMENT_BYTES_MAX, "{copied} bytes copied");
+            prop_assert_eq!(frozen_places(&frozen), kept);
         }
     }
 }

@@ -29,12 +29,22 @@ pub struct Status {
     pub rewrite_running: bool,
     /// Whether one was asked for that has not begun.
     pub rewrite_requested: bool,
+    /// Rewrites that have begun since the log was opened.
+    pub rewrite_count: u64,
+    /// Those that have failed since the last one that succeeded.
+    pub rewrite_failure_count: u32,
+    /// How long the one has taken that is running.
+    pub current_rewrite_duration: Option<Duration>,
     /// Whether the last one succeeded; true before the first.
     pub last_rewrite_succeeded: bool,
     /// How long the last one took that was committed.
     pub last_rewrite_duration: Option<Duration>,
     /// Whether `dump.rdb` is being written, or about to be.
     pub save_running: bool,
+    /// Saves that have begun since the log was opened.
+    pub save_count: u64,
+    /// How long the one has taken that is running.
+    pub current_save_duration: Option<Duration>,
     /// When it was written last, or the log was opened.
     pub last_save: Timestamp,
     /// Whether the last attempt at it succeeded; true before the first.

@@ -2,7 +2,7 @@
 client was told is there when the process is back.
 
 Each writer owns one key and counts in it, so that what must be there is one
-number for each. `WEIR_KILL_ROUNDS` says how often the process dies (each policy)."""
+number for each. The process dies 200 times under each policy, or `WEIR_KILL_ROUNDS`."""
 
 import os
 import random
@@ -13,8 +13,11 @@ import pytest
 
 from resp import Closed, Connection
 
-ROUNDS = int(os.environ.get("WEIR_KILL_ROUNDS", "100"))
+ROUNDS = int(os.environ.get("WEIR_KILL_ROUNDS", "200"))
 WRITERS = 4
+# What a killed process may take with it, in seconds. Under `everysec` it is what had not
+# been handed to the kernel: milliseconds, and more only where the machine is busy.
+GRACE = {"always": 0.0, "everysec": 0.25}
 
 
 class Writer(threading.Thread):
@@ -39,7 +42,7 @@ class Writer(threading.Thread):
             return  # The process died, as it should.
 
 
-@pytest.mark.parametrize("policy", ["always", "everysec"])
+@pytest.mark.parametrize("policy", GRACE)
 def test_nothing_that_was_acknowledged_is_lost_to_kill_9(weir, policy):
     gateway = weir(redis=True)
     embedded = gateway.config["store"]["embedded"]
@@ -49,7 +52,6 @@ def test_nothing_that_was_acknowledged_is_lost_to_kill_9(weir, policy):
     print(f"seed {seed}")
     chance = random.Random(seed)
     counts = [0] * WRITERS
-    lost_ms = 0.0
     for _ in range(ROUNDS):
         gateway.start()
         with Connection(gateway.address) as connection:
@@ -58,19 +60,17 @@ def test_nothing_that_was_acknowledged_is_lost_to_kill_9(weir, policy):
         writers = [Writer(gateway.address, number, kept[number]) for number in range(WRITERS)]
         for writer in writers:
             writer.start()
-        time.sleep(chance.uniform(0.02, 0.4))
+        time.sleep(chance.uniform(0.01, 0.15) + GRACE[policy])
         if chance.random() < 0.5:
             with Connection(gateway.address) as connection:
                 connection.ask("BGREWRITEAOF")
-            time.sleep(chance.uniform(0, 0.15))
+            time.sleep(chance.uniform(0, 0.05))
         gateway.process.kill()
         died = time.monotonic()
         for writer in writers:
             writer.join()
-        # Under `everysec` a killed process may take the last moment with it.
-        grace = 0.0 if policy == "always" else 1.0
-        counts = [max(number for told, number in writer.told if told <= died - grace) for writer in writers]
-        lost_ms = max(lost_ms, grace * 1000)
+        last = died - GRACE[policy]
+        counts = [max(number for told, number in writer.told if told <= last) for writer in writers]
     gateway.start()
     gateway.stop()
 

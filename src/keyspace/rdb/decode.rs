@@ -299,23 +299,60 @@ fn text_score<I: Input>(input: &mut I) -> Result<f64, I::Error> {
     }
 }
 
+/// Members with scores as they are read, and whether they can be taken as they come.
+#[derive(Default)]
+struct Scored {
+    texts: Vec<u8>,
+    /// Where each member ends in `texts`, and its score.
+    entries: Vec<(usize, f64)>,
+}
+
+impl Scored {
+    fn iter(&self) -> impl Iterator<Item = (&[u8], f64)> + Clone {
+        let begins = std::iter::once(0).chain(self.entries.iter().map(|(end, _)| *end));
+        self.entries
+            .iter()
+            .zip(begins)
+            .map(|((end, score), begin)| (&self.texts[begin..*end], *score))
+    }
+
+    /// True if the scores never fall and the members rise, as a limiter's hits do,
+    /// which are named by their time: no member comes twice then.
+    fn rises(&self) -> bool {
+        self.iter()
+            .zip(self.iter().skip(1))
+            .all(|((one, low), (next, high))| one < next && low <= high)
+    }
+}
+
 fn packed_sorted_set<I: Input>(input: &mut I, form: Form) -> Result<Value, I::Error> {
     let expected = "a packed sorted set";
-    let mut set = SortedSet::new();
-    let mut member: Option<Vec<u8>> = None;
+    let mut scored = Scored::default();
+    let mut is_member = true;
     packed(input, form, expected, |input, element| {
-        let Some(member) = member.take() else {
-            member = Some(element.with_text(<[u8]>::to_vec));
-            return Ok(());
-        };
-        let score = match element {
-            Element::Integer(integer) => integer as f64,
-            Element::Text(text) => parse_score(text).ok_or_else(|| input.malformed(expected))?,
-        };
-        join(input, &mut set, &member, score)
+        if is_member {
+            element.with_text(|text| scored.texts.extend_from_slice(text));
+        } else {
+            let score = match element {
+                Element::Integer(integer) => integer as f64,
+                Element::Text(text) => {
+                    parse_score(text).ok_or_else(|| input.malformed(expected))?
+                }
+            };
+            scored.entries.push((scored.texts.len(), score));
+        }
+        is_member = !is_member;
+        Ok(())
     })?;
-    if member.is_some() {
+    if !is_member {
         return Err(input.malformed(expected));
+    }
+    if scored.rises() {
+        return not_empty(input, SortedSet::from_sorted(scored.iter()));
+    }
+    let mut set = SortedSet::new();
+    for (member, score) in scored.iter() {
+        join(input, &mut set, member, score)?;
     }
     not_empty(input, set)
 }

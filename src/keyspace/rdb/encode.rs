@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use super::kind;
 use super::listpack::{Packer, canonical_integer};
-use crate::keyspace::{List, SortedSet, Value};
+use crate::keyspace::{List, SortedSet, Text, Value};
 use crate::resp::number::NumberText;
 
 /// Sorted sets up to this many members, none longer than
@@ -15,6 +15,8 @@ const SORTED_SET_PACKED_MEMBER_LEN_MAX: usize = 64;
 const NODE_LEN_MAX: usize = 8 << 10;
 /// Says that a node is a listpack of elements.
 const NODE_PACKED: u64 = 2;
+/// Bytes of a long string that are written before it is asked whether they may go.
+const STRING_PIECE_LEN: usize = 64 << 10;
 /// Longest text that is written as an integer.
 const INTEGER_TEXT_LEN_MAX: usize = 11;
 /// Whole scores up to this are packed as integers.
@@ -64,6 +66,14 @@ impl<'a> Encoding<'a> {
         mut flush: impl FnMut(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
         match self.value {
+            Value::String(text) if text.len() > STRING_PIECE_LEN => {
+                let text = text.text();
+                length(out, text.len() as u64);
+                for piece in text.chunks(STRING_PIECE_LEN) {
+                    out.extend_from_slice(piece);
+                    flush(out)?;
+                }
+            }
             Value::String(text) => string(out, &text.text()),
             Value::SortedSet(set) if self.kind == kind::SORTED_SET_LISTPACK => {
                 packed_sorted_set(out, set);
@@ -71,7 +81,7 @@ impl<'a> Encoding<'a> {
             Value::SortedSet(set) => {
                 length(out, set.len() as u64);
                 for (member, score) in set.iter().rev() {
-                    scored(out, member, score);
+                    scored(out, &member, score);
                     flush(out)?;
                 }
             }
@@ -160,7 +170,7 @@ fn intset(out: &mut Vec<u8>, integers: &[i64]) {
 }
 
 fn is_packed(set: &SortedSet) -> bool {
-    let short = |(member, _): (&[u8], f64)| member.len() <= SORTED_SET_PACKED_MEMBER_LEN_MAX;
+    let short = |(member, _): (Text<'_>, f64)| member.len() <= SORTED_SET_PACKED_MEMBER_LEN_MAX;
     set.len() <= SORTED_SET_PACKED_LEN_MAX && set.iter().all(short)
 }
 
@@ -179,7 +189,7 @@ pub fn scored(out: &mut Vec<u8>, member: &[u8], score: f64) {
 fn packed_sorted_set(out: &mut Vec<u8>, set: &SortedSet) {
     let mut packer = Packer::new(Vec::new());
     for (member, score) in set.iter() {
-        packer.push(member);
+        packer.push(&member);
         if score.fract() == 0.0 && score.abs() <= WHOLE_SCORE_MAX {
             packer.push_integer(score as i64);
         } else {

@@ -35,12 +35,17 @@ use crate::keyspace::value::Value;
 /// be quick: small values are written down at once, big ones frozen
 /// ([`SortedSet::freeze`](crate::keyspace::SortedSet::freeze)) for later.
 pub trait SnapshotSink: Send {
-    /// One key as it was at the cut. Each key comes once, in no order.
-    fn entry(&mut self, key: &[u8], value: &Value, expires_at_ms: Option<u64>);
+    /// One key as it was at the cut. Each key comes once, in no order. Returns how
+    /// many bytes were written down for it.
+    fn entry(&mut self, key: &[u8], value: &Value, expires_at_ms: Option<u64>) -> usize;
 
     /// The sink itself, for whoever made it to take back.
     fn into_any(self: Box<Self>) -> Box<dyn Any + Send>;
 }
+
+/// Bytes that a step of the walk writes down before it ends, however few slots it
+/// has seen.
+const STEP_BYTES_MAX: usize = 64 << 10;
 
 /// What a step of the walk came to.
 pub enum Walk {
@@ -127,8 +132,9 @@ impl Slots {
         Ok(())
     }
 
-    /// Walks the next `slot_count` slots. Within a transaction it stands still:
-    /// the slab of the cut may have been cleared away and may yet come back.
+    /// Walks the next `slot_count` slots, or fewer that are big. Within a
+    /// transaction it stands still: the slab of the cut may have been cleared away
+    /// and may yet come back.
     pub(in crate::keyspace) fn walk(&mut self, slot_count: usize) -> Walk {
         let Some(snapshot) = &mut self.snapshot else { return Walk::Idle };
         if self.journal.is_open() {
@@ -137,14 +143,15 @@ impl Slots {
         let slab = snapshot.detached.as_ref().unwrap_or(&self.slab);
         let step = u32::try_from(slot_count).unwrap_or(u32::MAX);
         let end = snapshot.cursor.saturating_add(step).min(snapshot.limit);
-        for slot in snapshot.cursor..end {
-            let slot = slab.slot(SlotId(slot));
+        let mut written = 0;
+        while snapshot.cursor < end && written < STEP_BYTES_MAX {
+            let slot = slab.slot(SlotId(snapshot.cursor));
             if slot.epoch != self.epoch {
-                emit(&mut *snapshot.sink, slot);
+                written += emit(&mut *snapshot.sink, slot);
             }
+            snapshot.cursor += 1;
         }
-        snapshot.cursor = end;
-        if end < snapshot.limit {
+        if snapshot.cursor < snapshot.limit {
             return Walk::More;
         }
         self.abort_snapshot().map_or(Walk::Idle, Walk::Done)
@@ -158,8 +165,8 @@ impl Slots {
     }
 }
 
-fn emit(sink: &mut dyn SnapshotSink, slot: &Slot) {
-    if let Some(value) = &slot.value {
-        sink.entry(&slot.key, value, slot.deadline());
-    }
+/// Hands a slot to the sink if it is live. Bytes that were written down for it.
+fn emit(sink: &mut dyn SnapshotSink, slot: &Slot) -> usize {
+    let value = slot.value.as_ref();
+    value.map_or(0, |value| sink.entry(&slot.key, value, slot.deadline()))
 }

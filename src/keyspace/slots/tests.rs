@@ -60,8 +60,9 @@ struct Image {
 struct Sink(Arc<Mutex<Image>>);
 
 impl SnapshotSink for Sink {
-    fn entry(&mut self, key: &[u8], value: &Value, expires_at_ms: Option<u64>) {
+    fn entry(&mut self, key: &[u8], value: &Value, expires_at_ms: Option<u64>) -> usize {
         self.0.lock().unwrap().entries.push((key.to_vec(), value.clone(), expires_at_ms));
+        value.heap_bytes()
     }
 
     fn into_any(self: Box<Self>) -> Box<dyn std::any::Any + Send> {

@@ -136,6 +136,11 @@ impl<R: Read> BaseReader<R> {
         self.source.offset()
     }
 
+    /// Where the part read last begins.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
     /// Says that the part read last is not what it should be.
     pub fn damaged(&self, expected: &'static str) -> Error {
         Error::Damaged { path: self.source.path().to_owned(), offset: self.start, expected }

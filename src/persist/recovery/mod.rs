@@ -1,7 +1,8 @@
 //! Recovery: from what lies in the directory to a keyspace and an open log.
 //!
 //! 1. Lock the folder, read the manifest, look that every file it names is there.
-//! 2. Load the base file, then replay each incr file ([`replay`]).
+//! 2. Load the base file, which is read [`ahead`], then replay each incr file
+//!    ([`replay`]).
 //! 3. A torn tail is cut, once, and reported: to the last seal, or without seals
 //!    to the end of the last whole record, before a group that was not finished.
 //! 4. Make what is missing of a new log, durable in the order that a crash
@@ -26,6 +27,7 @@
 //! - Keys do not expire during replay: the log says when they did.
 //! - What cannot be held is refused with its file, offset and key, never skipped.
 
+mod ahead;
 mod files;
 mod replay;
 

@@ -8,12 +8,12 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
 
-use super::{CutTail, Progress, Recovery};
+use super::{CutTail, Progress, Recovery, ahead};
 use crate::base::clock::Timestamp;
 use crate::keyspace::rdb::payload;
 use crate::keyspace::{Arg, CommandError, Effects, Execution, Keyspace, Mode, command};
 use crate::persist::base::MAGIC;
-use crate::persist::base::decode::{BaseReader, Part};
+use crate::persist::base::decode::Part;
 use crate::persist::disk::{Directory, ReadFile};
 use crate::persist::error::Error;
 use crate::persist::manifest::{Entry, Manifest};
@@ -205,18 +205,22 @@ impl<'a> Loading<'a> {
     }
 
     fn load_base(&mut self, source: Source<ReadFile>) -> Result<Source<ReadFile>, Error> {
-        let mut base = BaseReader::new(source)?;
-        while let Some(part) = base.next()? {
-            match part {
+        let path = source.path().to_owned();
+        let base = ahead::read(source, |read| {
+            match read.part {
                 Part::Library(code) => self.add_library(code),
                 Part::Entry { key, value, expires_at_ms } => {
-                    self.keyspace
-                        .insert_loaded(&key, value, expires_at_ms)
-                        .map_err(|_duplicate| base.damaged("each key once"))?;
+                    let inserted = self.keyspace.insert_loaded(&key, value, expires_at_ms);
+                    inserted.map_err(|_duplicate| Error::Damaged {
+                        path: path.clone(),
+                        offset: read.start,
+                        expected: "each key once",
+                    })?;
                 }
             }
-            self.tell(base.offset());
-        }
+            self.tell(read.end);
+            Ok(())
+        })?;
         if let Some(place) = base.place() {
             (self.run, self.position) = (Some(place.run), Some(place.position));
             self.base_awaits_incr = true;

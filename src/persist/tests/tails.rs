@@ -1,5 +1,7 @@
 //! What a crash or a bad disk leaves: every cut, every flipped byte.
 
+use std::ops::Range;
+
 use super::*;
 use crate::persist::disk::Directory;
 use crate::persist::disk::simulated::Simulated;
@@ -108,13 +110,18 @@ fn load(files: &BTreeMap<String, Vec<u8>>) -> Result<(State, Recovery), Error> {
     Ok((state(&keyspace), opened.2))
 }
 
-/// Flips bits of a file of the log in `dir`, one at a time, and loads each copy:
-/// it must be refused, or hold what it held after some record, and say so if
+/// Flips these bits of a file of the log in `dir`, one at a time, and loads each
+/// copy: it must be refused, or hold what it held after some record, and say so if
 /// that is not the last one. How many were refused, and how many cut.
-fn flip(dir: &Path, name: &str, states: &[State]) -> (usize, usize) {
+fn flip(
+    dir: &Path,
+    name: &str,
+    states: &[State],
+    bits: impl Iterator<Item = usize>,
+) -> (usize, usize) {
     let mut files = files(dir);
     let (mut refused, mut cut) = (0, 0);
-    for bit in 0..8 * files[name].len() {
+    for bit in bits {
         let flipped = files.get_mut(name).unwrap();
         flipped[bit / 8] ^= 1 << (bit % 8);
         match load(&files) {
@@ -132,10 +139,16 @@ fn flip(dir: &Path, name: &str, states: &[State]) -> (usize, usize) {
     (refused, cut)
 }
 
+/// Every bit of a file of the log in `dir`.
+fn every_bit(dir: &Path, name: &str) -> Range<usize> {
+    0..8 * files(dir)[name].len()
+}
+
 #[test]
 fn no_flipped_bit_is_loaded_silently() {
     let (dir, mut states) = small_log();
-    let (refused, cut) = flip(dir.path(), "appendonly.aof.1.incr.aof", &states);
+    let incr = "appendonly.aof.1.incr.aof";
+    let (refused, cut) = flip(dir.path(), incr, &states, every_bit(dir.path(), incr));
     // Closed, the log ends with a seal by which everything was on disk. In that
     // one a flipped bit is a torn tail, and nothing is missing.
     assert!(cut <= 8 * seal::SEAL_LEN_MAX && refused > 10 * cut, "{refused} refused, {cut} cut");
@@ -147,9 +160,70 @@ fn no_flipped_bit_is_loaded_silently() {
     states.push(opened.state());
     opened.close();
     let base = "appendonly.aof.2.base.rdb";
-    let (refused, _) = flip(dir.path(), base, &states);
-    assert_eq!(refused, 8 * files(dir.path())[base].len(), "covered to its last byte");
-    flip(dir.path(), manifest::FILE_NAME, &states);
+    let bits = every_bit(dir.path(), base);
+    let (refused, _) = flip(dir.path(), base, &states, bits.clone());
+    assert_eq!(refused, bits.len(), "covered to its last byte");
+    let bits = every_bit(dir.path(), manifest::FILE_NAME);
+    flip(dir.path(), manifest::FILE_NAME, &states, bits);
+}
+
+/// A record of a limiter, or of a client with any kind of value.
+fn some_record(chance: &mut fastrand::Rng) -> String {
+    let (key, n) = (chance.u8(..30), chance.u32(..));
+    match chance.u8(..8) {
+        0..3 => format!(
+            "ZREMRANGEBYSCORE hits:{key} -inf {0}\nZADD hits:{key} {1} {1}\nPEXPIRE hits:{key} 60000",
+            u64::from(n / 2),
+            1_795_400_000_000_000 + u64::from(n),
+        ),
+        3 => format!("HSET h{key} field{} {n} f {}", n % 700, "x".repeat(1 + n as usize % 90)),
+        4 => format!("SADD s{key} {n} member{n}\nSADD i{key} {n} {}", n / 3),
+        5 => format!("RPUSH l{key} {n} {}\nLPUSH l{key} {n}", "y".repeat(1 + n as usize % 200)),
+        6 => format!("SET t{key} {} PX 100000", "z".repeat(1 + n as usize % 300)),
+        _ => format!("DEL {}{key}", ["hits:", "h", "s", "l", "t"][n as usize % 5]),
+    }
+}
+
+/// A log as a gateway leaves it: a base file with all kinds of values, an incr file
+/// and another after a rewrite that failed. The states that a start may find.
+fn grown_log() -> (tempfile::TempDir, Vec<State>) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut opened = open(dir.path()).unwrap();
+    let mut chance = fastrand::Rng::with_seed(7);
+    for _ in 0..1_500 {
+        opened.run(&some_record(&mut chance));
+    }
+    opened.rewrite(vec!["#!lua name=l\nlocal x = 1".into()]).unwrap();
+    let mut states = vec![opened.state()];
+    for number in 0..160 {
+        if number == 80 {
+            let pending = opened.log.prepare_rewrite().unwrap();
+            drop(pending.cut(&mut opened.keyspace, Vec::new()).unwrap());
+            opened.keyspace.abort_snapshot();
+        }
+        opened.run(&some_record(&mut chance));
+        opened.flush();
+        states.push(opened.state());
+    }
+    opened.close();
+    (dir, states)
+}
+
+#[test]
+fn a_thousand_flips_in_a_grown_log_are_refused_or_told() {
+    let (dir, states) = grown_log();
+    let mut chance = fastrand::Rng::with_seed(11);
+    let mut flips = |name: &str, count: usize| {
+        let bits = every_bit(dir.path(), name);
+        let chosen: Vec<usize> = (0..count).map(|_| chance.usize(bits.clone())).collect();
+        flip(dir.path(), name, &states, chosen.into_iter())
+    };
+    assert_eq!(flips("appendonly.aof.2.base.rdb", 1_000), (1_000, 0), "covered by its checksum");
+    for incr in ["appendonly.aof.2.incr.aof", "appendonly.aof.3.incr.aof"] {
+        let (refused, cut) = flips(incr, 500);
+        assert!(refused > 400 && refused + cut > 490, "{incr}: {refused} refused, {cut} cut");
+    }
+    flips(manifest::FILE_NAME, 200);
 }
 
 #[test]

@@ -216,18 +216,20 @@ fn prometheus_sees_the_log() {
     assert!(opened.log.register_metrics(&registry).is_err());
     opened.run("SET a 1");
     opened.rewrite(Vec::new()).unwrap();
+    opened.save().unwrap();
     fail(&opened.log);
     let value = |family: &str| {
         let families = registry.gather();
         let found = families.iter().find(|it| it.name() == format!("weir_persist_{family}"));
-        let metric = &found.expect(family).get_metric()[0];
+        let metric = found.expect(family).get_metric().last().expect(family);
         metric.get_counter().get_value() + metric.get_gauge().get_value()
     };
     assert_eq!(value("appended_bytes_total"), 27.0);
     assert_eq!(value("failures_total"), 1.0);
     assert_eq!(value("poisoned"), 1.0);
     assert_eq!(value("log_size_bytes"), opened.log.status().log_size as f64);
-    assert_eq!(registry.gather().len(), 13);
+    assert_eq!(value("saves_total"), 1.0);
+    assert_eq!(registry.gather().len(), 16);
     for family in registry.gather() {
         assert!(family.name().starts_with("weir_persist_"), "{}", family.name());
     }

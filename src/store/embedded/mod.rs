@@ -23,7 +23,7 @@ mod tests;
 use std::process;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::base::clock::Clock;
+use crate::base::clock::{Clock, Timestamp};
 use crate::function::{self, Engine, Interrupter, LoadError};
 use crate::keyspace::{Effects, Execution, Keyspace, Mode};
 use crate::persist::{self, Log, Lsn, Progress, Recovery};
@@ -156,6 +156,11 @@ impl Embedded {
             let _ = log.durable(lsn).await;
         }
         Ok(asked)
+    }
+
+    /// The present moment on the store's clock.
+    pub(super) fn now(&self) -> Timestamp {
+        self.shared.clock.now()
     }
 
     /// Full names of the Functions that a policy can call.

@@ -136,15 +136,18 @@ fn persistence(turn: &mut Turn<'_, '_>, fields: &mut Fields) {
         fields.add("rdb_last_save_time", status.last_save.seconds());
         fields.add("rdb_last_bgsave_status", word(status.last_save_succeeded));
         fields.add("rdb_last_bgsave_time_sec", seconds(status.last_save_duration));
-        fields.add("rdb_current_bgsave_time_sec", -1);
+        fields.add("rdb_current_bgsave_time_sec", seconds(status.current_save_duration));
+        fields.add("rdb_saves", status.save_count);
     }
     fields.add("aof_enabled", u8::from(status.is_some()));
     let Some(status) = status else { return };
     fields.add("aof_rewrite_in_progress", u8::from(status.rewrite_running));
     fields.add("aof_rewrite_scheduled", u8::from(status.rewrite_requested));
     fields.add("aof_last_rewrite_time_sec", seconds(status.last_rewrite_duration));
-    fields.add("aof_current_rewrite_time_sec", -1);
+    fields.add("aof_current_rewrite_time_sec", seconds(status.current_rewrite_duration));
     fields.add("aof_last_bgrewrite_status", word(status.last_rewrite_succeeded));
+    fields.add("aof_rewrites", status.rewrite_count);
+    fields.add("aof_rewrites_consecutive_failures", status.rewrite_failure_count);
     fields.add("aof_last_write_status", word(status.failed.is_none()));
     fields.add("aof_current_size", status.log_size);
     fields.add("aof_base_size", status.base_size);
