@@ -24,6 +24,7 @@ use weir::base::tasks::{Drained, Tasks};
 use weir::limiter::{self, FailureMode, Limiter};
 use weir::listener::accept::{self, Acceptor, Cap};
 use weir::listener::envoy;
+use weir::policy::client_address::Trust;
 use weir::policy::{self, Functions};
 use weir::store::{self, Embedded, Library, Store};
 
@@ -55,7 +56,8 @@ impl Door {
         let metrics = envoy::Metrics::register(&registry).unwrap();
         let tasks = Tasks::default();
         let serving = tasks.clone();
-        tasks.spawn("envoy", |_| envoy::serve(acceptor, limiter, metrics, serving));
+        let trust = Trust::default();
+        tasks.spawn("envoy", |_| envoy::serve(acceptor, limiter, trust, metrics, serving));
         Door { address: bound.address, clock, registry, tasks }
     }
 

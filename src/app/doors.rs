@@ -17,7 +17,7 @@ use crate::base::tasks::{Drained, Tasks, spawn_thread};
 use crate::config::Config;
 use crate::limiter::Limiter;
 use crate::listener::accept::{Acceptor, Bound, Cap, bind};
-use crate::listener::admin::{self, Admin, Readiness};
+use crate::listener::admin::{self, Admin, Api, Readiness};
 use crate::listener::envoy;
 use crate::listener::proxy::{self, Proxy};
 use crate::listener::redis;
@@ -49,19 +49,23 @@ pub struct Open {
     end_workers: CancellationToken,
 }
 
-/// The page of policies, empty until there is a limiter.
-#[derive(Clone, Default)]
-pub struct PoliciesPage(Arc<OnceLock<Arc<Limiter>>>);
+/// The page of policies and the API, empty until there is a limiter.
+#[derive(Clone)]
+pub struct PoliciesPage {
+    limiter: Arc<OnceLock<Arc<Limiter>>>,
+    api: Arc<Api>,
+}
 
 impl PoliciesPage {
-    /// From here on the page shows the policies of `limiter`.
+    /// From here on the policies of `limiter` are shown.
     pub fn show(&self, limiter: &Arc<Limiter>) {
         // Set once, by the one start of the process.
-        let _ = self.0.set(Arc::clone(limiter));
+        let _ = self.limiter.set(Arc::clone(limiter));
+        self.api.serve(limiter);
     }
 
     fn render(&self) -> String {
-        let Some(limiter) = self.0.get() else { return "loading\n".to_owned() };
+        let Some(limiter) = self.limiter.get() else { return "loading\n".to_owned() };
         let live = limiter.live();
         let policies = live.policies().policies();
         let lines = policies.iter().map(|policy| format!("{}\n", policy.describe()));
@@ -88,13 +92,17 @@ impl Doors {
     /// Opens the admin door, which also shows how loading goes.
     pub fn open_admin(
         &mut self,
+        config: &Config,
         registry: &Registry,
         readiness: &Readiness,
         tasks: &Tasks,
     ) -> Result<PoliciesPage, Error> {
-        let page = PoliciesPage::default();
+        let is_loopback = config.listen.admin.ip().is_loopback();
+        let api = Api::new(config.admin_token.as_deref(), is_loopback, registry)?;
+        let page = PoliciesPage { limiter: Arc::default(), api: Arc::new(api) };
         let rendered = page.clone();
-        let admin = Admin::new(registry.clone(), readiness.clone()).page(
+        let api = Arc::clone(&page.api);
+        let admin = Admin::new(registry.clone(), readiness.clone(), api).page(
             "/policies",
             "the policies in force, and their generation",
             "text/plain; charset=utf-8",
@@ -120,8 +128,9 @@ impl Doors {
         if let Some(bound) = &mut self.envoy {
             let acceptor = acceptor(bound, Cap::new(envoy::CONNECTION_COUNT_MAX))?;
             let (limiter, serving) = (Arc::clone(limiter), tasks.clone());
+            let trust = config.proxy.trust.clone();
             tasks.spawn("envoy", |_shutdown| {
-                envoy::serve(acceptor, limiter, envoy_metrics, serving)
+                envoy::serve(acceptor, limiter, trust, envoy_metrics, serving)
             });
         }
         let crew = Crew { end: CancellationToken::new(), drain_timeout: config.drain_timeout };

@@ -3,53 +3,16 @@
 //! Not here: what is left of a quota. That is the running process' to say; its
 //! answers carry it in their header fields.
 
-use std::net::IpAddr;
-
-use crate::policy::{Headers, PolicySet, RequestFacts, host, path};
+use crate::base::clock::Clock;
+use crate::policy::{Plan, PolicySet, Question, explanation};
 
 use super::Error;
 
-/// A request that nobody sends.
-#[derive(Clone, Debug)]
-pub struct Question {
-    /// `POST /api/x?y=z`, or a path alone.
-    pub request: String,
-    /// `Name: value`.
-    pub headers: Vec<String>,
-    /// Whom it comes from.
-    pub client: IpAddr,
-}
-
-struct Fields(Vec<(String, String)>);
-
-impl Headers for Fields {
-    fn get<'h>(&'h self, name: &str) -> Option<&'h [u8]> {
-        self.0.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_bytes())
-    }
-}
-
 pub(super) fn explain(set: &PolicySet, question: &Question) -> Result<String, Error> {
-    let (method, target) = question.request.split_once(' ').unwrap_or(("GET", &question.request));
-    let (written_path, query) = target.split_once('?').unwrap_or((target, ""));
-    let path = path::normalise(written_path).map_err(Error::Question)?;
-    let pair = |line: &String| {
-        let (name, value) = line.split_once(':')?;
-        Some((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
-    };
-    let headers = Fields(question.headers.iter().filter_map(pair).collect());
-    let asked = headers.get("host").and_then(|it| std::str::from_utf8(it).ok());
-    let length = headers.get("content-length").and_then(|it| std::str::from_utf8(it).ok());
-    let facts = RequestFacts {
-        method,
-        host: &host::normalise(asked.unwrap_or_default()),
-        path: &path,
-        query,
-        client: question.client,
-        headers: &headers,
-        body_bytes: length.and_then(|it| it.parse().ok()),
-        descriptors: &[],
-    };
-    Ok(set.explain(&facts).trim_end().to_owned())
+    let asked = question.read().map_err(Error::Question)?;
+    let mut plan = Plan::default();
+    set.plan(&asked.facts(), Some(Clock::system().now()), &mut plan);
+    Ok(explanation(&set.explain(&asked.facts(), &plan), true).trim_end().to_owned())
 }
 
 #[cfg(test)]
@@ -77,7 +40,7 @@ policies:
         let question = Question {
             request: "POST /api//x?y=z".to_owned(),
             headers: vec!["X-Tenant: acme".to_owned()],
-            client: "10.0.0.1".parse().unwrap(),
+            from: "10.0.0.1".parse().unwrap(),
         };
         let told = explain(&set, &question).unwrap();
         let expected = "\

@@ -10,7 +10,7 @@
 mod banner;
 mod doors;
 mod error;
-pub mod explain;
+mod explain;
 mod libraries;
 mod loading;
 pub mod replay;
@@ -31,10 +31,10 @@ use crate::base::clock::Clock;
 use crate::base::huge_pages;
 use crate::base::tasks::{Drained, Tasks, spawn_thread};
 use crate::config::Config;
-use crate::limiter::{self, Limiter, PolicyFile, keep_current};
+use crate::limiter::{self, Limiter, PolicyFile, keep_current, keep_grants};
 use crate::listener::admin::{Condition, Readiness, State};
 use crate::persist;
-use crate::policy::{Functions, PolicySet};
+use crate::policy::{Functions, PolicySet, Question};
 use crate::store::{self, Embedded, Library, Opened, Store};
 
 pub use error::Error;
@@ -84,7 +84,7 @@ pub fn check(path: &Path) -> Result<String, Error> {
 ///
 /// # Errors
 /// As of [`check`], or the request has no single meaning.
-pub fn explain(path: &Path, question: &explain::Question) -> Result<String, Error> {
+pub fn explain(path: &Path, question: &Question) -> Result<String, Error> {
     explain::explain(&Written::read(path)?.policies, question)
 }
 
@@ -110,7 +110,7 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     let readiness = Readiness::default();
     let serving = readiness.condition("serving", State::Unmet("loading".to_owned()));
     let admin_tasks = Tasks::default();
-    let policies_page = doors.open_admin(&registry, &readiness, &admin_tasks)?;
+    let policies_page = doors.open_admin(&written.config, &registry, &readiness, &admin_tasks)?;
 
     let (nudge, nudges) = mpsc::channel(1);
     let opened = tokio::select! {
@@ -125,12 +125,15 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     readiness.probe("log", loading::log_probe(log));
     opened.recovery.iter().for_each(loading::report);
     opened.store.set_memory_limits(written.config.memory);
+    opened.store.set_function_limits(written.config.function_limits);
     let limiter = Arc::new(Limiter::new(
         Store::Embedded(opened.store),
         written.policies,
         written.config.failure_mode,
         limiter::Metrics::register(&registry)?,
     ));
+    // Before a request is decided, and before the API shows them.
+    limiter.load_grants().await;
     policies_page.show(&limiter);
     readiness.probe("policies", policies_probe(Arc::clone(&limiter)));
 
@@ -139,6 +142,8 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     tasks.spawn("policy-reload", |shutdown| async move {
         keep_current(&reloading, written.policy_file, nudges, shutdown).await;
     });
+    let keeping = Arc::clone(&limiter);
+    tasks.spawn("overrides", |shutdown| async move { keep_grants(&keeping, shutdown).await });
     let reloads = libraries::Metrics::register(&registry)?;
     let folder =
         libraries::Folder::new(written.config.functions.clone(), &written.libraries, reloads);

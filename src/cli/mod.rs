@@ -147,7 +147,7 @@ pub fn main() -> ExitCode {
             };
         }
         Command::Explain(Explain { common, headers, from, request }) => {
-            let question = app::explain::Question { request, headers, client: from };
+            let question = policy::Question { request, headers, from };
             app::explain(&common.config, &question).map(|report| say(&report))
         }
         Command::Schema => {

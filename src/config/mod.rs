@@ -17,14 +17,19 @@ use crate::base::files;
 use crate::base::problems::{Problem, Problems};
 use crate::base::units::Span;
 use crate::base::yaml;
+use crate::function;
 use crate::keyspace::MemoryLimits;
 use crate::limiter::FailureMode;
+use crate::listener::trust::RawTrust;
 use crate::listener::{proxy, redis};
 use crate::persist;
 use crate::store;
 
 /// More workers than this would not find cores.
 const WORKER_COUNT_MAX: u32 = 1024;
+
+/// A token is a word.
+const TOKEN_SIZE_MAX_BYTES: usize = 4 << 10;
 
 /// How the process runs. Holds only values that have been checked.
 #[derive(Clone, Debug)]
@@ -39,6 +44,8 @@ pub struct Config {
     pub proxy: proxy::Config,
     /// The door for Redis clients.
     pub redis: redis::Config,
+    /// What clients of the admin API must show; `None` if nothing.
+    pub admin_token: Option<String>,
     /// The policy file.
     pub policies: PathBuf,
     /// The folder of Function libraries. Need not exist.
@@ -49,6 +56,8 @@ pub struct Config {
     pub log: persist::Config,
     /// How much memory the embedded store may take.
     pub memory: MemoryLimits,
+    /// What calls of Functions may take.
+    pub function_limits: function::Limits,
 }
 
 /// Addresses of the doors.
@@ -74,8 +83,10 @@ struct RawConfig {
     drain_timeout: Span,
     upstreams: BTreeMap<String, proxy::RawUpstream>,
     routes: Vec<proxy::RawRoute>,
+    client_address: RawTrust,
     proxy: proxy::RawProxy,
     redis: redis::RawConfig,
+    admin: RawAdmin,
     policies: PathBuf,
     functions: PathBuf,
     failure_mode: FailureMode,
@@ -93,9 +104,16 @@ struct RawListen {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct RawAdmin {
+    token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct RawStore {
     embedded: persist::RawConfig,
     memory: store::RawMemory,
+    functions: store::RawFunctions,
 }
 
 impl Default for RawConfig {
@@ -106,8 +124,10 @@ impl Default for RawConfig {
             drain_timeout: Span(Duration::from_secs(30)),
             upstreams: BTreeMap::new(),
             routes: Vec::new(),
+            client_address: RawTrust::default(),
             proxy: proxy::RawProxy::default(),
             redis: redis::RawConfig::default(),
+            admin: RawAdmin::default(),
             policies: PathBuf::from("policies.yaml"),
             functions: PathBuf::from("functions"),
             failure_mode: FailureMode::Open,
@@ -148,8 +168,12 @@ impl Config {
         let folder = path.parent().unwrap_or(Path::new(""));
         let listen = raw.listen.check(&mut problems);
         let worker_count = check_workers(raw.workers, &mut problems);
-        let sections =
-            proxy::RawConfig { upstreams: raw.upstreams, routes: raw.routes, proxy: raw.proxy };
+        let sections = proxy::RawConfig {
+            upstreams: raw.upstreams,
+            routes: raw.routes,
+            client_address: raw.client_address,
+            proxy: raw.proxy,
+        };
         let proxy = sections.check().map_err(|found| {
             for (path, message) in found {
                 problems.add(Problem::new(path, message));
@@ -161,26 +185,39 @@ impl Config {
         let memory = raw.store.memory.check("store.memory").map_err(|found| {
             problems.append(found);
         });
+        let functions = raw.store.functions.check("store.functions").map_err(|found| {
+            problems.append(found);
+        });
         let redis = raw.redis.check().map_err(|found| {
             for (key, message) in found {
                 problems.add(Problem::new(format!("redis.{key}"), message));
             }
         });
-        match (listen, worker_count, proxy, redis, log, memory) {
-            (Some(listen), Some(worker_count), Ok(proxy), Ok(redis), Ok(log), Ok(memory)) => {
-                Ok(Config {
-                    listen,
-                    worker_count,
-                    drain_timeout: raw.drain_timeout.0,
-                    proxy: proxy.relative_to(folder),
-                    redis: redis.relative_to(folder),
-                    policies: folder.join(raw.policies),
-                    functions: folder.join(raw.functions),
-                    failure_mode: raw.failure_mode,
-                    log,
-                    memory,
-                })
-            }
+        let token = raw.admin.token(folder).map_err(|problem| problems.add(problem));
+        match (listen, worker_count, proxy, redis, log, memory, functions, token) {
+            (
+                Some(listen),
+                Some(worker_count),
+                Ok(proxy),
+                Ok(redis),
+                Ok(log),
+                Ok(memory),
+                Ok(function_limits),
+                Ok(token),
+            ) => Ok(Config {
+                listen,
+                worker_count,
+                drain_timeout: raw.drain_timeout.0,
+                proxy: proxy.relative_to(folder),
+                redis: redis.relative_to(folder),
+                admin_token: token,
+                policies: folder.join(raw.policies),
+                functions: folder.join(raw.functions),
+                failure_mode: raw.failure_mode,
+                log,
+                memory,
+                function_limits,
+            }),
             _ => Err(places.locate(problems)),
         }
     }
@@ -197,6 +234,25 @@ fn check_workers(written: Option<u32>, problems: &mut Problems) -> Option<u32> {
             let message = format!("must be 1 to {WORKER_COUNT_MAX}, not {count}");
             problems.add(Problem::new("workers", message));
             None
+        }
+    }
+}
+
+impl RawAdmin {
+    /// The token, read from its file.
+    fn token(&self, folder: &Path) -> Result<Option<String>, Problem> {
+        let Some(file) = &self.token_file else { return Ok(None) };
+        let wrong = |message: String| {
+            Problem::new("admin.token_file", format!("`{}` {message}", file.display()))
+        };
+        let bytes = files::read(&folder.join(file), TOKEN_SIZE_MAX_BYTES)
+            .map_err(|error| wrong(format!("cannot be read: {error}")))?;
+        let token = String::from_utf8(bytes).ok().map(|text| text.trim().to_owned());
+        let is_word =
+            |text: &String| !text.is_empty() && text.bytes().all(|it| it.is_ascii_graphic());
+        match token.filter(is_word) {
+            Some(token) => Ok(Some(token)),
+            None => Err(wrong("must hold one word of visible ASCII, the token".to_owned())),
         }
     }
 }

@@ -17,11 +17,15 @@ use crate::resp::{Reply, View};
 use crate::store::{self, Call, Store};
 
 use super::decision::Outcome;
-use super::live::Live;
+use super::live::{ENFORCED, Live};
 use super::outcome::{self, NotAnOutcome};
 
 /// The Function that decides many limits in one call.
 const DECIDE: &str = "limiter.decide";
+
+/// The Function that looks and charges nobody, and how many limits it may look at.
+const PEEK: &str = "limiter.peek";
+const PEEKED_MAX: usize = 256;
 
 /// The Function that says whether a key may have a state of its own.
 const CLAIM: &str = "limiter.claim";
@@ -161,6 +165,39 @@ impl Scratch {
             asked = self.ask_group(live, store, apart).await.and(asked);
         }
         asked
+    }
+
+    /// Looks at what every planned limit would say now, and charges nobody. A Function
+    /// of the user's is not asked.
+    ///
+    /// # Errors
+    /// The store did not answer, or not by the contract.
+    pub async fn peek(&mut self, live: &Live, store: &Store) -> Result<(), Error> {
+        let Scratch { plan, replies, outcomes, .. } = self;
+        outcomes.clear();
+        outcomes.resize(plan.entries().len(), None);
+        let is_shipped = |entry: &Entry| live.limit(entry).algorithm().is_shipped();
+        let asked: Vec<usize> =
+            (0..outcomes.len()).filter(|index| is_shipped(&plan.entries()[*index])).collect();
+        for some in asked.chunks(PEEKED_MAX) {
+            let (mut keys, mut args) = (Vec::new(), Vec::new());
+            for &index in some {
+                let entry = &plan.entries()[index];
+                let limit = live.limit(entry);
+                let [algorithm, quota, window_ms] = limit.args();
+                keys.push(plan.key(entry));
+                let cost = plan.cost(entry);
+                args.extend([algorithm, quota, window_ms, cost, limit.option(), ENFORCED]);
+            }
+            let call = Call { function: PEEK, keys: &keys, args: &args };
+            store.call(&[call], replies, |_| true).await?;
+            let windows = vec![Duration::ZERO; some.len()];
+            outcome::read(replies[0].view(), true, &windows, |at, outcome| {
+                outcomes[some[at]] = Some(outcome);
+            })
+            .map_err(|source| Error::Contract { function: PEEK.to_owned(), source })?;
+        }
+        Ok(())
     }
 
     /// Puts the limits of policies whose budget of keys is spent under the key that

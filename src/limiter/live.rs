@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use crate::policy::{
-    Algorithm, Cause, Denial, Dialect, Entry, Headings, Limit, Mode, OnDeny, Penalty, Plan, Policy,
+    Algorithm, Cause, Denial, Dialect, Entry, Headings, Limit, Mode, OnDeny, Penalty, Plan,
     PolicySet, Role, Settle,
 };
 
@@ -41,7 +41,7 @@ struct Groups {
 }
 
 /// The group of limits that refuse.
-const ENFORCED: &[u8] = b"0";
+pub(super) const ENFORCED: &[u8] = b"0";
 
 impl Live {
     /// Prepares a policy set for service.
@@ -57,11 +57,12 @@ impl Live {
                 items.finish()
             })
             .collect();
-        let groups = (1..).zip(each).map(|(number, policy)| Groups::of(number, policy)).collect();
+        let groups = (0..each.len() as u32).map(|place| Groups::of(place, &policies)).collect();
         let has_budgets = each.iter().any(|it| it.key_budget().is_some());
         let leases = |limit: &Limit| *limit.algorithm() == Algorithm::Concurrency;
-        let has_dues =
-            each.iter().any(|it| it.settle().is_some() || it.limits().iter().any(leases));
+        let has_dues = (0_u32..).zip(each).any(|(place, policy)| {
+            policy.settle().is_some() || policies.limits_of(place).any(leases)
+        });
         Live { generation, policies, metrics, policy_fields, groups, has_dues, has_budgets }
     }
 
@@ -105,7 +106,7 @@ impl Live {
     }
 
     pub(super) fn limit(&self, entry: &Entry) -> &Limit {
-        &self.policies.policies()[entry.policy as usize].limits()[entry.limit as usize]
+        self.policies.limit(entry)
     }
 
     /// True when an entry may refuse: its policy is enforced, and it is no
@@ -310,12 +311,13 @@ fn is_shown(limit: &Limit) -> bool {
 }
 
 impl Groups {
-    fn of(number: usize, policy: &Policy) -> Groups {
+    fn of(place: u32, policies: &PolicySet) -> Groups {
+        let (number, mode) = (place + 1, policies.policies()[place as usize].mode());
         let is_own = |limit: &Limit| !limit.algorithm().is_shipped();
         Groups {
             beside: number.to_string().into(),
             replaced: format!("={number}").into(),
-            is_apart: policy.mode() == Mode::Shadow && policy.limits().iter().any(is_own),
+            is_apart: mode == Mode::Shadow && policies.limits_of(place).any(is_own),
         }
     }
 }

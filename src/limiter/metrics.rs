@@ -6,7 +6,10 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::core::Collector;
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 
 use crate::policy::{Mode, Policy, Role};
 
@@ -21,6 +24,7 @@ pub struct Metrics {
     generation: IntGauge,
     reloads: IntCounterVec,
     last_reload_success: IntGauge,
+    grants: IntGaugeVec,
 }
 
 /// The counters of one policy.
@@ -39,75 +43,64 @@ impl Metrics {
     /// # Errors
     /// A family of the same name is registered already.
     pub fn register(registry: &Registry) -> Result<Metrics, prometheus::Error> {
-        let decisions = IntCounterVec::new(
-            Opts::new(
-                "weir_limiter_decisions_total",
-                "Requests that a policy admitted or would have refused by itself",
-            ),
-            &["policy", "mode", "verdict"],
-        )?;
-        let candidates = IntCounterVec::new(
-            Opts::new(
-                "weir_limiter_candidate_decisions_total",
-                "Requests by what a policy says, and what it would with its candidates",
-            ),
-            &["policy", "live", "candidate"],
-        )?;
-        let overflows = IntCounterVec::new(
-            Opts::new(
-                "weir_limiter_key_overflows_total",
-                "Requests of new keys that found the key budget of their policy spent",
-            ),
-            &["policy"],
-        )?;
-        // 1 us to 100 ms: a decision in this process takes about 2 us, one that
-        // waits for a disk under `always` some hundreds.
-        let buckets =
-            vec![1e-6, 2e-6, 3e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2.5e-4, 1e-3, 5e-3, 2.5e-2, 0.1];
-        let decision_duration = Histogram::with_opts(
-            HistogramOpts::new(
-                "weir_limiter_decision_duration_seconds",
-                "Time from planned limits to decision",
-            )
-            .buckets(buckets),
-        )?;
-        let store_errors = IntCounter::new(
-            "weir_limiter_store_errors_total",
-            "Decisions left to the failure mode because the store did not answer",
-        )?;
-        let generation = IntGauge::new(
-            "weir_limiter_policy_generation",
-            "Number of the live policy set; it rises with each successful reload",
-        )?;
-        let reloads = IntCounterVec::new(
-            Opts::new("weir_limiter_policy_reloads_total", "Policy files read, by what came of it"),
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            registered(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+        };
+        let reloads = counters(
+            "weir_limiter_policy_reloads_total",
+            "Policy files read, by what came of it",
             &["outcome"],
         )?;
         let last_reload_success = IntGauge::new(
             "weir_limiter_policy_last_reload_success",
             "1 while the policy file as it stands is in force, 0 after a refused one",
         )?;
-        registry.register(Box::new(decisions.clone()))?;
-        registry.register(Box::new(candidates.clone()))?;
-        registry.register(Box::new(overflows.clone()))?;
-        registry.register(Box::new(decision_duration.clone()))?;
-        registry.register(Box::new(store_errors.clone()))?;
-        registry.register(Box::new(generation.clone()))?;
-        registry.register(Box::new(reloads.clone()))?;
-        registry.register(Box::new(last_reload_success.clone()))?;
+        let grants = Opts::new(
+            "weir_limiter_overrides",
+            "Overrides that were set at run time: in force, or orphaned by a reload",
+        );
+        let grants = registered(registry, IntGaugeVec::new(grants, &["outcome"])?)?;
+        for outcome in ["in_force", "orphaned"] {
+            grants.with_label_values(&[outcome]);
+        }
         for outcome in ["swapped", "refused"] {
             reloads.with_label_values(&[outcome]);
         }
         last_reload_success.set(1);
         Ok(Metrics {
-            decisions,
-            candidates,
-            overflows,
-            decision_duration,
-            store_errors,
-            generation,
+            decisions: counters(
+                "weir_limiter_decisions_total",
+                "Requests that a policy admitted or would have refused by itself",
+                &["policy", "mode", "verdict"],
+            )?,
+            candidates: counters(
+                "weir_limiter_candidate_decisions_total",
+                "Requests by what a policy says, and what it would with its candidates",
+                &["policy", "live", "candidate"],
+            )?,
+            overflows: counters(
+                "weir_limiter_key_overflows_total",
+                "Requests of new keys that found the key budget of their policy spent",
+                &["policy"],
+            )?,
+            decision_duration: registered(registry, decision_duration()?)?,
+            store_errors: registered(
+                registry,
+                IntCounter::new(
+                    "weir_limiter_store_errors_total",
+                    "Decisions left to the failure mode because the store did not answer",
+                )?,
+            )?,
+            generation: registered(
+                registry,
+                IntGauge::new(
+                    "weir_limiter_policy_generation",
+                    "Number of the live policy set; it rises with each successful reload",
+                )?,
+            )?,
             reloads,
-            last_reload_success,
+            last_reload_success: registered(registry, last_reload_success)?,
+            grants,
         })
     }
 
@@ -160,11 +153,41 @@ impl Metrics {
         self.last_reload_success.set(1);
     }
 
+    /// So many overrides of run time are in force, of so many.
+    pub fn granted(&self, in_force: usize, all: usize) {
+        let set = |outcome, count: usize| {
+            self.grants.with_label_values(&[outcome]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        };
+        set("in_force", in_force);
+        set("orphaned", all - in_force);
+    }
+
     /// A policy file was refused; the live set stays.
     pub fn refused(&self) {
         self.reloads.with_label_values(&["refused"]).inc();
         self.last_reload_success.set(0);
     }
+}
+
+/// Registers a family, and hands it on.
+fn registered<F: Collector + Clone + 'static>(
+    registry: &Registry,
+    family: F,
+) -> Result<F, prometheus::Error> {
+    registry.register(Box::new(family.clone()))?;
+    Ok(family)
+}
+
+fn decision_duration() -> Result<Histogram, prometheus::Error> {
+    // 1 us to 100 ms: a decision in this process takes about 2 us, one that
+    // waits for a disk under `always` some hundreds.
+    let buckets =
+        vec![1e-6, 2e-6, 3e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2.5e-4, 1e-3, 5e-3, 2.5e-2, 0.1];
+    let options = HistogramOpts::new(
+        "weir_limiter_decision_duration_seconds",
+        "Time from planned limits to decision",
+    );
+    Histogram::with_opts(options.buckets(buckets))
 }
 
 impl PolicyMetrics {

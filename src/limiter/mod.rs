@@ -20,7 +20,9 @@ mod ask;
 mod decision;
 mod dues;
 mod fields;
+mod grants;
 mod live;
+mod look;
 mod meter;
 mod metrics;
 mod outcome;
@@ -43,11 +45,13 @@ use crate::base::throttle::Throttle;
 use crate::policy::{PolicySet, RequestFacts};
 use crate::store::{self, Store};
 
-pub use ask::Scratch;
+pub use ask::{Error, Scratch};
 pub use decision::{Decision, Outcome, Verdict};
 pub use dues::{Dues, Payments};
 pub use fields::Fields;
+pub use grants::{ChangeError, Granted, Standing, keep_grants};
 pub use live::Live;
+pub use look::{AfterBan, Ban};
 pub use metrics::Metrics;
 pub use refusal::{PROBLEM_TYPE, Refusal};
 pub use reload::{PolicyFile, keep_current};
@@ -76,6 +80,9 @@ pub struct Limiter {
     leases: Leases,
     dues: tokio::sync::mpsc::UnboundedSender<dues::Owed>,
     payments: Mutex<Option<Payments>>,
+    /// Overrides that were set at run time. Who changes the live set holds them.
+    grants: Mutex<grants::Grants>,
+    syncing: tokio::sync::Mutex<()>,
 }
 
 /// Names for leases: no two requests of any process have the same.
@@ -118,6 +125,8 @@ impl Limiter {
             leases: Leases::new(),
             dues,
             payments: Mutex::new(Some(payments)),
+            grants: Mutex::default(),
+            syncing: tokio::sync::Mutex::default(),
         }
     }
 
@@ -125,7 +134,7 @@ impl Limiter {
     /// worker and keeps its capacity between requests.
     pub async fn check(&self, facts: &RequestFacts<'_>, scratch: &mut Scratch) -> Decision {
         let live = self.live.load_full();
-        live.policies().plan(facts, scratch.plan_mut());
+        live.policies().plan(facts, Some(self.store.now()), scratch.plan_mut());
         if scratch.plan_mut().is_empty() {
             return Decision::UNLIMITED;
         }
@@ -180,8 +189,9 @@ impl Limiter {
     /// Puts a policy set in force and returns its generation. Requests under
     /// way finish under the set they began with.
     pub fn swap(&self, policies: PolicySet) -> u64 {
+        let mut held = self.hold_grants();
         let generation = self.live.load().generation() + 1;
-        self.live.store(Arc::new(Live::new(generation, policies, &self.metrics)));
+        self.put_in_force(generation, policies, &mut held);
         self.metrics.swapped(generation);
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
         generation

@@ -3,8 +3,9 @@
 //! In this order, and the first that speaks decides:
 //!
 //! 1. the list of those who are denied, the list of those who are not limited;
-//! 2. an override: of exactly this key, of the narrowest network that holds the
-//!    client, then those that name sources, in their order;
+//! 2. an override that was set at run time ([`super::grant`]), then one of the file:
+//!    of exactly this key, of the narrowest network that holds the client, then those
+//!    that name sources, in their order;
 //! 3. the tier;
 //! 4. the limits of the policy.
 //!
@@ -21,6 +22,7 @@ use ipnet::IpNet;
 use super::RequestFacts;
 use super::key::push;
 use super::source::{Claims, Source, Value};
+use crate::base::clock::Timestamp;
 
 /// What becomes of a request of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,47 +40,87 @@ pub enum Treatment {
 pub(super) struct Choices {
     pub(super) deny: Option<List>,
     pub(super) allow: Option<List>,
-    /// By rendered key.
-    pub(super) exact: HashMap<Box<[u8]>, Treatment>,
-    pub(super) networks: NetworkMap<Treatment>,
-    pub(super) when: Vec<(Vec<Test>, Treatment)>,
+    pub(super) overrides: Overrides,
     pub(super) tiers: Option<Tiers>,
 }
 
 impl Choices {
+    /// What the lists say, before anything else.
+    pub(super) fn listed(
+        &self,
+        facts: &RequestFacts<'_>,
+        claims: &Claims<'_>,
+    ) -> Option<Treatment> {
+        let holds =
+            |list: &Option<List>| list.as_ref().is_some_and(|list| list.holds(facts, claims));
+        if holds(&self.deny) {
+            return Some(Treatment::Denied);
+        }
+        holds(&self.allow).then_some(Treatment::Unlimited)
+    }
+
+    /// What becomes of a request that no list and no override of run time speaks of.
     pub(super) fn treat(
         &self,
         key: &[u8],
         facts: &RequestFacts<'_>,
         claims: &Claims<'_>,
     ) -> Treatment {
-        let listed =
-            |list: &Option<List>| list.as_ref().is_some_and(|list| list.holds(facts, claims));
-        if listed(&self.deny) {
-            return Treatment::Denied;
-        }
-        if listed(&self.allow) {
-            return Treatment::Unlimited;
-        }
-        self.overridden(key, facts, claims)
+        let moment = Timestamp::default();
+        self.overrides
+            .find(key, facts, claims, moment)
             .or_else(|| self.tiers.as_ref()?.choose(facts, claims))
             .unwrap_or(Treatment::Limited(0))
     }
+}
 
-    fn overridden(
+/// An override: what becomes of whom it is for, and until when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Override {
+    pub(super) treatment: Treatment,
+    /// Not in force from here on; those of a file never end.
+    pub(super) ends: Option<Timestamp>,
+}
+
+impl Override {
+    fn at(&self, moment: Timestamp) -> Option<Treatment> {
+        self.ends.is_none_or(|ends| moment < ends).then_some(self.treatment)
+    }
+}
+
+/// Overrides, by whom they are for.
+#[derive(Debug, Default)]
+pub(super) struct Overrides {
+    /// By rendered key.
+    pub(super) exact: HashMap<Box<[u8]>, Override>,
+    pub(super) networks: NetworkMap<Override>,
+    pub(super) when: Vec<(Vec<Test>, Override)>,
+}
+
+impl Overrides {
+    pub(super) fn find(
         &self,
         key: &[u8],
         facts: &RequestFacts<'_>,
         claims: &Claims<'_>,
+        moment: Timestamp,
     ) -> Option<Treatment> {
-        if let Some(treatment) = self.exact.get(key) {
-            return Some(*treatment);
-        }
-        if let Some(treatment) = self.networks.get(facts.client) {
-            return Some(*treatment);
-        }
         let holds = |tests: &[Test]| tests.iter().all(|test| test.holds(facts, claims));
-        self.when.iter().find(|(tests, _)| holds(tests)).map(|(_, treatment)| *treatment)
+        self.of_key(key, Some(facts.client), moment).or_else(|| {
+            let mut of_tests = self.when.iter().filter(|(tests, _)| holds(tests));
+            of_tests.find_map(|(_, it)| it.at(moment))
+        })
+    }
+
+    /// What can be told by the key and the client's address alone.
+    pub(super) fn of_key(
+        &self,
+        key: &[u8],
+        client: Option<IpAddr>,
+        moment: Timestamp,
+    ) -> Option<Treatment> {
+        let exact = self.exact.get(key).and_then(|it| it.at(moment));
+        exact.or_else(|| self.networks.find(client?, |it| it.at(moment)))
     }
 }
 
@@ -203,16 +245,34 @@ impl<T> NetworkMap<T> {
 
     /// The value of the narrowest network that holds `address`.
     pub(super) fn get(&self, address: IpAddr) -> Option<&T> {
-        match address.to_canonical() {
-            IpAddr::V4(address) => self.v4.iter().find_map(|(length, networks)| {
+        self.walk(address).next()
+    }
+
+    /// What `choose` makes of the narrowest network that holds `address` and of which
+    /// it makes something.
+    fn find<C>(&self, address: IpAddr, choose: impl Fn(&T) -> Option<C>) -> Option<C> {
+        self.walk(address).find_map(choose)
+    }
+
+    /// The networks that hold `address`, the narrowest first.
+    fn walk(&self, address: IpAddr) -> impl Iterator<Item = &T> {
+        let (v4, v6) = match address.to_canonical() {
+            IpAddr::V4(address) => (Some(address.to_bits()), None),
+            IpAddr::V6(address) => (None, Some(address.to_bits())),
+        };
+        let of_v4 = v4.into_iter().flat_map(|bits| {
+            self.v4.iter().filter_map(move |(length, networks)| {
                 let mask = u32::MAX.checked_shl(32 - u32::from(*length)).unwrap_or(0);
-                networks.get(&(address.to_bits() & mask))
-            }),
-            IpAddr::V6(address) => self.v6.iter().find_map(|(length, networks)| {
+                networks.get(&(bits & mask))
+            })
+        });
+        let of_v6 = v6.into_iter().flat_map(|bits| {
+            self.v6.iter().filter_map(move |(length, networks)| {
                 let mask = u128::MAX.checked_shl(128 - u32::from(*length)).unwrap_or(0);
-                networks.get(&(address.to_bits() & mask))
-            }),
-        }
+                networks.get(&(bits & mask))
+            })
+        });
+        of_v4.chain(of_v6)
     }
 }
 

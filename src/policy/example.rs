@@ -91,7 +91,7 @@ impl Example {
             descriptors: &[],
         };
         let mut plan = Plan::default();
-        set.plan(&facts, &mut plan);
+        set.plan(&facts, None, &mut plan);
         let entry = plan.entries().iter().find(|it| it.policy as usize == place);
         let made = if !set.policies[place].conditions.hold(&facts) {
             Made::Unmatched

@@ -4,13 +4,21 @@
 //! has no claims at all. Without one, claims are read only under an explicit
 //! `unverified: true`: for gateways behind something that has checked already.
 //!
-//! Not here: whether a token has expired. That is the upstream's to say, and there
-//! is no clock in this room; what matters for a limit is who the token speaks of.
+//! # Invariants
+//!
+//! 1. The key says which algorithms may be used with it, never the token: a public
+//!    key is no secret for HMAC, and `none` is no algorithm.
+//! 2. A signed token that has expired, or is not valid yet, has no claims. What is
+//!    unverified is not judged: whoever checked it has.
+//!
+//! Not here: issuer and audience, which are the upstream's to judge.
 
 use jsonwebtoken::dangerous::insecure_decode_claims;
-use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::jwk::{JwkSet, PublicKeyUse};
 use jsonwebtoken::{DecodingKey, Validation, decode, decode_header};
 use serde_json::Value as Json;
+
+use crate::base::clock::Timestamp;
 
 use super::RequestFacts;
 
@@ -19,6 +27,9 @@ const TOKEN_MAX_BYTES: usize = 8 << 10;
 
 /// A shared secret is not shorter.
 const SECRET_MIN_BYTES: usize = 16;
+
+/// By how much clocks may differ, in seconds.
+const LEEWAY_S: f64 = 60.0;
 
 /// Where tokens are, and which are believed.
 #[derive(Debug)]
@@ -51,8 +62,9 @@ impl std::fmt::Debug for Key {
 }
 
 impl Tokens {
-    /// The claims of a request's token, if it has one that is believed.
-    pub(super) fn claims(&self, facts: &RequestFacts<'_>) -> Option<Json> {
+    /// The claims of a request's token, if it has one that is believed at the moment
+    /// `now`; without a moment, whenever it may be used.
+    pub(super) fn claims(&self, facts: &RequestFacts<'_>, now: Option<Timestamp>) -> Option<Json> {
         let field = facts.headers.get(&self.header)?;
         let token = match field.get(..7) {
             Some(scheme) if scheme.eq_ignore_ascii_case(b"bearer ") => &field[7..],
@@ -65,13 +77,30 @@ impl Tokens {
         match &self.trust {
             Trust::Unverified => insecure_decode_claims(token).ok(),
             Trust::Signed(keys) => {
-                let id = decode_header(token).ok()?.kid;
+                let header = decode_header(token).ok()?;
+                // Names extensions that must be understood, and we know of none.
+                if header.crit.is_some() {
+                    return None;
+                }
+                let id = header.kid;
                 let may_fit = |key: &&Key| key.id.is_none() || id.is_none() || key.id == id;
                 let checked = |key: &Key| decode::<Json>(token, &key.key, &key.validation).ok();
-                Some(keys.iter().filter(may_fit).find_map(checked)?.claims)
+                let claims = keys.iter().filter(may_fit).find_map(checked)?.claims;
+                now.is_none_or(|now| is_in_time(&claims, now)).then_some(claims)
             }
         }
     }
+}
+
+/// Whether a token may be used now, by its `exp` and `nbf`. One that cannot be read is
+/// as good as passed.
+fn is_in_time(claims: &Json, now: Timestamp) -> bool {
+    let now = now.seconds() as f64;
+    let holds = |claim: &str, holds: fn(f64, f64) -> bool| match claims.get(claim) {
+        None => true,
+        Some(date) => date.as_f64().is_some_and(|date| holds(date, now)),
+    };
+    holds("exp", |exp, now| now < exp + LEEWAY_S) && holds("nbf", |nbf, now| now >= nbf - LEEWAY_S)
 }
 
 /// Reads the keys of a file: a JWKS, a public key in PEM form, or a secret.
@@ -86,9 +115,14 @@ pub(super) fn keys(text: &[u8]) -> Result<Vec<Key>, String> {
         let known: Vec<Key> = set
             .keys
             .iter()
+            .filter(|jwk| !matches!(jwk.common.public_key_use, Some(PublicKeyUse::Encryption)))
             .filter_map(|jwk| {
-                let key = DecodingKey::from_jwk(jwk).ok()?;
-                Some(Key::new(jwk.common.key_id.clone(), key))
+                let mut key = Key::new(DecodingKey::from_jwk(jwk).ok()?);
+                key.id.clone_from(&jwk.common.key_id);
+                if let Some(only) = jwk.common.key_algorithm {
+                    key.validation.algorithms = vec![only.to_string().parse().ok()?];
+                }
+                Some(key)
             })
             .collect();
         if known.is_empty() {
@@ -101,59 +135,100 @@ pub(super) fn keys(text: &[u8]) -> Result<Vec<Key>, String> {
             .or_else(|_| DecodingKey::from_ec_pem(trimmed))
             .or_else(|_| DecodingKey::from_ed_pem(trimmed));
         let key = parsed.map_err(|_| "is not a public key of RSA, EC or Ed25519".to_owned())?;
-        return Ok(vec![Key::new(None, key)]);
+        return Ok(vec![Key::new(key)]);
     }
     if trimmed.len() < SECRET_MIN_BYTES {
         return Err(format!(
             "holds no key, and is too short for a secret ({SECRET_MIN_BYTES} bytes)"
         ));
     }
-    Ok(vec![Key::new(None, DecodingKey::from_secret(trimmed))])
+    Ok(vec![Key::new(DecodingKey::from_secret(trimmed))])
 }
 
 impl Key {
-    fn new(id: Option<String>, key: DecodingKey) -> Key {
+    fn new(key: DecodingKey) -> Key {
         let mut validation = Validation::new_for_family(key.family());
         validation.required_spec_claims.clear();
+        // By our clock, not the library's.
         validation.validate_exp = false;
         validation.validate_nbf = false;
         validation.validate_aud = false;
-        Key { id, key, validation }
+        Key { id: None, key, validation }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use jsonwebtoken::jwk::Jwk;
     use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+    use serde_json::json;
 
     use super::*;
     use crate::policy::testing::Pairs;
 
     const SECRET: &[u8] = b"a secret of some length";
+    const RSA: &[u8] = include_bytes!("../../tests/fixtures/jwt/rsa.pem");
+    const RSA_PUBLIC: &[u8] = include_bytes!("../../tests/fixtures/jwt/rsa.pub.pem");
+    const EC: &[u8] = include_bytes!("../../tests/fixtures/jwt/ec.pem");
+    const EC_PUBLIC: &[u8] = include_bytes!("../../tests/fixtures/jwt/ec.pub.pem");
+    const ED25519: &[u8] = include_bytes!("../../tests/fixtures/jwt/ed25519.pem");
+    const ED25519_PUBLIC: &[u8] = include_bytes!("../../tests/fixtures/jwt/ed25519.pub.pem");
+    const OTHER_ED25519: &[u8] = include_bytes!("../../tests/fixtures/jwt/other-ed25519.pem");
 
-    fn token(secret: &[u8]) -> String {
-        let claims = serde_json::json!({ "sub": "ann", "plan": { "name": "gold" } });
-        let header = Header::new(Algorithm::HS256);
-        encode(&header, &claims, &EncodingKey::from_secret(secret)).unwrap()
+    fn signer(algorithm: Algorithm) -> EncodingKey {
+        match algorithm {
+            Algorithm::HS256 => EncodingKey::from_secret(SECRET),
+            Algorithm::ES256 => EncodingKey::from_ec_pem(EC).unwrap(),
+            Algorithm::EdDSA => EncodingKey::from_ed_pem(ED25519).unwrap(),
+            _ => EncodingKey::from_rsa_pem(RSA).unwrap(),
+        }
+    }
+
+    /// A token of ann's.
+    fn token(algorithm: Algorithm, key: &EncodingKey, kid: Option<&str>) -> String {
+        let header = Header { kid: kid.map(str::to_owned), ..Header::new(algorithm) };
+        let claims = json!({ "sub": "ann", "plan": { "name": "gold" } });
+        encode(&header, &claims, key).unwrap()
+    }
+
+    fn signed(keys_file: &[u8]) -> Tokens {
+        let trust = Trust::Signed(keys(keys_file).unwrap());
+        Tokens { header: "authorization".into(), trust }
+    }
+
+    /// A set of one key for each signer, under these names.
+    fn jwks(keys: &[(&str, Algorithm)]) -> Vec<u8> {
+        let named = |(kid, algorithm): &(&str, Algorithm)| {
+            let mut jwk = Jwk::from_encoding_key(&signer(*algorithm), *algorithm).unwrap();
+            jwk.common.key_id = Some((*kid).to_owned());
+            jwk
+        };
+        let keys: Vec<Jwk> = keys.iter().map(named).collect();
+        serde_json::to_vec(&json!({ "keys": keys })).unwrap()
+    }
+
+    fn subject_at(tokens: &Tokens, authorization: &str, now: Option<u64>) -> Option<String> {
+        let pairs = [("authorization", authorization.as_bytes())];
+        let facts = RequestFacts { headers: &Pairs(&pairs), ..RequestFacts::for_tests("/") };
+        let now = now.map(|seconds| Timestamp::from_millis(seconds * 1_000));
+        Some(tokens.claims(&facts, now)?["sub"].as_str()?.to_owned())
     }
 
     fn subject(tokens: &Tokens, authorization: &str) -> Option<String> {
-        let pairs = [("authorization", authorization.as_bytes())];
-        let facts = RequestFacts { headers: &Pairs(&pairs), ..RequestFacts::for_tests("/") };
-        Some(tokens.claims(&facts)?["sub"].as_str()?.to_owned())
+        subject_at(tokens, authorization, Some(1_700_000_000))
     }
 
     #[test]
     fn a_claim_is_believed_when_its_signature_checks() {
-        let tokens =
-            Tokens { header: "authorization".into(), trust: Trust::Signed(keys(SECRET).unwrap()) };
-        let good = token(SECRET);
+        let tokens = signed(SECRET);
+        let good = token(Algorithm::HS256, &signer(Algorithm::HS256), None);
+        let forger = EncodingKey::from_secret(b"somebody else's secret");
         let tampered = format!("{}x", &good[..good.len() - 1]);
         let cases = [
             (format!("Bearer {good}"), Some("ann")),
             (format!("bearer {good}"), Some("ann")),
             (good.clone(), Some("ann")),
-            (format!("Bearer {}", token(b"somebody else's secret")), None),
+            (format!("Bearer {}", token(Algorithm::HS256, &forger, None)), None),
             (format!("Bearer {tampered}"), None),
             ("Bearer".to_owned(), None),
             ("Bearer a.b.c".to_owned(), None),
@@ -165,9 +240,124 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_of_key_checks_its_own_signatures_and_no_other() {
+        use Algorithm::{ES256, EdDSA, HS256, PS256, RS256};
+        let algorithms = [HS256, RS256, PS256, ES256, EdDSA];
+        let files = [
+            (SECRET, &[HS256][..]),
+            (RSA_PUBLIC, &[RS256, PS256]),
+            (EC_PUBLIC, &[ES256]),
+            (ED25519_PUBLIC, &[EdDSA]),
+        ];
+        for (file, own) in files {
+            for algorithm in algorithms {
+                let told = subject(&signed(file), &token(algorithm, &signer(algorithm), None));
+                let expected = own.contains(&algorithm).then_some("ann");
+                assert_eq!(told.as_deref(), expected, "{algorithm:?}, {}", file.escape_ascii());
+            }
+        }
+        let other = EncodingKey::from_ed_pem(OTHER_ED25519).unwrap();
+        assert_eq!(subject(&signed(ED25519_PUBLIC), &token(EdDSA, &other, None)), None);
+    }
+
+    #[test]
+    fn a_set_of_keys_is_gone_by_the_name_that_the_token_gives() {
+        use Algorithm::{ES256, EdDSA, HS256, PS256, RS256};
+        let set = [("h", HS256), ("r", RS256), ("e", ES256), ("d", EdDSA)];
+        let tokens = signed(&jwks(&set));
+        for (kid, algorithm) in set {
+            let (key, other) = (signer(algorithm), if kid == "h" { "r" } else { "h" });
+            let told = |kid| subject(&tokens, &token(algorithm, &key, kid));
+            assert_eq!(told(Some(kid)).as_deref(), Some("ann"), "{kid}");
+            assert_eq!(told(None).as_deref(), Some("ann"), "{kid}: without a name all are tried");
+            assert_eq!(told(Some(other)), None, "{kid} under another's name");
+            assert_eq!(told(Some("unknown")), None, "{kid}");
+        }
+        // The set says that `r` signs with RS256 and nothing else.
+        assert_eq!(subject(&tokens, &token(PS256, &signer(PS256), Some("r"))), None);
+    }
+
+    #[test]
+    fn a_key_for_encryption_checks_no_signature() {
+        let text = String::from_utf8(jwks(&[("r", Algorithm::RS256)])).unwrap();
+        let text =
+            text.replacen('{', "{ \"x\": 0, ", 1).replace("\"kid\"", "\"use\":\"enc\",\"kid\"");
+        assert!(keys(text.as_bytes()).unwrap_err().contains("holds no key"), "{text}");
+    }
+
+    #[test]
+    fn an_algorithm_of_the_attackers_choice_is_of_no_use() {
+        // A public key is known to all; as a secret for HMAC it would let all sign.
+        for public in [RSA_PUBLIC, RSA_PUBLIC.trim_ascii(), EC_PUBLIC, ED25519_PUBLIC] {
+            let forged = token(Algorithm::HS256, &EncodingKey::from_secret(public), None);
+            assert_eq!(subject(&signed(public), &forged), None, "{}", public.escape_ascii());
+        }
+        // {"alg":"none"} and {"alg":"None"}, without a signature or with any.
+        let good = token(Algorithm::RS256, &signer(Algorithm::RS256), None);
+        let body = good.split('.').nth(1).unwrap();
+        for header in ["eyJhbGciOiJub25lIn0", "eyJhbGciOiJOb25lIn0"] {
+            for signature in ["", "x", good.rsplit('.').next().unwrap()] {
+                for file in [RSA_PUBLIC, SECRET] {
+                    let forged = format!("{header}.{body}.{signature}");
+                    assert_eq!(subject(&signed(file), &forged), None, "{forged}");
+                }
+            }
+        }
+        // A key that comes with the token is nobody's.
+        let own = EncodingKey::from_ed_pem(OTHER_ED25519).unwrap();
+        let jwk = Jwk::from_encoding_key(&own, Algorithm::EdDSA).unwrap();
+        let header = Header { jwk: Some(jwk), ..Header::new(Algorithm::EdDSA) };
+        let forged = encode(&header, &json!({ "sub": "ann" }), &own).unwrap();
+        assert_eq!(subject(&signed(ED25519_PUBLIC), &forged), None);
+        // What must be understood, and is not.
+        let crit = Some(vec!["exp".to_owned()]);
+        let header = Header { crit, ..Header::new(Algorithm::HS256) };
+        let token = encode(&header, &json!({ "sub": "ann" }), &signer(Algorithm::HS256)).unwrap();
+        assert_eq!(subject(&signed(SECRET), &token), None);
+    }
+
+    #[test]
+    fn a_signed_token_counts_from_nbf_to_exp_with_a_minute_to_spare() {
+        let tokens = signed(SECRET);
+        let ann = Some("ann");
+        for (claims, now, expected) in [
+            (json!({ "exp": 1000 }), 1000, ann),
+            (json!({ "exp": 1000 }), 1059, ann),
+            (json!({ "exp": 1000 }), 1060, None),
+            (json!({ "exp": 1000.5 }), 1060, ann),
+            (json!({ "nbf": 1000 }), 940, ann),
+            (json!({ "nbf": 1000 }), 939, None),
+            (json!({ "nbf": 1000, "exp": 2000 }), 1500, ann),
+            (json!({}), u64::from(u32::MAX), ann),
+            (json!({ "exp": "soon" }), 1000, None),
+            (json!({ "exp": null }), 1000, None),
+            (json!({ "exp": -1 }), 1000, None),
+            (json!({ "exp": u64::MAX }), 1000, ann),
+            (json!({ "nbf": [1] }), 1000, None),
+        ] {
+            let mut with_subject = claims.clone();
+            with_subject["sub"] = "ann".into();
+            let key = signer(Algorithm::HS256);
+            let token = encode(&Header::new(Algorithm::HS256), &with_subject, &key).unwrap();
+            let told = subject_at(&tokens, &token, Some(now));
+            assert_eq!(told.as_deref(), expected, "{claims} at {now}");
+        }
+    }
+
+    #[test]
+    fn without_a_moment_a_token_may_be_of_any_time() {
+        let claims = json!({ "sub": "ann", "exp": 1000, "nbf": 500 });
+        let key = signer(Algorithm::HS256);
+        let token = encode(&Header::new(Algorithm::HS256), &claims, &key).unwrap();
+        assert_eq!(subject_at(&signed(SECRET), &token, None).as_deref(), Some("ann"));
+    }
+
+    #[test]
     fn without_a_key_claims_are_read_as_they_are_written() {
         let tokens = Tokens { header: "authorization".into(), trust: Trust::Unverified };
-        assert_eq!(subject(&tokens, &token(b"anybody's secret, whatever")).as_deref(), Some("ann"));
+        let anybody = EncodingKey::from_secret(b"anybody's secret, whatever");
+        let told = subject(&tokens, &token(Algorithm::HS256, &anybody, None));
+        assert_eq!(told.as_deref(), Some("ann"));
     }
 
     #[test]

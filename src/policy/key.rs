@@ -102,6 +102,39 @@ fn render_part(
     false
 }
 
+/// The key that these values make, one for each part; an empty one is absent.
+///
+/// # Errors
+/// One that is no address, where there must be one, by its place.
+pub(super) fn of_values(parts: &[Part], values: &[String]) -> Result<Vec<u8>, (usize, String)> {
+    let mut out = Vec::new();
+    if parts.is_empty() {
+        out.extend_from_slice(EVERYONE);
+    }
+    for (index, (part, value)) in parts.iter().zip(values).enumerate() {
+        if index > 0 {
+            out.push(b'|');
+        }
+        match part.choices.first() {
+            _ if value.is_empty() => out.push(ABSENT),
+            Some(Source::ClientIp { prefix }) => {
+                let address = value.parse::<IpAddr>().map_err(|_| (index, value.clone()))?;
+                push_client(address, *prefix, &mut out);
+            }
+            _ => push_value(value.as_bytes(), &mut out),
+        }
+    }
+    Ok(out)
+}
+
+/// The address that a key of one part `client_ip` was rendered from.
+pub(super) fn client_of(parts: &[Part], key: &[u8]) -> Option<IpAddr> {
+    let [part] = parts else { return None };
+    let [Source::ClientIp { .. }] = part.choices[..] else { return None };
+    let text = std::str::from_utf8(key).ok()?;
+    text.split('/').next()?.parse().ok()
+}
+
 /// Appends a value in the form that it has in a key.
 pub(super) fn push(value: &Value<'_>, out: &mut Vec<u8>) {
     match value {
@@ -172,7 +205,7 @@ mod tests {
 
     fn rendered(parts: &[Part], facts: &RequestFacts<'_>) -> (String, bool) {
         let mut out = Vec::new();
-        let complete = render(parts, facts, &Claims::new(None), &mut out);
+        let complete = render(parts, facts, &Claims::new(None, None), &mut out);
         (String::from_utf8(out).unwrap(), complete)
     }
 

@@ -22,6 +22,7 @@
 //!
 //! Deciding ([`limiter`](crate::limiter)), and reading or watching the file.
 
+mod advice;
 mod budget;
 mod check;
 mod choice;
@@ -30,6 +31,7 @@ mod condition;
 mod cost;
 mod example;
 mod explain;
+mod grant;
 pub mod host;
 mod index;
 mod jwt;
@@ -39,6 +41,7 @@ mod on_deny;
 pub mod path;
 mod pattern;
 mod plan;
+mod question;
 pub mod schema;
 mod settle;
 mod source;
@@ -48,15 +51,19 @@ mod written;
 
 use std::net::IpAddr;
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::base::problems::Problems;
 use crate::base::yaml;
 
 pub use budget::KeyBudget;
+pub use explain::{Explained, ExplainedLimit, Left, Made, Origin, text as explanation};
+pub use grant::{Grant, GrantError, KeyError};
 pub use limit::{Algorithm, Begins, LIBRARY, Limit, Role};
 pub use on_deny::{Dialect, Headings, OnDeny, Penalty};
 pub use pattern::{PathPattern, PatternError};
 pub use plan::{Cause, Denial, Entry, Plan};
+pub use question::Question;
 pub use settle::{Measure, Settle};
 
 /// What is known of a request. Doors fill it; host and path are in normal form
@@ -136,13 +143,15 @@ pub fn compile(
     check::check(&document.value, functions, files).map_err(|problems| document.locate(problems))
 }
 
-/// Every policy of a file, compiled.
-#[derive(Debug, Default)]
+/// Every policy of a file, compiled, and the overrides that were set at run time.
+#[derive(Clone, Debug, Default)]
 pub struct PolicySet {
-    policies: Vec<Policy>,
-    index: index::Index,
-    tokens: Option<jwt::Tokens>,
+    policies: Arc<[Policy]>,
+    index: Arc<index::Index>,
+    tokens: Option<Arc<jwt::Tokens>>,
     headings: Headings,
+    /// By policy; empty while there are none.
+    grants: Vec<Arc<grant::Grants>>,
 }
 
 impl PolicySet {
@@ -150,6 +159,31 @@ impl PolicySet {
     /// the policy indices of a [`Plan`].
     pub fn policies(&self) -> &[Policy] {
         &self.policies
+    }
+
+    /// The limit of an entry of a plan.
+    pub fn limit(&self, entry: &Entry) -> &Limit {
+        let limits = &self.policies[entry.policy as usize].limits;
+        match limits.get(entry.limit as usize) {
+            Some(limit) => limit,
+            None => {
+                let granted = &self.grants[entry.policy as usize].limits;
+                &granted[entry.limit as usize - limits.len()]
+            }
+        }
+    }
+
+    /// Every limit that a request of a policy may get, those of overrides of run time
+    /// included.
+    pub fn limits_of(&self, policy: u32) -> impl Iterator<Item = &Limit> {
+        let granted = self.grants.get(policy as usize);
+        let granted = granted.into_iter().flat_map(|it| &it.limits);
+        self.policies[policy as usize].limits.iter().chain(granted)
+    }
+
+    /// True when a grant may end: then the moment of a request matters.
+    pub fn has_grants(&self) -> bool {
+        !self.grants.is_empty()
     }
 
     /// Which header fields tell quotas.
@@ -166,7 +200,7 @@ impl PolicySet {
         let removed = earlier.policies.iter().filter(|it| find(self, &it.name).is_none());
         let mut changes: Vec<String> =
             removed.map(|it| format!("removed {}", it.describe())).collect();
-        for policy in &self.policies {
+        for policy in self.policies() {
             let now = policy.describe();
             match find(earlier, &policy.name).map(|at| &earlier.policies[at]) {
                 None => changes.push(format!("added {now}")),
@@ -255,8 +289,12 @@ impl Policy {
     /// The key template as it would be written: `client_ip, header:x-tenant`;
     /// empty when the quota is one for all.
     pub fn key_text(&self) -> String {
-        let parts: Vec<String> = self.key.iter().map(ToString::to_string).collect();
-        parts.join(", ")
+        self.key_parts().join(", ")
+    }
+
+    /// The parts of its key as they would be written.
+    pub fn key_parts(&self) -> Vec<String> {
+        self.key.iter().map(ToString::to_string).collect()
     }
 
     /// A path that the policy concerns, for people to try.

@@ -11,13 +11,17 @@
 //! A policy's name holds no colon and a key no brace (see [`super::key`]), so
 //! two different triples never make one store key.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
+
+use crate::base::clock::Timestamp;
 
 use super::budget::OVERFLOW;
 use super::choice::Treatment;
-use super::key::render;
+use super::grant::Grants;
+use super::key::{client_of, render};
 use super::source::Claims;
-use super::{OnMissingKey, Policy, PolicySet, RequestFacts};
+use super::{Algorithm, OnMissingKey, Policy, PolicySet, RequestFacts};
 
 /// The limits that concern one request, with their store keys. Scratch space:
 /// its owner keeps it between requests, and it keeps its capacity.
@@ -108,24 +112,47 @@ impl Plan {
     }
 
     /// Adds the limits of a policy that concerns the request.
-    fn add(&mut self, place: u32, policy: &Policy, facts: &RequestFacts<'_>, claims: &Claims<'_>) {
+    fn add(&mut self, of: Concerned<'_>, facts: &RequestFacts<'_>, claims: &Claims<'_>) {
+        let Concerned { place, policy, grants, moment } = of;
         let mark = self.keys.len();
         let complete = render(&policy.key, facts, claims, &mut self.keys);
-        let denial = |cause| Denial { policy: place, cause };
         if !complete && policy.on_missing_key != OnMissingKey::Shared {
             self.keys.truncate(mark);
             if policy.on_missing_key == OnMissingKey::Deny {
-                self.denying.push(denial(Cause::MissingKey));
+                self.denying.push(Denial { policy: place, cause: Cause::MissingKey });
             }
             return;
         }
-        let key = mark..self.keys.len();
-        let set = match policy.choices.treat(&self.keys[key.clone()], facts, claims) {
-            Treatment::Limited(set) => policy.sets[set as usize].clone(),
-            Treatment::Unlimited => return,
-            Treatment::Denied => return self.denying.push(denial(Cause::Listed)),
+        let rendered = mark..self.keys.len();
+        let key = &self.keys[rendered.clone()];
+        let granted = || grants?.overrides.find(key, facts, claims, moment);
+        let chosen = match policy.choices.listed(facts, claims) {
+            Some(listed) => Chosen::Written(listed),
+            None => match granted() {
+                Some(treatment) => Chosen::Granted(treatment),
+                None => Chosen::Written(policy.choices.treat(key, facts, claims)),
+            },
         };
-        let cost = policy.cost.of(facts);
+        self.add_chosen(of, chosen, rendered, policy.cost.of(facts));
+    }
+
+    /// Adds what was chosen for a key that has been rendered.
+    fn add_chosen(&mut self, of: Concerned<'_>, chosen: Chosen, key: Range<usize>, cost: u64) {
+        let (Chosen::Written(treatment) | Chosen::Granted(treatment)) = chosen;
+        let number = match treatment {
+            Treatment::Limited(set) => set as usize,
+            Treatment::Unlimited => return,
+            Treatment::Denied => {
+                return self.denying.push(Denial { policy: of.place, cause: Cause::Listed });
+            }
+        };
+        let policy = of.policy;
+        let (set, prefixes, before) = match (chosen, of.grants) {
+            (Chosen::Granted(_), Some(grants)) => {
+                (grants.sets[number].clone(), &grants.store_prefixes, policy.limits.len())
+            }
+            _ => (policy.sets[number].clone(), &policy.store_prefixes, 0),
+        };
         let cost_start = self.keys.len();
         if cost != 1 {
             self.keys.extend_from_slice(itoa::Buffer::new().format(cost).as_bytes());
@@ -133,12 +160,12 @@ impl Plan {
         let cost_text = offset(cost_start)..offset(self.keys.len());
         for limit in set {
             let start = self.keys.len();
-            self.keys.extend_from_slice(policy.store_prefixes[limit as usize].as_bytes());
+            self.keys.extend_from_slice(prefixes[limit as usize].as_bytes());
             self.keys.extend_from_within(key.clone());
             self.keys.push(b'}');
             self.entries.push(Entry {
-                policy: place,
-                limit,
+                policy: of.place,
+                limit: offset(before) + limit,
                 cost,
                 key: offset(start)..offset(self.keys.len()),
                 partition: offset(key.start)..offset(key.end),
@@ -146,6 +173,24 @@ impl Plan {
             });
         }
     }
+}
+
+/// A policy that concerns a request, and what was granted under it.
+#[derive(Clone, Copy)]
+struct Concerned<'p> {
+    place: u32,
+    policy: &'p Policy,
+    grants: Option<&'p Grants>,
+    /// Grants that have ended by then are not in force.
+    moment: Timestamp,
+}
+
+/// What was chosen for a request, and by whom: its number of a set is of those of the
+/// file, or of those that were granted.
+#[derive(Clone, Copy)]
+enum Chosen {
+    Written(Treatment),
+    Granted(Treatment),
 }
 
 impl Plan {
@@ -188,15 +233,58 @@ impl PolicySet {
     /// Which limits concern a request, under which store keys. What `plan` held
     /// before is gone. Allocates only while the plan has not yet grown to the
     /// largest request it has seen.
-    pub fn plan(&self, facts: &RequestFacts<'_>, plan: &mut Plan) {
+    ///
+    /// `now` tells whether a token has expired, or a grant has ended; without it, that
+    /// is not looked at.
+    pub fn plan(&self, facts: &RequestFacts<'_>, now: Option<Timestamp>, plan: &mut Plan) {
         plan.clear();
-        let claims = Claims::new(self.tokens.as_ref());
+        let claims = Claims::new(self.tokens.as_deref(), now);
+        let moment = now.unwrap_or_default();
         for place in self.index.candidates(facts.host, facts.path) {
             let Some(policy) = self.policies.get(place as usize) else { continue };
             if policy.conditions.hold(facts) {
-                plan.add(place, policy, facts, &claims);
+                plan.add(self.concerned(place, policy, moment), facts, &claims);
             }
         }
+    }
+
+    /// Which limits of one policy a rendered key has, as far as the key alone tells:
+    /// tiers, and overrides that go by something else, are not seen.
+    pub fn plan_key(&self, moment: Timestamp, place: u32, key: &[u8], plan: &mut Plan) {
+        plan.clear();
+        plan.keys.extend_from_slice(key);
+        let policy = &self.policies[place as usize];
+        let of = self.concerned(place, policy, moment);
+        let client = client_of(&policy.key, key);
+        let granted = || of.grants?.overrides.of_key(key, client, moment);
+        let written = || policy.choices.overrides.of_key(key, client, moment);
+        let chosen = match (&policy.key_budget, granted()) {
+            (Some(budget), _) if key == OVERFLOW => Chosen::Written(Treatment::Limited(budget.set)),
+            (_, Some(treatment)) => Chosen::Granted(treatment),
+            (_, None) => Chosen::Written(written().unwrap_or(Treatment::Limited(0))),
+        };
+        plan.add_chosen(of, chosen, 0..key.len(), 1);
+    }
+
+    /// Every store key that the limits of a policy have for a rendered key.
+    pub fn store_keys(&self, place: u32, key: &[u8]) -> Vec<Vec<u8>> {
+        let name = self.policies[place as usize].name();
+        let prefixes = self.limits_of(place).map(|limit| limit.store_prefix(name));
+        let distinct: BTreeSet<String> = prefixes.collect();
+        let whole = |prefix: String| [prefix.as_bytes(), key, b"}"].concat();
+        distinct.into_iter().map(whole).collect()
+    }
+
+    /// The store key of the ban of a rendered key, if its policy has a penalty.
+    pub fn ban_key(&self, place: u32, key: &[u8]) -> Option<Vec<u8>> {
+        let policy = &self.policies[place as usize];
+        let ban = policy.limits.iter().find(|it| *it.algorithm() == Algorithm::Penalty)?;
+        Some([ban.store_prefix(&policy.name).as_bytes(), key, b"}"].concat())
+    }
+
+    fn concerned<'p>(&'p self, place: u32, policy: &'p Policy, moment: Timestamp) -> Concerned<'p> {
+        let grants = self.grants.get(place as usize).map(AsRef::as_ref);
+        Concerned { place, policy, grants, moment }
     }
 }
 
@@ -214,7 +302,7 @@ mod tests {
 
     fn keys(set: &PolicySet, facts: &RequestFacts<'_>) -> Vec<String> {
         let mut plan = Plan::default();
-        set.plan(facts, &mut plan);
+        set.plan(facts, None, &mut plan);
         let key = |entry| String::from_utf8(plan.key(entry).to_vec()).unwrap();
         plan.entries().iter().map(key).collect()
     }
@@ -254,14 +342,14 @@ policies:
   - { name: deny, key: [header:a], on_missing_key: deny, limits: [{ quota: 1, window: 1s }] }
 ");
         let mut plan = Plan::default();
-        set.plan(&RequestFacts::for_tests("/"), &mut plan);
+        set.plan(&RequestFacts::for_tests("/"), None, &mut plan);
         assert_eq!(plan.denying(), [Denial { policy: 2, cause: Cause::MissingKey }]);
         assert_eq!(plan.entries().len(), 1);
         assert_eq!(plan.key(&plan.entries()[0]), b"weir:shared:0:{~|GET}");
 
         let headers: &dyn Headers = &Pairs(&[("a", b"x")]);
         let facts = RequestFacts { headers, ..RequestFacts::for_tests("/") };
-        set.plan(&facts, &mut plan);
+        set.plan(&facts, None, &mut plan);
         assert!(plan.denying().is_empty(), "a plan forgets the request before");
         assert_eq!(
             keys(&set, &facts),
@@ -325,7 +413,11 @@ policies:
             .collect();
         let set = set(&format!("policies:\n{policies}"));
         let mut plan = Plan::default();
-        set.plan(&RequestFacts { host: "h.example", ..RequestFacts::for_tests("/a/b") }, &mut plan);
+        set.plan(
+            &RequestFacts { host: "h.example", ..RequestFacts::for_tests("/a/b") },
+            None,
+            &mut plan,
+        );
         let places: Vec<u32> = plan.entries().iter().map(|it| it.policy).collect();
         assert_eq!(places, [0, 1, 2, 3, 4, 5, 8]);
     }
@@ -353,7 +445,7 @@ policies:
         for host in hosts {
             for path in paths {
                 let facts = RequestFacts { host, ..RequestFacts::for_tests(path) };
-                set.plan(&facts, &mut plan);
+                set.plan(&facts, None, &mut plan);
                 let planned: Vec<&str> = plan
                     .entries()
                     .iter()
@@ -370,10 +462,10 @@ policies:
         let set =
             set("policies: [{ name: p, key: client_ip, limits: [{ quota: 1, window: 1s }] }]");
         let mut plan = Plan::default();
-        set.plan(&RequestFacts::for_tests("/a"), &mut plan);
+        set.plan(&RequestFacts::for_tests("/a"), None, &mut plan);
         let before = (plan.keys.as_ptr(), plan.entries.as_ptr());
         for _ in 0..100 {
-            set.plan(&RequestFacts::for_tests("/b"), &mut plan);
+            set.plan(&RequestFacts::for_tests("/b"), None, &mut plan);
         }
         assert_eq!((plan.keys.as_ptr(), plan.entries.as_ptr()), before);
     }

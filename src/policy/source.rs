@@ -13,6 +13,8 @@ use std::net::IpAddr;
 
 use serde_json::Value as Json;
 
+use crate::base::clock::Timestamp;
+
 use super::RequestFacts;
 use super::jwt::Tokens;
 use super::pattern::segments;
@@ -61,16 +63,17 @@ pub(super) enum Value<'a> {
 /// The claims of a request's token, read when they are first asked for.
 pub(super) struct Claims<'a> {
     tokens: Option<&'a Tokens>,
+    now: Option<Timestamp>,
     read: OnceCell<Option<Json>>,
 }
 
 impl<'a> Claims<'a> {
-    pub(super) fn new(tokens: Option<&'a Tokens>) -> Claims<'a> {
-        Claims { tokens, read: OnceCell::new() }
+    pub(super) fn new(tokens: Option<&'a Tokens>, now: Option<Timestamp>) -> Claims<'a> {
+        Claims { tokens, now, read: OnceCell::new() }
     }
 
     fn get(&self, facts: &RequestFacts<'_>, claim: &str) -> Option<&Json> {
-        let read = || self.tokens.and_then(|tokens| tokens.claims(facts));
+        let read = || self.tokens.and_then(|tokens| tokens.claims(facts, self.now));
         let claims = self.read.get_or_init(read).as_ref()?;
         // A claim may have a dot in its name, as those that are addresses have.
         claims.get(claim).or_else(|| claim.split('.').try_fold(claims, |json, name| json.get(name)))

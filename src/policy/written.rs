@@ -121,6 +121,19 @@ pub(super) struct Override {
     pub(super) deny: Option<bool>,
 }
 
+/// An override that is set at run time.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Grant {
+    pub(super) key: Option<Words>,
+    pub(super) when: Option<BTreeMap<String, String>>,
+    pub(super) limits: Option<Vec<Limit>>,
+    pub(super) unlimited: Option<bool>,
+    pub(super) deny: Option<bool>,
+    pub(super) ends_after: Option<String>,
+    pub(super) reason: Option<String>,
+}
+
 /// A list from a file of its own: `allow`, `deny`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

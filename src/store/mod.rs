@@ -9,9 +9,10 @@ mod config;
 mod embedded;
 mod metrics;
 
+use crate::base::clock::Timestamp;
 use crate::resp::Reply;
 
-pub use config::RawMemory;
+pub use config::{RawFunctions, RawMemory};
 pub use embedded::{Commands, Embedded, Held, Library, OpenError, Opened};
 pub use metrics::Metrics;
 
@@ -91,6 +92,13 @@ impl Store {
         }
         match self {
             Store::Embedded(embedded) => embedded.call(calls, replies, accept).await,
+        }
+    }
+
+    /// The present moment on the store's clock.
+    pub fn now(&self) -> Timestamp {
+        match self {
+            Store::Embedded(embedded) => embedded.now(),
         }
     }
 

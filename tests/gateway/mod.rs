@@ -207,7 +207,12 @@ impl Client {
 
     /// True when the gateway ends the connection within the silence.
     pub fn is_closed(&mut self) -> bool {
-        self.stream.set_read_timeout(Some(SILENCE)).unwrap();
+        self.is_closed_within(SILENCE)
+    }
+
+    /// True when the gateway ends the connection within `span`.
+    pub fn is_closed_within(&mut self, span: Duration) -> bool {
+        self.stream.set_read_timeout(Some(span)).unwrap();
         loop {
             match self.receive() {
                 Ok(0) => return true,

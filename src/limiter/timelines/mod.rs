@@ -27,6 +27,7 @@ redis.register_function('nonsense', function(keys, args) return 'yes' end)
 ";
 
 mod language;
+mod operator;
 
 struct World {
     limiter: Limiter,

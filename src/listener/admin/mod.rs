@@ -6,19 +6,22 @@
 //! GET /livez     200 while the process serves at all
 //! GET /readyz    200 or 503, and a line for each condition
 //! GET …          pages that the roof hands in, such as /policies
+//! …   /api/v1/…  look at keys, reset them, set overrides (see [`api`])
 //! ```
 //!
-//! It only reads, needs no body and keeps no secret. It answers while the other
+//! All but the API only reads, needs no body and no secret. It answers while the other
 //! doors are loading or draining, so it runs on a runtime of its own and is
 //! closed last. Its limits are small: nobody who is slow may keep Prometheus out.
 //!
 //! Not here: what the numbers mean (each module registers its own metrics), and
 //! who is allowed in (a loopback address by default; see [`host`] for browsers).
 
+mod api;
 mod host;
 mod readiness;
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +29,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -37,6 +41,7 @@ use crate::base::clock::Stopwatch;
 use crate::base::tasks::Tasks;
 use crate::listener::accept::{Accepted, Acceptor};
 
+pub use api::Api;
 pub use readiness::{Condition, Readiness, Report, State};
 
 /// Connections at a time, for the acceptor's cap.
@@ -69,12 +74,14 @@ pub struct Admin {
     registry: Registry,
     readiness: Readiness,
     pages: Vec<Page>,
+    api: Arc<Api>,
 }
 
 impl Admin {
-    /// A door that shows the metrics of `registry` and the state of `readiness`.
-    pub fn new(registry: Registry, readiness: Readiness) -> Admin {
-        Admin { registry, readiness, pages: Vec::new() }
+    /// A door that shows the metrics of `registry` and the state of `readiness`, and
+    /// leads to `api`.
+    pub fn new(registry: Registry, readiness: Readiness, api: Arc<Api>) -> Admin {
+        Admin { registry, readiness, pages: Vec::new(), api }
     }
 
     /// Adds a page: its path, the words that the index says about it, its media
@@ -93,10 +100,18 @@ impl Admin {
     }
 
     /// The answer to one request.
-    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        if let Some(refusal) = refuse_host(request) {
+    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
+        if let Some(refusal) = refuse_host(&request) {
             return refusal;
         }
+        if request.uri().path().starts_with(api::PREFIX) {
+            return self.api.answer(request, peer).await;
+        }
+        self.read(&request)
+    }
+
+    /// The answer to a request that only looks.
+    fn read<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
             refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -120,6 +135,7 @@ impl Admin {
             ("/metrics", "metrics for Prometheus"),
             ("/livez", "200 while the process serves at all"),
             ("/readyz", "200 when every condition is met, else 503"),
+            ("/api/v1/…", "policies, keys, overrides and bans, to look at and to change"),
         ];
         let handed_in = self.pages.iter().map(|page| (page.path, page.about));
         for (path, about) in built_in.into_iter().chain(handed_in) {
@@ -198,14 +214,17 @@ pub async fn serve(mut acceptor: Acceptor, admin: Arc<Admin>, tasks: Tasks) {
 }
 
 async fn serve_connection(accepted: Accepted, admin: Arc<Admin>, shutdown: CancellationToken) {
-    let Accepted { stream, slot, .. } = accepted;
+    let Accepted { stream, peer, slot } = accepted;
     let age = Stopwatch::start();
     let service = service_fn(|request| {
-        let mut answer = admin.answer(&request);
-        if age.elapsed() > CONNECTION_AGE_MAX {
-            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        let admin = &admin;
+        async move {
+            let mut answer = admin.answer(request, peer).await;
+            if age.elapsed() > CONNECTION_AGE_MAX {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
         }
-        async move { Ok::<_, Infallible>(answer) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -257,7 +276,8 @@ mod tests {
             registry.register(Box::new(decided)).unwrap();
             let readiness = Readiness::default();
             let log = readiness.condition("log", State::Unmet("loading".to_owned()));
-            let admin = Admin::new(registry, readiness).page(
+            let api = Arc::new(Api::new(None, true, &registry).unwrap());
+            let admin = Admin::new(registry, readiness, api).page(
                 "/policies",
                 "the live policies",
                 "application/json",

@@ -5,13 +5,12 @@
 //! | method, host | `request.http.method`, `.host` |
 //! | path | `request.http.path` without its query, normalised as the proxy does |
 //! | header fields | `request.http.headers`, or `.header_map` (`encode_raw_headers`) |
-//! | client address | `source.address`: the peer of Envoy's connection |
+//! | client address | `source.address`, the peer of Envoy's connection; when it is one of `trusted_proxies`, the first from the right of `X-Forwarded-For` or `Forwarded` that is none |
 //!
-//! `X-Forwarded-For` is not read here: which hops may be believed is Envoy's
-//! business, and a second opinion would let a client choose its own key. But
-//! `source.address` stays the peer even where Envoy trusts hops before it. Behind
-//! a balancer a policy keys by what Envoy found instead, which it takes from
-//! nobody: `header:x-envoy-external-address`.
+//! `source.address` stays the peer even where Envoy trusts hops before it. Proxies
+//! that are known by their number only (`trusted_hops`) are not counted here: Envoy
+//! may or may not have added the peer to the list already. A policy can also key by
+//! what Envoy itself found: `header:x-envoy-external-address`.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -21,6 +20,7 @@ use envoy_types::pb::envoy::config::core::v3::address::Address as Endpoint;
 use envoy_types::pb::envoy::config::core::v3::{Address, HeaderMap};
 use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
 
+use crate::policy::client_address::{Proxies, Trust};
 use crate::policy::path::{self, PathError};
 use crate::policy::{Headers, RequestFacts, host};
 
@@ -55,7 +55,7 @@ impl<'a> Check<'a> {
     ///
     /// # Errors
     /// As [`Error`] says.
-    pub(super) fn read(request: &'a CheckRequest) -> Result<Check<'a>, Error> {
+    pub(super) fn read(request: &'a CheckRequest, trust: &Trust) -> Result<Check<'a>, Error> {
         let attributes = request.attributes.as_ref().ok_or(Error::Missing("attributes"))?;
         let http = attributes
             .request
@@ -65,13 +65,18 @@ impl<'a> Check<'a> {
         if http.method.is_empty() {
             return Err(Error::Missing("request.http.method"));
         }
-        let client = client_address(attributes)?;
+        let peer = peer_address(attributes)?;
         let target = http.path.as_str();
         let target_end = target.find(['?', '#']).unwrap_or(target.len());
         let path = path::normalise(&target[..target_end])?;
         let headers = match &http.header_map {
             Some(header_map) => Fields::Raw(combined(header_map)),
             None => Fields::Text(&http.headers),
+        };
+        let client = match &trust.proxies {
+            Proxies::Hops(_) => peer,
+            // Lines of one name are one line here, joined in order.
+            Proxies::In(_) => trust.client(peer, headers.get(trust.field.name()).into_iter()),
         };
         let query = target[target_end..].strip_prefix('?').unwrap_or_default();
         let query = query.split('#').next().unwrap_or_default();
@@ -102,7 +107,7 @@ impl<'a> Check<'a> {
     }
 }
 
-fn client_address(attributes: &AttributeContext) -> Result<IpAddr, Error> {
+fn peer_address(attributes: &AttributeContext) -> Result<IpAddr, Error> {
     let address = attributes.source.as_ref().and_then(|peer| peer.address.as_ref());
     match address {
         Some(Address { address: Some(Endpoint::SocketAddress(socket)) }) => {
@@ -200,13 +205,13 @@ mod tests {
     fn error(spoil: impl FnOnce(&mut CheckRequest)) -> Option<Error> {
         let mut check = plain();
         spoil(&mut check);
-        Check::read(&check).err()
+        Check::read(&check, &Trust::default()).err()
     }
 
     #[test]
     fn facts_are_those_of_the_proxy() {
         let request = plain();
-        let check = Check::read(&request).unwrap();
+        let check = Check::read(&request, &Trust::default()).unwrap();
         let facts = check.facts();
         assert_eq!((facts.method, facts.host, facts.path), ("GET", "example.com", "/a"));
         assert_eq!(facts.client, "10.0.0.1".parse::<IpAddr>().unwrap());
@@ -225,7 +230,11 @@ mod tests {
             let mut request = plain();
             let headers = &mut http(&mut request).headers;
             headers.insert("content-type".to_owned(), content_type.to_owned());
-            assert_eq!(Check::read(&request).unwrap().is_grpc(), is_grpc, "{content_type}");
+            assert_eq!(
+                Check::read(&request, &Trust::default()).unwrap().is_grpc(),
+                is_grpc,
+                "{content_type}"
+            );
         }
     }
 
@@ -239,7 +248,11 @@ mod tests {
         ] {
             let mut request = plain();
             http(&mut request).path = raw.to_owned();
-            assert_eq!(Check::read(&request).unwrap().facts().path, normal, "{raw}");
+            assert_eq!(
+                Check::read(&request, &Trust::default()).unwrap().facts().path,
+                normal,
+                "{raw}"
+            );
         }
         for raw in ["", "*", "?x", "a", "/%00", "/%2f", "/a\\b", "/../a"] {
             let got = error(|check| http(check).path = raw.to_owned());
@@ -274,8 +287,28 @@ mod tests {
     fn an_ipv4_client_of_a_dual_stack_listener_is_the_same_client() {
         let mut request = plain();
         set_source(&mut request, socket("::ffff:10.0.0.1"));
-        let check = Check::read(&request).unwrap();
+        let check = Check::read(&request, &Trust::default()).unwrap();
         assert_eq!(check.facts().client, "10.0.0.1".parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn behind_trusted_proxies_the_client_is_the_first_that_is_none() {
+        let networks = vec!["10.0.0.0/8".parse().unwrap()];
+        let trust = Trust { proxies: Proxies::In(networks), ..Trust::default() };
+        for (source, forwarded_for, client) in [
+            ("10.0.0.1", "6.6.6.6,203.0.113.7", "203.0.113.7"),
+            // Envoy has added the peer to the list already, or has not.
+            ("10.0.0.1", "6.6.6.6, 203.0.113.7,10.0.0.1", "203.0.113.7"),
+            ("10.0.0.1", "203.0.113.7,unknown", "10.0.0.1"),
+            ("203.0.113.9", "6.6.6.6", "203.0.113.9"),
+        ] {
+            let mut request = plain();
+            set_source(&mut request, socket(source));
+            let headers = &mut http(&mut request).headers;
+            headers.insert("x-forwarded-for".to_owned(), forwarded_for.to_owned());
+            let check = Check::read(&request, &trust).unwrap();
+            assert_eq!(check.facts().client.to_string(), client, "{source}, {forwarded_for}");
+        }
     }
 
     #[test]
@@ -292,7 +325,7 @@ mod tests {
         let mut text = plain();
         http(&mut text).headers.insert("x-user".to_owned(), "ann,bob".to_owned());
         for request in [raw, text] {
-            let check = Check::read(&request).unwrap();
+            let check = Check::read(&request, &Trust::default()).unwrap();
             assert_eq!(check.facts().headers.get("x-user"), Some(&b"ann,bob"[..]));
         }
     }

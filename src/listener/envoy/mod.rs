@@ -11,8 +11,7 @@
 //!      └ the path has no single meaning: refused with 400
 //! ```
 //!
-//! Not here: whose address the client's is behind other proxies (Envoy says so),
-//! and TLS (Envoy is a neighbour; the door is on loopback by default).
+//! Not here: TLS (Envoy is a neighbour; the door is on loopback by default).
 
 mod answer;
 mod facts;
@@ -37,6 +36,7 @@ use crate::base::clock::Stopwatch;
 use crate::base::tasks::Tasks;
 use crate::limiter::{Limiter, Scratch, Verdict};
 use crate::listener::accept::{Accepted, Acceptor};
+use crate::policy::client_address::Trust;
 
 use facts::{Check, Error as FactsError};
 pub use metrics::Metrics;
@@ -68,8 +68,14 @@ const SCRATCH_KEPT_MAX: usize = 64;
 
 /// Serves the door until `tasks` are drained: then tells each connection so
 /// (GOAWAY), and finishes the checks that are open.
-pub async fn serve(mut acceptor: Acceptor, limiter: Arc<Limiter>, metrics: Metrics, tasks: Tasks) {
-    let service = AuthorizationServer::new(Authorizer::new(limiter, metrics))
+pub async fn serve(
+    mut acceptor: Acceptor,
+    limiter: Arc<Limiter>,
+    trust: Trust,
+    metrics: Metrics,
+    tasks: Tasks,
+) {
+    let service = AuthorizationServer::new(Authorizer::new(limiter, trust, metrics))
         .max_decoding_message_size(CHECK_SIZE_MAX);
     let shutdown = tasks.shutdown();
     loop {
@@ -123,6 +129,7 @@ async fn serve_connection(
 /// Answers checks.
 struct Authorizer {
     limiter: Arc<Limiter>,
+    trust: Trust,
     metrics: Metrics,
     /// Checks of all connections share these; a connection has no place of its
     /// own to keep one, because its checks run concurrently.
@@ -130,12 +137,12 @@ struct Authorizer {
 }
 
 impl Authorizer {
-    fn new(limiter: Arc<Limiter>, metrics: Metrics) -> Authorizer {
-        Authorizer { limiter, metrics, scratches: Mutex::default() }
+    fn new(limiter: Arc<Limiter>, trust: Trust, metrics: Metrics) -> Authorizer {
+        Authorizer { limiter, trust, metrics, scratches: Mutex::default() }
     }
 
     async fn answer(&self, request: &CheckRequest) -> Result<CheckResponse, Status> {
-        let check = match Check::read(request) {
+        let check = match Check::read(request, &self.trust) {
             Ok(check) => check,
             Err(error @ FactsError::Path(_)) => {
                 self.metrics.malformed.inc();

@@ -12,8 +12,8 @@
 //!   timeouts: { connect: 1s, response: 15s }
 //! ```
 //!
-//! `upstreams` and `routes` stand at the top of `weir.yaml`, `proxy` beside
-//! them; the roof's configuration assembles the three into [`RawConfig`].
+//! `upstreams`, `routes` and `client_address` stand at the top of `weir.yaml`, `proxy`
+//! beside them; the roof's configuration assembles them into [`RawConfig`].
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,10 +21,13 @@ use std::time::Duration;
 
 use http::Uri;
 use http::uri::{Authority, Scheme};
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::base::units::Span;
+use crate::listener::trust::{self, RawTrust};
 use crate::policy::PathPattern;
+use crate::policy::client_address::Trust;
 
 use super::routes::Routes;
 
@@ -36,6 +39,8 @@ pub struct RawConfig {
     pub upstreams: BTreeMap<String, RawUpstream>,
     /// Which request goes where; the first whose path matches.
     pub routes: Vec<RawRoute>,
+    /// Whose word about the client's address is believed.
+    pub client_address: RawTrust,
     /// Everything else.
     pub proxy: RawProxy,
 }
@@ -67,9 +72,10 @@ pub struct RawProxy {
     /// `off`, `stdout`, or the path of a file to append to, relative to this
     /// file. Default: `off`.
     pub access_log: String,
-    /// Proxies in front of us whose `X-Forwarded-For` is believed, counted from
-    /// the right. Default: 0, the client is who connects.
-    pub trusted_hops: u32,
+    /// Networks and addresses of load balancers: connections from there must begin
+    /// with a header of PROXY protocol, version 1 or 2, and others must not.
+    /// Default: none.
+    pub proxy_protocol: Vec<String>,
     /// Connections from downstreams, over all workers. Default: 10000.
     pub connection_count_max: u32,
     /// Idle connections that a worker keeps to an upstream. Default: 64.
@@ -107,7 +113,7 @@ impl Default for RawProxy {
     fn default() -> RawProxy {
         RawProxy {
             access_log: "off".to_owned(),
-            trusted_hops: 0,
+            proxy_protocol: Vec::new(),
             connection_count_max: 10_000,
             upstream_idle_count_max: 64,
             timeouts: RawTimeouts::default(),
@@ -139,8 +145,10 @@ pub struct Config {
     pub routes: Routes,
     /// Where access is logged.
     pub access_log: AccessLog,
-    /// Proxies in front of us whose `X-Forwarded-For` is believed.
-    pub trusted_hops: u32,
+    /// Whose word about the client's address is believed.
+    pub trust: Trust,
+    /// Whose connections begin with a header of PROXY protocol.
+    pub proxy_protocol: Vec<IpNet>,
     /// Connections from downstreams, over all workers.
     pub connection_count_max: u32,
     /// Idle connections that a worker keeps to an upstream.
@@ -228,6 +236,12 @@ impl RawConfig {
         let upstreams = check_upstreams(&self.upstreams, &mut found);
         let names: Vec<&str> = self.upstreams.keys().map(String::as_str).collect();
         let routes = check_routes(&self.routes, &names, &mut found);
+        let trust = self.client_address.check().unwrap_or_else(|wrong| {
+            found.extend(wrong.into_iter().map(|(key, it)| (format!("client_address.{key}"), it)));
+            Trust::default()
+        });
+        let written = &self.proxy.proxy_protocol;
+        let proxy_protocol = trust::networks("proxy.proxy_protocol", written, &mut found);
         let timeouts = self.proxy.timeouts.check(&mut found);
         for (key, count) in [
             ("connection_count_max", self.proxy.connection_count_max),
@@ -256,7 +270,8 @@ impl RawConfig {
             upstreams,
             routes: Routes::new(routes),
             access_log,
-            trusted_hops: self.proxy.trusted_hops,
+            trust,
+            proxy_protocol,
             connection_count_max: self.proxy.connection_count_max,
             upstream_idle_count_max: self.proxy.upstream_idle_count_max,
             timeouts,

@@ -1,6 +1,7 @@
 //! One downstream connection: what it speaks, how long it may take, how it ends.
 //!
-//! HTTP/1.1 and HTTP/2 (prior knowledge) share a port. Which of them it is can
+//! A connection from a load balancer may begin with PROXY protocol ([`preamble`]).
+//! Then HTTP/1.1 and HTTP/2 (prior knowledge) share a port. Which of them it is can
 //! be seen in the first bytes, which are peeked at and not read, so that hyper's
 //! HTTP/1 and HTTP/2 servers get an untouched socket.
 //!
@@ -29,6 +30,7 @@ use crate::listener::accept::Accepted;
 
 use super::body::ResponseBody;
 use super::head::Sender;
+use super::preamble;
 use super::request;
 use super::watch::{Phase, Watch, WatchedStream};
 use super::worker::Worker;
@@ -49,7 +51,8 @@ pub struct Downstream {
     pub worker: Rc<Worker>,
     /// How long its phases take.
     pub watch: Rc<Watch>,
-    /// The other end, an IPv4 address even if it came over an IPv6 socket.
+    /// The other end, or whom its PROXY header names; an IPv4 address even if it came
+    /// over an IPv6 socket.
     pub peer: IpAddr,
     /// The other end, as upstreams are told.
     pub sender: Sender,
@@ -64,24 +67,41 @@ enum Protocol {
 
 /// Serves one connection to its end.
 pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
-    let Accepted { stream, peer, slot: _slot } = accepted;
+    let Accepted { mut stream, peer, slot: _slot } = accepted;
+    let peer = peer.ip().to_canonical();
     let (metrics, timeouts) = (&worker.proxy.metrics, worker.proxy.timeouts);
     let _open = OpenConnection::count(&metrics.connections);
     let shutdown = worker.tasks.shutdown();
     // Biased: a request that has arrived already is served, even at shutdown.
     let protocol = tokio::select! {
         biased;
-        sniffed = time::timeout(timeouts.first_byte, sniff(&stream)) => sniffed,
+        opened = time::timeout(timeouts.first_byte, open(&worker, &mut stream, peer)) => opened,
         () = shutdown.cancelled() => Ok(None),
     };
     match protocol {
-        Ok(Some(protocol)) => {
-            let peer = peer.ip().to_canonical();
-            serve_protocol(protocol, &worker, stream, peer, &shutdown).await;
+        Ok(Some((client, protocol))) => {
+            serve_protocol(protocol, &worker, stream, client, &shutdown).await;
         }
         Ok(None) => {}
         Err(_elapsed) => metrics.timeouts.inc(),
     }
+}
+
+/// Reads what stands before HTTP and looks at how HTTP begins: whose connection it
+/// is, and what it speaks. `None` when it ended before, or must be closed.
+async fn open(worker: &Worker, stream: &mut TcpStream, peer: IpAddr) -> Option<(IpAddr, Protocol)> {
+    let mut client = peer;
+    if worker.proxy.proxy_protocol.iter().any(|network| network.contains(&peer)) {
+        match preamble::read(stream).await {
+            Ok(told) => client = told.unwrap_or(peer),
+            Err(error) => {
+                worker.proxy.metrics.protocol_errors.inc();
+                tracing::debug!(%peer, %error, "connection closed before its first request");
+                return None;
+            }
+        }
+    }
+    Some((client, sniff(stream).await?))
 }
 
 /// Counts as open until it is dropped, which a drain that takes too long does.
@@ -129,7 +149,8 @@ async fn serve_protocol(
     let address = HeaderValue::from_str(&peer.to_string());
     let sender = Sender {
         address: address.unwrap_or(HeaderValue::from_static("unknown")),
-        is_trusted: worker.proxy.trusted_hops > 0,
+        is_trusted: worker.proxy.trust.believes(peer),
+        field: worker.proxy.trust.field,
     };
     let downstream =
         Rc::new(Downstream { worker: Rc::clone(worker), watch: Rc::clone(&watch), peer, sender });

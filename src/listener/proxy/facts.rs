@@ -7,11 +7,12 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 
-use crate::policy::{Headers, RequestFacts, client_address, host, path};
+use crate::policy::client_address::Trust;
+use crate::policy::{Headers, RequestFacts, host, path};
 
 use super::errors::BadRequest;
 
@@ -52,17 +53,17 @@ impl<'a> Findings<'a> {
     ///
     /// # Errors
     /// The path cannot be normalised.
-    pub fn of(head: &'a Parts, peer: IpAddr, trusted_hops: u32) -> Result<Self, BadRequest> {
+    pub fn of(head: &'a Parts, peer: IpAddr, trust: &Trust) -> Result<Self, BadRequest> {
         let written_path = head.uri.path();
         let rewritten = match path::normalise(written_path).map_err(BadRequest::Path)? {
             Cow::Borrowed(_) => None,
             Cow::Owned(path) => Some(with_query(path, head.uri.query())?),
         };
-        let client = if trusted_hops == 0 {
-            peer
+        let client = if trust.believes(peer) {
+            let lines = head.headers.get_all(trust.field.name()).iter();
+            trust.client(peer, lines.map(|it| it.as_bytes()))
         } else {
-            let lines = head.headers.get_all(X_FORWARDED_FOR).iter().map(|it| it.as_bytes());
-            client_address::client_address(peer, lines, trusted_hops)
+            peer
         };
         let (method, host) = (head.method.as_str(), host_of(head));
         let fields = Fields(&head.headers);
@@ -106,8 +107,6 @@ fn with_query(path: String, query: Option<&str>) -> Result<PathAndQuery, BadRequ
     }
     PathAndQuery::from_maybe_shared(Bytes::from(target)).map_err(|_| BadRequest::Target)
 }
-
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The host that is asked, normalised; empty for an HTTP/1.0 request without.
 fn host_of(head: &Parts) -> Cow<'_, str> {

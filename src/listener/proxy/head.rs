@@ -19,6 +19,8 @@ use http::request::Parts;
 use http::uri::{Authority, Scheme};
 use http::{Method, StatusCode, Version};
 
+use crate::policy::client_address::Field;
+
 use super::errors::BadRequest;
 
 /// Bytes of a request target, at most; more is 414.
@@ -229,13 +231,16 @@ pub struct Sender {
     pub address: HeaderValue,
     /// It is a proxy of ours: what it says about the client's connection holds.
     pub is_trusted: bool,
+    /// The field in which proxies of ours say who the client is.
+    pub field: Field,
 }
 
 /// Makes the fields of a checked request ready for an upstream: first all that
 /// was for us only goes, then ours come.
 ///
 /// `Forwarded` is removed and not written: of two ways to say who the client is
-/// an upstream might believe the wrong one. `X-Forwarded-Proto` and `-Host` are
+/// an upstream might believe the wrong one. Where it is the one we believe, its
+/// addresses go on as `X-Forwarded-For`, and what came under that name does not. `X-Forwarded-Proto` and `-Host` are
 /// replaced, unless by a proxy that is trusted: a stranger's are worth nothing.
 pub fn prepare_request(head: &mut Parts, sender: &Sender, upstream: &Authority) {
     let host = head.headers.get(header::HOST).cloned().or_else(|| {
@@ -245,10 +250,10 @@ pub fn prepare_request(head: &mut Parts, sender: &Sender, upstream: &Authority) 
     let via = if head.version == Version::HTTP_2 { "2 weir" } else { "1.1 weir" };
     let fields = &mut head.headers;
     strip_hop_by_hop(fields);
+    let forwarded_for = forwarded_for(fields, sender);
     for name in [header::EXPECT, header::PROXY_AUTHORIZATION, FORWARDED, HTTP2_SETTINGS] {
         fields.remove(name);
     }
-    let forwarded_for = forwarded_for(fields, &sender.address);
     fields.insert(X_FORWARDED_FOR, forwarded_for);
     if !(sender.is_trusted && fields.contains_key(X_FORWARDED_PROTO)) {
         fields.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
@@ -281,18 +286,31 @@ fn join_cookies(fields: &mut HeaderMap) {
     }
 }
 
-/// All `X-Forwarded-For` lines in order, with the peer's address at the end.
-fn forwarded_for(fields: &HeaderMap, address: &HeaderValue) -> HeaderValue {
-    if !fields.contains_key(X_FORWARDED_FOR) {
-        return address.clone();
+/// What we know of the way that the request took, with the peer's address at the
+/// end: all `X-Forwarded-For` lines in order, or the addresses of `Forwarded` as far
+/// as they can be read.
+fn forwarded_for(fields: &HeaderMap, sender: &Sender) -> HeaderValue {
+    let lines = fields.get_all(sender.field.name()).iter().map(HeaderValue::as_bytes);
+    let mut joined = Vec::new();
+    match sender.field {
+        Field::XForwardedFor => {
+            for line in lines {
+                joined.extend_from_slice(line);
+                joined.extend_from_slice(b", ");
+            }
+        }
+        Field::Forwarded => {
+            let addresses = sender.field.from_right(lines).map_while(|address| address);
+            let mut texts: Vec<String> = addresses.map(|it| format!("{it}, ")).collect();
+            texts.reverse();
+            joined.extend_from_slice(texts.concat().as_bytes());
+        }
     }
-    let mut joined = Vec::with_capacity(64);
-    for line in fields.get_all(X_FORWARDED_FOR) {
-        joined.extend_from_slice(line.as_bytes());
-        joined.extend_from_slice(b", ");
+    if joined.is_empty() {
+        return sender.address.clone();
     }
-    joined.extend_from_slice(address.as_bytes());
-    HeaderValue::from_bytes(&joined).unwrap_or_else(|_| address.clone())
+    joined.extend_from_slice(sender.address.as_bytes());
+    HeaderValue::from_bytes(&joined).unwrap_or_else(|_| sender.address.clone())
 }
 
 /// Makes the fields of an upstream's response ready for the downstream.
@@ -377,12 +395,21 @@ mod tests {
 
     #[track_caller]
     fn prepared(lines: &[(&'static str, &'static str)], is_trusted: bool) -> Vec<String> {
+        prepared_by(lines, is_trusted, Field::XForwardedFor)
+    }
+
+    #[track_caller]
+    fn prepared_by(
+        lines: &[(&'static str, &'static str)],
+        is_trusted: bool,
+        field: Field,
+    ) -> Vec<String> {
         let mut request = http::Request::get("http://site/x").version(Version::HTTP_2);
         for (name, value) in lines {
             request = request.header(*name, *value);
         }
         let (mut head, ()) = request.body(()).unwrap().into_parts();
-        let sender = Sender { address: HeaderValue::from_static("10.0.0.9"), is_trusted };
+        let sender = Sender { address: HeaderValue::from_static("10.0.0.9"), is_trusted, field };
         prepare_request(&mut head, &sender, &Authority::from_static("up:1"));
         let mut lines: Vec<String> = head
             .headers
@@ -408,6 +435,22 @@ mod tests {
         assert_eq!(prepared(&said, false), host("site", "http"));
         assert_eq!(prepared(&said, true), host("shop", "https"));
         assert_eq!(prepared(&[], true), host("site", "http"));
+    }
+
+    #[test]
+    fn upstreams_are_told_of_clients_in_x_forwarded_for_whichever_field_we_believe() {
+        let said = [
+            ("x-forwarded-for", "6.6.6.6"),
+            ("forwarded", "for=_hidden, for=1.2.3.4"),
+            ("forwarded", "for=\"[2001:db8::1]:5\";proto=https"),
+        ];
+        let told = |field| {
+            let lines = prepared_by(&said, true, field);
+            assert!(!lines.iter().any(|line| line.starts_with("forwarded")), "{lines:?}");
+            lines.into_iter().find(|line| line.starts_with("x-forwarded-for")).unwrap()
+        };
+        assert_eq!(told(Field::XForwardedFor), "x-forwarded-for: 6.6.6.6, 10.0.0.9");
+        assert_eq!(told(Field::Forwarded), "x-forwarded-for: 1.2.3.4, 2001:db8::1, 10.0.0.9");
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Connections closed because a phase took too long.
     pub timeouts: IntCounter,
+    /// Connections closed because of their PROXY header.
+    pub protocol_errors: IntCounter,
     /// Connections made to upstreams.
     pub upstream_connects: IntCounter,
     /// Exchanges over a connection that had served one before.
@@ -122,6 +124,10 @@ impl Metrics {
             timeouts: counter(
                 "weir_proxy_connection_timeouts_total",
                 "Connections from downstreams closed because they took too long",
+            )?,
+            protocol_errors: counter(
+                "weir_proxy_protocol_errors_total",
+                "Connections closed because their PROXY header was missing or malformed",
             )?,
             upstream_connects: counter(
                 "weir_proxy_upstream_connects_total",

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `request` | **begin here**: the way of a request, from its head to its answer |
 //! | `connection`, `watch` | what a connection speaks, how long it may take, how it ends |
+//! | `preamble` | PROXY protocol |
 //! | `worker` | what one thread holds: sockets, pools, scratch space |
 //! | `head`, `facts` | what is refused; what policies get to see |
 //! | `forward`, `upstream`, `body` | the way up and down again |
@@ -35,6 +36,7 @@ mod facts;
 mod forward;
 mod head;
 mod metrics;
+mod preamble;
 mod record;
 mod refuse;
 mod request;
@@ -46,9 +48,11 @@ mod worker;
 use std::io;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use prometheus::Registry;
 
 use crate::limiter::Limiter;
+use crate::policy::client_address::Trust;
 
 use super::accept::Cap;
 
@@ -67,7 +71,8 @@ pub struct Proxy {
     upstreams: Vec<UpstreamConfig>,
     routes: Routes,
     timeouts: Timeouts,
-    trusted_hops: u32,
+    trust: Trust,
+    proxy_protocol: Vec<IpNet>,
     upstream_idle_count_max: u32,
     cap: Cap,
     metrics: Metrics,
@@ -103,7 +108,8 @@ impl Proxy {
             upstreams: config.upstreams,
             routes: config.routes,
             timeouts: config.timeouts,
-            trusted_hops: config.trusted_hops,
+            trust: config.trust,
+            proxy_protocol: config.proxy_protocol,
             upstream_idle_count_max: config.upstream_idle_count_max,
             cap: Cap::new(config.connection_count_max),
             metrics,

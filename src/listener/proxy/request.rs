@@ -60,7 +60,7 @@ async fn respond(
 
     // What do we know of it? What can be read in two ways is refused unasked.
     let found =
-        head::check(&head).and_then(|()| Findings::of(&head, downstream.peer, proxy.trusted_hops));
+        head::check(&head).and_then(|()| Findings::of(&head, downstream.peer, &proxy.trust));
     let findings = match found {
         Ok(findings) => findings,
         Err(bad) => return refuse::bad_request(bad),

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::super::budget::KeyBudget;
-use super::super::choice::{Choices, List, Test, Tiers, Treatment, Wanted, network, rendered};
+use super::super::choice::{
+    Choices, List, Override, Overrides, Test, Tiers, Treatment, Wanted, network, rendered,
+};
 use super::super::key::Part;
 use super::super::source::{Source, Value};
 use super::super::{Limit, written};
@@ -11,7 +13,7 @@ use super::Checker;
 use crate::base::problems::Problem;
 
 /// Overrides that name sources are walked, so they are few.
-const WALKED_MAX: usize = 100;
+pub(super) const WALKED_MAX: usize = 100;
 
 /// What a policy's requests are limited by: sets of limits, one after the other,
 /// and who gets which.
@@ -33,6 +35,11 @@ impl Sets<'_> {
         self.ranges.push(start..self.limits.len() as u32);
         Treatment::Limited(self.ranges.len() as u32 - 1)
     }
+}
+
+/// The path of what stands under `key` at `path`, which may be the whole document.
+fn inside(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 impl Checker<'_> {
@@ -57,9 +64,10 @@ impl Checker<'_> {
         for (index, one) in written.overrides.iter().flatten().enumerate() {
             let path = format!("{path}.overrides[{index}]");
             let Some(treatment) = self.treatment(&path, one, sets) else { continue };
-            self.add_override(&path, one, key, treatment, &mut choices);
+            let treated = Override { treatment, ends: None };
+            self.add_override(&path, one, key, treated, &mut choices.overrides);
         }
-        if choices.when.len() > WALKED_MAX {
+        if choices.overrides.when.len() > WALKED_MAX {
             let message = format!("holds more than {WALKED_MAX} entries with `when` or `*`");
             self.problem::<()>(format!("{path}.overrides"), message);
         }
@@ -144,7 +152,7 @@ impl Checker<'_> {
         Some(Tiers { by: by?, names })
     }
 
-    fn treatment(
+    pub(super) fn treatment(
         &mut self,
         path: &str,
         written: &written::Override,
@@ -153,7 +161,7 @@ impl Checker<'_> {
         let flag = |flag: Option<bool>| flag == Some(true);
         match (&written.limits, flag(written.unlimited), flag(written.deny)) {
             (Some(limits), false, false) => {
-                let set = self.limits(&format!("{path}.limits"), sets.policy, limits)?;
+                let set = self.limits(&inside(path, "limits"), sets.policy, limits)?;
                 Some(sets.add(set))
             }
             (None, true, false) => Some(Treatment::Unlimited),
@@ -162,19 +170,20 @@ impl Checker<'_> {
         }
     }
 
-    fn add_override(
+    /// Adds an override to those that are looked up, or walked, by whom it is for.
+    pub(super) fn add_override(
         &mut self,
         path: &str,
         written: &written::Override,
         key: &[Part],
-        treatment: Treatment,
-        choices: &mut Choices,
+        treated: Override,
+        overrides: &mut Overrides,
     ) -> Option<()> {
         let words = match (&written.key, &written.when) {
-            (Some(words), None) => words.located(&format!("{path}.key")),
+            (Some(words), None) => words.located(&inside(path, "key")),
             (None, Some(when)) => {
-                let tests = self.tests(&format!("{path}.when"), when)?;
-                choices.when.push((tests, treatment));
+                let tests = self.tests(&inside(path, "when"), when)?;
+                overrides.when.push((tests, treated));
                 return Some(());
             }
             _ => {
@@ -184,14 +193,14 @@ impl Checker<'_> {
         if words.len() != key.len() {
             let message =
                 format!("has {} parts, and the key of the policy has {}", words.len(), key.len());
-            return self.problem(format!("{path}.key"), message);
+            return self.problem(inside(path, "key"), message);
         }
         if let ([(_, word)], [part]) = (&words[..], key)
             && matches!(part.choices[..], [Source::ClientIp { .. }])
             && word.contains('/')
             && let Some(net) = network(word)
         {
-            choices.networks.insert(net, treatment);
+            overrides.networks.insert(net, treated);
             return Some(());
         }
         let is_pattern = |word: &str| word == "*" || word.contains('/') && network(word).is_some();
@@ -200,14 +209,14 @@ impl Checker<'_> {
             for ((path, word), part) in words.iter().zip(key) {
                 tests.push(self.test(path, part.choices.first()?, word)?);
             }
-            choices.when.push((tests, treatment));
+            overrides.when.push((tests, treated));
             return Some(());
         }
         let mut values = Vec::new();
         for ((path, word), part) in words.iter().zip(key) {
             values.push(self.value(path, part.choices.first()?, word)?);
         }
-        choices.exact.insert(rendered(&values), treatment);
+        overrides.exact.insert(rendered(&values), treated);
         Some(())
     }
 

@@ -10,6 +10,7 @@
 
 mod choices;
 mod cost;
+mod grant;
 mod key;
 mod limits;
 mod matching;
@@ -18,8 +19,10 @@ mod refusal;
 mod tests;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use self::choices::Sets;
+pub(super) use self::grant::grants;
 use super::condition::Conditions;
 use super::cost::Cost;
 use super::index::Index;
@@ -58,7 +61,13 @@ pub(super) fn check(
         return Err(checker.problems);
     }
     let index = Index::new(policies.iter().map(|it| &it.conditions));
-    let set = PolicySet { policies, index, tokens, headings: headings.unwrap_or_default() };
+    let set = PolicySet {
+        policies: policies.into(),
+        index: Arc::new(index),
+        tokens: tokens.map(Arc::new),
+        headings: headings.unwrap_or_default(),
+        grants: Vec::new(),
+    };
     let mut problems = checker.problems;
     for (place, written) in file.policies.iter().flatten().enumerate() {
         for (number, example) in written.examples.iter().flatten().enumerate() {

@@ -7,9 +7,11 @@
 //! Not here: what a client is, and which commands it may send.
 
 use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
 
 use super::{Error, Owned, Shared};
 use crate::base::clock::Timestamp;
+use crate::function::Limits;
 use crate::keyspace::{Announced, Arg, Asker, Command, Execution, Flags, Keyspace, Mode, Run};
 use crate::persist::{Log, Lsn};
 use crate::resp::Reply;
@@ -154,6 +156,12 @@ impl Held<'_> {
     pub fn announce(&mut self, announced: Announced) {
         let owned = &mut *self.owned;
         owned.keyspace.announce(announced, &mut owned.effects);
+    }
+
+    /// How long a script or a Function that a client calls may run; `None` for ever.
+    pub fn set_command_time_max(&mut self, time: Option<Duration>) {
+        let functions = &mut self.owned.functions;
+        functions.set_limits(Limits { command_time_max: time, ..functions.limits() });
     }
 
     /// The keys, to look at.

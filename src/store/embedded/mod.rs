@@ -23,7 +23,7 @@ mod tests;
 use std::process;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::base::clock::Clock;
+use crate::base::clock::{Clock, Timestamp};
 use crate::function::{self, Engine, Interrupter, LoadError};
 use crate::keyspace::{Effects, Execution, Keyspace, Mode};
 use crate::persist::{self, Log, Lsn, OnLogError, Progress, Recovery};
@@ -118,6 +118,7 @@ impl Embedded {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Opened, OpenError> {
         let mut functions = Engine::new(function::Limits::DEFAULT)?;
+        functions.measure(metrics.functions().clone());
         for library in libraries {
             load(&mut functions, library)?;
         }
@@ -154,18 +155,28 @@ impl Embedded {
         Ok(asked)
     }
 
-    /// Full names of the loaded Functions.
+    /// The present moment on the store's clock.
+    pub(super) fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    /// Full names of the Functions that a policy can call.
     pub fn functions(&self) -> Vec<String> {
         self.shared.lock().functions.functions()
     }
 
-    /// Loads a library in the place of one of the same name, and returns its name.
-    /// One that does not load leaves what is loaded in force.
+    /// Loads the library of a file in the place of one of the same name, and returns
+    /// its name. One that does not load leaves what is loaded in force.
     ///
     /// # Errors
     /// What is wrong with it.
     pub fn load_library(&self, code: &str) -> Result<String, function::LoadError> {
-        self.shared.lock().functions.load(code, true)
+        self.shared.lock().functions.load_file(code, true)
+    }
+
+    /// Puts other limits of Functions in force.
+    pub fn set_function_limits(&self, limits: function::Limits) {
+        self.shared.lock().functions.set_limits(limits);
     }
 
     /// The way in for a door whose clients send commands.
@@ -290,7 +301,7 @@ impl Owned {
 }
 
 fn load(functions: &mut Engine, library: &Library) -> Result<(), OpenError> {
-    match functions.load(&library.code, false) {
+    match functions.load_file(&library.code, false) {
         Ok(_name) => Ok(()),
         Err(source) => {
             Err(OpenError::Library { origin: library.origin.clone(), line: source.line(), source })

@@ -1,0 +1,94 @@
+//! What is worth knowing about a set that is not wrong: the memory that a key can
+//! take, and limits that would be better served by another algorithm.
+
+use super::{Algorithm, Limit, Policy, PolicySet, Role};
+
+/// More than this for one key is worth a word.
+const STATE_LARGE_BYTES: u64 = 64 << 10;
+
+impl PolicySet {
+    /// Lines of advice, for people.
+    pub fn advice(&self) -> Vec<String> {
+        let mut advice = Vec::new();
+        for policy in self.policies() {
+            advice.push(format!("{}: {}", policy.name, policy.memory()));
+            for limit in policy.limits.iter().filter(|it| it.role() != Role::Candidate) {
+                let large = limit.state_bytes_max().filter(|bytes| *bytes > STATE_LARGE_BYTES);
+                if let (Some(bytes), Algorithm::SlidingWindow) = (large, limit.algorithm()) {
+                    advice.push(format!(
+                        "{}: an exact log of {} units takes up to {} for each key that is busy; \
+                         `sliding_counter` or `token_bucket` take less than 1 KiB",
+                        limit.name(),
+                        limit.quota(),
+                        size(bytes)
+                    ));
+                }
+            }
+        }
+        advice
+    }
+}
+
+impl Policy {
+    /// How much memory a key can take, whichever of the tiers and overrides it has.
+    fn memory(&self) -> String {
+        let of_set = |set: &std::ops::Range<u32>| -> u64 {
+            let limits = &self.limits[set.start as usize..set.end as usize];
+            limits.iter().filter_map(Limit::state_bytes_max).sum()
+        };
+        let most = self.sets.iter().map(of_set).max().unwrap_or(0);
+        let functions: Vec<&str> = self
+            .limits
+            .iter()
+            .filter_map(|limit| match limit.algorithm() {
+                Algorithm::Function(name) => Some(name.as_str()),
+                _ => None,
+            })
+            .collect();
+        match (most, functions.first()) {
+            (most, None) => format!("at most {} a key", size(most)),
+            (0, Some(function)) => format!("how much a key takes is for {function} to know"),
+            (most, Some(function)) => {
+                format!(
+                    "at most {} a key, and what {function} keeps, which is not known",
+                    size(most)
+                )
+            }
+        }
+    }
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..1_048_576 => format!("{} KiB", bytes.div_ceil(1024)),
+        _ => format!("{} MiB", bytes.div_ceil(1_048_576)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::no_files;
+    use super::super::{Functions, compile};
+
+    #[test]
+    fn a_key_is_said_to_take_what_the_largest_tier_does_and_what_is_not_known() {
+        let text = "
+policies:
+  - { name: own, limits: [{ quota: 5, window: 10s, algorithm: mine.allow }] }
+  - name: both
+    limits: [{ quota: 5, window: 10s, algorithm: mine.allow }, { quota: 5, window: 1s, algorithm: token_bucket }]
+  - name: tiers
+    key: client_ip
+    limits: [{ quota: 1, window: 10s, algorithm: token_bucket }]
+    tiers: { by: header:x, limits: { pro: [{ quota: 100000, window: 10s }] } }
+";
+        let functions = Functions::new(["mine.allow".to_owned()]);
+        let set = compile("p.yaml", text, &functions, &no_files).unwrap();
+        let advice = set.advice();
+        assert_eq!(advice[0], "own: how much a key takes is for mine.allow to know");
+        assert!(advice[1].contains("and what mine.allow keeps, which is not known"), "{advice:?}");
+        assert!(advice[2].contains("MiB a key"), "the tier is what takes most: {advice:?}");
+        assert!(advice[3].contains("an exact log of 100000 units"), "{advice:?}");
+    }
+}
