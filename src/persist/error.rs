@@ -102,13 +102,6 @@ pub enum Error {
         found: String,
     },
 
-    /// A log of Redis before 7: one file beside the folder, not in it.
-    #[error("{} is a log of Redis before 7; start redis-server 7 on it once, or move it away", path.display())]
-    OldLayout {
-        /// The file.
-        path: PathBuf,
-    },
-
     /// The manifest names a file that the directory does not hold.
     #[error("{} is named by the manifest but missing", path.display())]
     Missing {

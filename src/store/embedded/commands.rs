@@ -7,9 +7,11 @@
 //! Not here: what a client is, and which commands it may send.
 
 use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
 
-use super::{Owned, Shared};
+use super::{Error, Owned, Shared};
 use crate::base::clock::Timestamp;
+use crate::function::Limits;
 use crate::keyspace::{Announced, Arg, Asker, Command, Execution, Flags, Keyspace, Mode, Run};
 use crate::persist::{self, Log, Lsn};
 use crate::resp::Reply;
@@ -39,11 +41,11 @@ impl Commands {
     }
 
     /// Waits until a record is as durable as the log's policy promises.
-    pub async fn durable(&self, record: Lsn) {
-        if let Some(log) = &self.shared.log {
-            // A log that cannot make it durable says so itself; see `call`.
-            let _ = log.durable(record).await;
-        }
+    ///
+    /// # Errors
+    /// It is not known to be, and the configuration wants nothing acknowledged then.
+    pub async fn durable(&self, record: Lsn) -> Result<(), Error> {
+        self.shared.remembered(record).await
     }
 
     /// Waits until a record is on disk, whatever the log's policy; says if it is.
@@ -183,6 +185,12 @@ impl Held<'_> {
     pub fn announce(&mut self, announced: Announced) {
         let owned = &mut *self.owned;
         owned.keyspace.announce(announced, &mut owned.effects);
+    }
+
+    /// How long a script or a Function that a client calls may run; `None` for ever.
+    pub fn set_command_time_max(&mut self, time: Option<Duration>) {
+        let functions = &mut self.owned.functions;
+        functions.set_limits(Limits { command_time_max: time, ..functions.limits() });
     }
 
     /// The keys, to look at.
