@@ -158,6 +158,21 @@ fn plan_beside_other_paths(bencher: Bencher<'_, '_>, count: usize) {
     plan(bencher, count, |number| format!("path: /api/v1/s{number}/**"));
 }
 
+/// Plans under a list of so many addresses that are not limited.
+#[divan::bench(args = [10, 1_000, 100_000], sample_count = 50, sample_size = 10_000)]
+fn plan_under_a_list(bencher: Bencher<'_, '_>, count: u32) {
+    let line = |number| format!("{}\n", Ipv4Addr::from(0x0B00_0000 + 7 * number));
+    let list: String = (0..count).map(line).collect();
+    let text = "policies: [{ name: p, key: client_ip, allow: { file: list }, limits: [{ quota: 9, window: 1s }] }]";
+    let files = |_: &str| Ok(list.clone().into_bytes());
+    let set = policy::compile("p.yaml", text, &Functions::default(), &files).expect("policies");
+    let (facts, mut plan) = (facts("/api/v1/items", 7), Plan::default());
+    bencher.bench_local(|| {
+        set.plan(black_box(&facts), None, &mut plan);
+        assert_eq!(plan.entries().len(), 1);
+    });
+}
+
 /// Bytes of a key with everything that belongs to it, as the keyspace accounts for
 /// them, after so many units within the window.
 fn memory() {
