@@ -5,9 +5,10 @@
 --   FCALL allow 1 key quota window_ms cost   ->  1 admitted, 0 refused
 --
 -- Scores are microseconds, so that hits within one millisecond keep their order;
--- members are named by time and a serial number, so that no two are the same.
+-- members are numbers that only rise, so that no two are the same. A member that is
+-- its score, or close to it, takes the least memory.
 
-local serial = 0
+local last = 0
 
 redis.register_function('allow', function(keys, args)
   local key, quota, window_ms, cost = keys[1], args[1] + 0, args[2] + 0, args[3] + 0
@@ -19,8 +20,8 @@ redis.register_function('allow', function(keys, args)
     return 0
   end
   for _ = 1, cost do
-    serial = serial + 1
-    redis.call('ZADD', key, now, time[1] .. '-' .. time[2] .. '-' .. serial)
+    last = math.max(last + 1, now)
+    redis.call('ZADD', key, now, last)
   end
   redis.call('PEXPIRE', key, window_ms)
   return 1

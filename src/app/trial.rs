@@ -282,7 +282,7 @@ mod tests {
         let expected = "t.lua: allow
 allow k , 1 10000 1
   reply    1
-  effect   ZADD k 1767225600000000 1767225600-0-1
+  effect   ZADD k 1767225600000000 1767225600000000
   effect   PEXPIREAT k 1767225610000
 allow k , 1 10000 1
   reply    0
@@ -290,7 +290,7 @@ allow k , 1 10000 1
 allow k , 1 10000 1
   reply    1
   effect   DEL k
-  effect   ZADD k 1767225611000000 1767225611-0-2
+  effect   ZADD k 1767225611000000 1767225611000000
   effect   PEXPIREAT k 1767225621000
 !ZCARD k
   reply    1

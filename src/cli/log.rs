@@ -152,7 +152,7 @@ fn write_entry(out: &mut impl Write, key: &[u8], value: &Value) -> io::Result<()
         Value::SortedSet(set) => {
             for (member, score) in set.iter() {
                 write_word(out, score.to_string().as_bytes())?;
-                write_word(out, member)?;
+                write_word(out, &member)?;
             }
         }
         Value::Hash(hash) => {

@@ -69,7 +69,7 @@ impl Digest {
             Value::SortedSet(set) => {
                 self.mix(&3u32.to_be_bytes());
                 for (member, score) in set.iter() {
-                    self.add_pair(member, &NumberText::double(score));
+                    self.add_pair(&member, &NumberText::double(score));
                 }
             }
             Value::List(list) => {

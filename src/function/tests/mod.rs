@@ -8,7 +8,6 @@ mod budget;
 mod commands;
 mod limiter;
 mod loading;
-mod oracle;
 mod replies;
 mod sandbox;
 

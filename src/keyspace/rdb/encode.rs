@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use super::kind;
 use super::listpack::{Packer, canonical_integer};
-use crate::keyspace::{List, SortedSet, Value};
+use crate::keyspace::{List, SortedSet, Text, Value};
 use crate::resp::number::NumberText;
 
 /// Sorted sets up to this many members, none longer than
@@ -81,7 +81,7 @@ impl<'a> Encoding<'a> {
             Value::SortedSet(set) => {
                 length(out, set.len() as u64);
                 for (member, score) in set.iter().rev() {
-                    scored(out, member, score);
+                    scored(out, &member, score);
                     flush(out)?;
                 }
             }
@@ -170,7 +170,7 @@ fn intset(out: &mut Vec<u8>, integers: &[i64]) {
 }
 
 fn is_packed(set: &SortedSet) -> bool {
-    let short = |(member, _): (&[u8], f64)| member.len() <= SORTED_SET_PACKED_MEMBER_LEN_MAX;
+    let short = |(member, _): (Text<'_>, f64)| member.len() <= SORTED_SET_PACKED_MEMBER_LEN_MAX;
     set.len() <= SORTED_SET_PACKED_LEN_MAX && set.iter().all(short)
 }
 
@@ -189,7 +189,7 @@ pub fn scored(out: &mut Vec<u8>, member: &[u8], score: f64) {
 fn packed_sorted_set(out: &mut Vec<u8>, set: &SortedSet) {
     let mut packer = Packer::new(Vec::new());
     for (member, score) in set.iter() {
-        packer.push(member);
+        packer.push(&member);
         if score.fract() == 0.0 && score.abs() <= WHOLE_SCORE_MAX {
             packer.push_integer(score as i64);
         } else {

@@ -31,7 +31,7 @@ use crate::keyspace::sizes::block_bytes;
 /// Entries of a full leaf. Tests have small ones, to split and to join often.
 const LEAF_LEN: usize = if cfg!(test) { 8 } else { 512 };
 
-/// A leaf with more bytes of members than this takes no further one.
+/// A leaf with more bytes of texts than this takes no further one.
 const LEAF_BYTES: usize = 64 << 10;
 
 /// Two neighbours that have become this small together become one.
@@ -143,7 +143,7 @@ impl Big {
             return self.push_leaf(score, member);
         };
         let (Ok(mut at) | Err(mut at)) = run.search(score, member);
-        let is_full = run.len() >= LEAF_LEN || run.len() > 1 && run.member_bytes() > LEAF_BYTES;
+        let is_full = run.len() >= LEAF_LEN || run.len() > 1 && run.text_bytes() > LEAF_BYTES;
         if is_full {
             if leaf + 1 == self.leaves.len() && at == run.len() {
                 // Appending leaves full leaves behind, and splits none.
@@ -177,8 +177,8 @@ impl Big {
             let count = remaining.min(run.len() - at);
             for index in at..at + count {
                 let (member, score) = run.entry(index);
-                each(member, score);
-                self.unindex(member, score);
+                each(&member, score);
+                self.unindex(&member, score);
             }
             drop(run);
             self.remove_from_leaf(leaf, at..at + count);
@@ -226,7 +226,7 @@ impl Big {
     /// does not begin after it, or the first.
     fn leaf_for(&self, score: f64, member: &[u8]) -> usize {
         let after = self.leaves.partition_point(|leaf| {
-            leaf.first < score || (leaf.first == score && leaf.run.member(0) <= member)
+            leaf.first < score || (leaf.first == score && *leaf.run.member(0) <= *member)
         });
         after.saturating_sub(1)
     }
@@ -293,7 +293,7 @@ impl Big {
         self.change(leaf, |run| run.remove(range));
         let joined = |a: &Leaf, b: &Leaf| {
             a.run.len() + b.run.len() <= JOINED_LEN
-                && a.run.member_bytes() + b.run.member_bytes() <= LEAF_BYTES
+                && a.run.text_bytes() + b.run.text_bytes() <= LEAF_BYTES
         };
         if self.leaves.get(leaf + 1).is_some_and(|next| joined(&self.leaves[leaf], next))
             && let Some(next) = self.drop_leaf(leaf + 1)

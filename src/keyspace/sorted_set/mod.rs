@@ -2,7 +2,7 @@
 //!
 //! | form | holds | found by | files |
 //! |---|---|---|---|
-//! | small | up to 128 members of up to 64 bytes | scan of tags | `run` |
+//! | small | up to 128 members of up to 64 bytes | scan of tags, or by score | `run`, `layout` |
 //! | big | any | hash index | `big`, `ranks`, leaves of `run` |
 //!
 //! The limits are those of Redis, and as there a set that has become big stays
@@ -13,16 +13,18 @@
 //! are equal; as in Redis, a big set keeps each as it came, a small one keeps zero.
 
 mod big;
+mod layout;
 mod ranks;
 mod run;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 use self::big::{Big, Leaf};
 use self::run::Run;
+use super::arg::Text;
 
 /// Members of a small set; one more makes it big.
 const SMALL_LEN_MAX: usize = 128;
@@ -134,7 +136,7 @@ impl SortedSet {
     }
 
     /// The member of a rank with its score.
-    pub fn entry(&self, rank: usize) -> Option<(&[u8], f64)> {
+    pub fn entry(&self, rank: usize) -> Option<(Text<'_>, f64)> {
         if rank < self.len() { self.range(rank..rank + 1).next() } else { None }
     }
 
@@ -145,7 +147,7 @@ impl SortedSet {
         while from < to {
             let middle = from.midpoint(to);
             match self.entry(middle) {
-                Some((member, _)) if is_before(member) => from = middle + 1,
+                Some((member, _)) if is_before(&member) => from = middle + 1,
                 _ => to = middle,
             }
         }
@@ -159,7 +161,7 @@ impl SortedSet {
         &'a self,
         cursor: u64,
         count: usize,
-        mut each: impl FnMut(&'a [u8], f64),
+        mut each: impl FnMut(Text<'a>, f64),
     ) -> u64 {
         match (&self.form, u32::try_from(cursor)) {
             (Form::Small(_), _) => {
@@ -173,7 +175,7 @@ impl SortedSet {
                     let score = same_score[0].0;
                     let ranks = big.rank_of_score(score, false)..big.rank_of_score(score, true);
                     for (member, score) in self.range(ranks) {
-                        let hash = big.hash(member);
+                        let hash = big.hash(&member);
                         if same_score.binary_search_by_key(&hash, |it| it.1).is_ok() {
                             each(member, score);
                         }
@@ -213,14 +215,17 @@ impl SortedSet {
     }
 
     /// A set of these members, which are distinct and in order.
-    pub fn from_sorted<'a>(entries: impl Iterator<Item = (&'a [u8], f64)> + Clone) -> SortedSet {
+    pub fn from_sorted<M>(entries: impl Iterator<Item = (M, f64)> + Clone) -> SortedSet
+    where
+        M: Deref<Target = [u8]>,
+    {
         let mut set = SortedSet::new();
         // A set that ends big begins so: each entry is moved once.
-        let is_small = |(at, (member, _)): (usize, (&[u8], f64))| fits_small(at, member);
+        let is_small = |(at, (member, _)): (usize, (M, f64))| fits_small(at, &member);
         if !entries.clone().enumerate().all(is_small) {
             set.grow();
         }
-        entries.for_each(|(member, score)| set.add(member, score));
+        entries.for_each(|(member, score)| set.add(&member, score));
         set
     }
 
@@ -243,7 +248,7 @@ impl SortedSet {
             Form::Small(run) => {
                 for at in ranks.clone() {
                     let (member, score) = run.entry(at);
-                    each(member, score);
+                    each(&member, score);
                 }
                 run.remove(ranks);
             }
@@ -278,7 +283,7 @@ impl SortedSet {
     /// Takes on the big form.
     fn grow(&mut self) {
         let mut big = Box::new(Big::new());
-        self.iter().for_each(|(member, score)| big.add(member, score));
+        self.iter().for_each(|(member, score)| big.add(&member, score));
         self.form = Form::Big(big);
     }
 
@@ -353,9 +358,9 @@ enum Source<'a> {
 }
 
 impl<'a> Iterator for Entries<'a> {
-    type Item = (&'a [u8], f64);
+    type Item = (Text<'a>, f64);
 
-    fn next(&mut self) -> Option<(&'a [u8], f64)> {
+    fn next(&mut self) -> Option<(Text<'a>, f64)> {
         self.remaining = self.remaining.checked_sub(1)?;
         let (leaf, at) = &mut self.front;
         *at += 1;
@@ -376,7 +381,7 @@ impl<'a> Iterator for Entries<'a> {
 }
 
 impl<'a> DoubleEndedIterator for Entries<'a> {
-    fn next_back(&mut self) -> Option<(&'a [u8], f64)> {
+    fn next_back(&mut self) -> Option<(Text<'a>, f64)> {
         self.remaining = self.remaining.checked_sub(1)?;
         let (leaf, at) = &mut self.back;
         match self.source {

@@ -1,37 +1,49 @@
 //! A run: members with scores, in order, in one block of memory.
 //!
 //! ```text
-//! block   | scores: 8 bytes each | marks: 4 bytes each | member bytes        |
-//!           ....[ head..head+len ]  ....[ the same ]     ...[ start..end ]...
+//! block   | scores              | names               | texts            | bases  |
+//!           ....[head..head+len]  ....[ the same ]      ..[start..end]..   16 bytes
 //! ```
+//!
+//! Scores and names are columns of cells, as wide as the entries need; see
+//! [`Layout`]. A name is a member as a number, or a mark that says where its text
+//! ends; the one before it says where it begins. Bases are what the cells count
+//! from.
 //!
 //! Each part is a window that slides to the right: appending writes behind it,
 //! trimming moves its left edge. When a window meets the end of its part, all
-//! three slide back to the left, or move to a block of another size. So the two
-//! ends, where a limiter works, cost nearly nothing; the middle costs a short
-//! `memmove`. The members stand in order and without gaps, and a mark says where
-//! its member ends; the one before it says where it begins.
+//! three slide back to the left, or the run moves to a block of another size. So the
+//! two ends, where a limiter works, cost nearly nothing; the middle costs a short
+//! `memmove`. An entry that no cell can hold makes the run move to wider ones, and
+//! each move takes the narrowest that do.
 //!
 //! ```text
 //! mark, Run<true>    | tag: 16 bits of a hash of the member | end: 16 bits |
 //! mark, Run<false>   | end: 32 bits                                        |
 //! ```
 //!
-//! A tagged run finds a member by scanning its tags, 16 at a time, and looks only
-//! at members whose tag fits. It holds at most 64 KiB of members.
+//! A tagged run finds a text by scanning its tags, 16 at a time, and looks only
+//! at texts whose tag fits. It holds at most 64 KiB of texts. A number is looked for
+//! among the scores that it can belong to.
 //!
 //! # Invariants
 //!
 //! 1. Scores never fall, and members rise within equal scores. No score is nan.
 //! 2. `head + len <= capacity`, and `start <= end <= ` the size of the last part.
+//! 3. Every cell of a block has eight bytes before the block's end.
 
 use std::cmp::Ordering;
 use std::ops::Range;
 
+use super::layout::{Column, Layout, Name, Offsets, Width, whole};
+use crate::keyspace::arg::Text;
 use crate::keyspace::sizes::block_bytes;
 
-/// Bytes of an entry besides its member: a score and a mark.
-const ENTRY_BYTES: usize = 12;
+/// The width of a mark.
+const MARK: Width = Width::W4;
+
+/// Bytes at the end of a block: what the cells of either column count from.
+const BASES_BYTES: usize = 16;
 
 /// Entries that a scan of tags compares at once.
 const SCAN_LEN: usize = 16;
@@ -40,6 +52,10 @@ const SCAN_LEN: usize = 16;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Run<const TAGGED: bool> {
     block: Box<[u8]>,
+    /// `None`: the bits of the scores.
+    score_width: Option<Width>,
+    /// `None`: texts.
+    name_width: Option<Width>,
     /// Entries that the block has room for.
     capacity: u16,
     head: u16,
@@ -55,8 +71,8 @@ impl<const TAGGED: bool> Run<TAGGED> {
         usize::from(self.len)
     }
 
-    /// Bytes of all members.
-    pub(super) fn member_bytes(&self) -> usize {
+    /// Bytes of all texts.
+    pub(super) fn text_bytes(&self) -> usize {
         (self.end - self.start) as usize
     }
 
@@ -67,15 +83,18 @@ impl<const TAGGED: bool> Run<TAGGED> {
 
     pub(super) fn score(&self, at: usize) -> f64 {
         debug_assert!(at < self.len());
-        f64::from_le_bytes(load(&self.block, (usize::from(self.head) + at) * 8))
+        let cell = self.scores().load(&self.block, self.place(at));
+        match self.score_offsets() {
+            Some(offsets) => offsets.value(cell) as f64,
+            None => f64::from_bits(cell),
+        }
     }
 
-    pub(super) fn member(&self, at: usize) -> &[u8] {
-        let end = end_of::<TAGGED>(self.mark(at));
-        &self.block[self.members_at()..][self.begin(at)..end]
+    pub(super) fn member(&self, at: usize) -> Text<'_> {
+        self.name(at).text()
     }
 
-    pub(super) fn entry(&self, at: usize) -> (&[u8], f64) {
+    pub(super) fn entry(&self, at: usize) -> (Text<'_>, f64) {
         (self.member(at), self.score(at))
     }
 
@@ -89,7 +108,7 @@ impl<const TAGGED: bool> Run<TAGGED> {
         let mut to = self.rank_of_score(score, true);
         while from < to {
             let middle = from.midpoint(to);
-            match self.member(middle).cmp(member) {
+            match (*self.member(middle)).cmp(member) {
                 Ordering::Less => from = middle + 1,
                 Ordering::Equal => return Ok(middle),
                 Ordering::Greater => to = middle,
@@ -128,36 +147,103 @@ impl<const TAGGED: bool> Run<TAGGED> {
         from
     }
 
-    /// Where the bytes of a member begin: where those of the one before it end.
+    fn name(&self, at: usize) -> Name<'_> {
+        let cell = self.names().load(&self.block, self.place(at));
+        match self.name_offsets() {
+            Some(offsets) => Name::Number(self.anchor(at) + offsets.value(cell)),
+            None => {
+                let text = self.begin(at)..end_of::<TAGGED>(cell as u32);
+                Name::Text(&self.block[self.texts_at()..][text])
+            }
+        }
+    }
+
+    /// What the number of an entry is counted from: its score, if that is whole.
+    fn anchor(&self, at: usize) -> i64 {
+        self.score_offsets()
+            .map_or(0, |offsets| offsets.value(self.scores().load(&self.block, self.place(at))))
+    }
+
+    /// Where the text of a member begins: where that of the one before it ends.
     fn begin(&self, at: usize) -> usize {
         match at.checked_sub(1) {
-            Some(before) => end_of::<TAGGED>(self.mark(before)),
+            Some(before) => {
+                let mark = self.names().load(&self.block, self.place(before));
+                end_of::<TAGGED>(mark as u32)
+            }
             None => self.start as usize,
         }
     }
 
-    fn mark(&self, at: usize) -> u32 {
-        u32::from_le_bytes(load(&self.block, self.mark_at(at)))
+    /// The place in the columns of the entry with this index.
+    fn place(&self, at: usize) -> usize {
+        usize::from(self.head) + at
     }
 
-    fn mark_at(&self, at: usize) -> usize {
-        usize::from(self.capacity) * 8 + (usize::from(self.head) + at) * 4
+    fn scores(&self) -> Column {
+        Column { start: 0, width: self.score_width.unwrap_or(Width::W8) }
     }
 
-    /// Where the members' part of the block begins.
-    fn members_at(&self) -> usize {
-        usize::from(self.capacity) * ENTRY_BYTES
+    fn names(&self) -> Column {
+        let start = self.scores().place(usize::from(self.capacity));
+        Column { start, width: self.name_width.unwrap_or(MARK) }
+    }
+
+    /// Where the texts' part of the block begins.
+    fn texts_at(&self) -> usize {
+        self.names().place(usize::from(self.capacity))
+    }
+
+    /// Bytes of the texts' part.
+    fn area(&self) -> usize {
+        self.block.len().saturating_sub(self.texts_at() + BASES_BYTES)
+    }
+
+    fn score_offsets(&self) -> Option<Offsets> {
+        self.score_width.map(|width| Offsets { base: self.bases()[0], width })
+    }
+
+    fn name_offsets(&self) -> Option<Offsets> {
+        self.name_width.map(|width| Offsets { base: self.bases()[1], width })
+    }
+
+    fn bases(&self) -> [i64; 2] {
+        match self.block.last_chunk::<BASES_BYTES>().map(|bases| bases.as_chunks::<8>().0) {
+            Some([scores, names]) => [i64::from_le_bytes(*scores), i64::from_le_bytes(*names)],
+            _ => [0; 2],
+        }
     }
 }
 
 impl Run<true> {
     /// Where a member is, whatever its score.
     pub(super) fn find(&self, member: &[u8]) -> Option<usize> {
+        match (self.name_offsets(), Name::of(member)) {
+            (Some(offsets), Name::Number(number)) => self.find_number(number, offsets),
+            (Some(_), Name::Text(_)) => None,
+            (None, _) => self.find_text(member),
+        }
+    }
+
+    /// Only scores at a distance that a cell can hold are looked at.
+    fn find_number(&self, number: i64, offsets: Offsets) -> Option<usize> {
+        let mut among = 0..self.len();
+        if self.score_width.is_some() {
+            let nearest = number.saturating_sub(offsets.base);
+            let farthest = nearest.saturating_sub_unsigned(offsets.width.mask());
+            among = self.rank_of_score(farthest as f64, false)
+                ..self.rank_of_score(nearest as f64, true);
+        }
+        among.into_iter().find(|at| self.name(*at) == Name::Number(number))
+    }
+
+    fn find_text(&self, member: &[u8]) -> Option<usize> {
         let tag = tag_of(member);
-        let marks = &self.block[self.mark_at(0)..][..self.len() * 4];
+        let (names, from) = (self.names(), self.place(0));
+        let marks = &self.block[names.place(from)..names.place(from + self.len())];
         let (marks, _) = marks.as_chunks::<4>();
         let is_candidate = |mark: &[u8; 4]| u32::from_le_bytes(*mark) >> 16 == tag;
-        let is_it = |at: &usize| is_candidate(&marks[*at]) && self.member(*at) == member;
+        let is_it = |at: &usize| is_candidate(&marks[*at]) && *self.member(*at) == *member;
         let (groups, rest) = marks.as_chunks::<SCAN_LEN>();
         for (group_index, group) in groups.iter().enumerate() {
             // Without an early exit this compiles to a few vector comparisons.
@@ -178,34 +264,75 @@ impl<const TAGGED: bool> Run<TAGGED> {
     /// Puts an entry at the place that [`Run::search`] named.
     pub(super) fn insert(&mut self, at: usize, score: f64, member: &[u8]) {
         debug_assert!(at <= self.len() && !score.is_nan());
-        self.make_room(member.len());
+        let name = Name::of(member);
+        if !self.admits(score, name) {
+            self.relocate(Some((score, name)));
+        } else {
+            self.make_room(score, name);
+        }
         if at < self.len() {
             self.open_gap(at, member.len());
         }
-        let begin = self.begin(at);
-        let members_at = self.members_at();
-        self.block[members_at + begin..][..member.len()].copy_from_slice(member);
-        let score_at = (usize::from(self.head) + at) * 8;
-        self.block[score_at..score_at + 8].copy_from_slice(&score.to_le_bytes());
-        let mark_at = self.mark_at(at);
-        let mark = mark_of::<TAGGED>(member, begin + member.len());
-        self.block[mark_at..mark_at + 4].copy_from_slice(&mark.to_le_bytes());
-        self.end += member.len() as u32;
+        self.put_score(at, score);
+        self.put_name(at, name);
         self.len += 1;
     }
 
-    /// Moves the entries from `at` on to the right by one, and their members by
+    /// True if there are cells for this entry, though perhaps no free ones.
+    fn admits(&self, score: f64, name: Name<'_>) -> bool {
+        let whole = whole(score);
+        let admits_score = self
+            .score_offsets()
+            .is_none_or(|offsets| whole.is_some_and(|it| offsets.cell(it).is_some()));
+        let anchor = self.score_width.and(whole).unwrap_or(0);
+        admits_score
+            && self.name_offsets().is_none_or(|offsets| match name {
+                Name::Number(number) => offsets.cell(number - anchor).is_some(),
+                Name::Text(_) => false,
+            })
+    }
+
+    /// Writes a score that the columns admit.
+    fn put_score(&mut self, at: usize, score: f64) {
+        let cell = match (self.score_offsets(), whole(score)) {
+            (Some(offsets), Some(whole)) => offsets.cell(whole).unwrap_or_default(),
+            _ => score.to_bits(),
+        };
+        self.scores().store(&mut self.block, usize::from(self.head) + at, cell);
+    }
+
+    /// Writes a name that the columns admit, behind its score.
+    fn put_name(&mut self, at: usize, name: Name<'_>) {
+        let cell = match (self.name_offsets(), name) {
+            (Some(offsets), Name::Number(number)) => {
+                offsets.cell(number - self.anchor(at)).unwrap_or_default()
+            }
+            _ => {
+                let (text, begin) = (name.text(), self.begin(at));
+                let texts_at = self.texts_at();
+                self.block[texts_at + begin..][..text.len()].copy_from_slice(&text);
+                self.end += text.len() as u32;
+                u64::from(mark_of::<TAGGED>(&text, begin + text.len()))
+            }
+        };
+        self.names().store(&mut self.block, usize::from(self.head) + at, cell);
+    }
+
+    /// Moves the entries from `at` on to the right by one, and their texts by
     /// `bytes`. The last of them lies behind the window until it is widened.
     fn open_gap(&mut self, at: usize, bytes: usize) {
-        let (begin, end) =
-            (self.members_at() + self.begin(at), self.members_at() + self.end as usize);
-        self.block.copy_within(begin..end, begin + bytes);
-        let (from, to) =
-            ((usize::from(self.head) + at) * 8, (usize::from(self.head) + self.len()) * 8);
-        self.block.copy_within(from..to, from + 8);
-        let (from, to) = (self.mark_at(at), self.mark_at(self.len()));
-        self.block.copy_within(from..to, from + 4);
-        self.shift_ends(at + 1..self.len() + 1, bytes as i64);
+        let (from, end) = (self.place(at), self.place(self.len()));
+        if self.name_width.is_none() {
+            let (begin, texts_at) = (self.begin(at), self.texts_at());
+            self.block.copy_within(
+                texts_at + begin..texts_at + self.end as usize,
+                texts_at + begin + bytes,
+            );
+            self.shift_ends(at..self.len(), bytes as i64);
+        }
+        let (scores, names) = (self.scores(), self.names());
+        scores.shift(&mut self.block, from, end, from + 1);
+        names.shift(&mut self.block, from, end, from + 1);
     }
 
     /// Takes entries out.
@@ -215,35 +342,36 @@ impl<const TAGGED: bool> Run<TAGGED> {
         if count == 0 {
             return;
         }
-        let (begin, end) = (self.begin(range.start), self.begin(range.end));
+        let is_text = self.name_width.is_none();
         if range.start == 0 {
             // The left edge moves; nothing else does.
+            if is_text {
+                self.start = self.begin(range.end) as u32;
+            }
             self.head += count as u16;
-            self.start = end as u32;
-        } else {
-            let members_at = self.members_at();
-            self.block
-                .copy_within(members_at + end..members_at + self.end as usize, members_at + begin);
+            self.len -= count as u16;
+            return;
+        }
+        if is_text {
+            let (begin, end) = (self.begin(range.start), self.begin(range.end));
+            let texts_at = self.texts_at();
+            self.block.copy_within(texts_at + end..texts_at + self.end as usize, texts_at + begin);
+            self.shift_ends(range.end..self.len(), begin as i64 - end as i64);
             self.end -= (end - begin) as u32;
-            let head = usize::from(self.head);
-            let (from, to) = ((head + range.end) * 8, (head + self.len()) * 8);
-            self.block.copy_within(from..to, (head + range.start) * 8);
-            let (from, to) = (self.mark_at(range.end), self.mark_at(self.len()));
-            self.block.copy_within(from..to, self.mark_at(range.start));
         }
+        let (to, from, end) =
+            (self.place(range.start), self.place(range.end), self.place(self.len()));
+        let (scores, names) = (self.scores(), self.names());
+        scores.shift(&mut self.block, from, end, to);
+        names.shift(&mut self.block, from, end, to);
         self.len -= count as u16;
-        if range.start > 0 {
-            self.shift_ends(range.start..self.len(), begin as i64 - end as i64);
-        }
     }
 
     /// Splits the run in two; the entries from `at` on are returned.
     pub(super) fn split_off(&mut self, at: usize) -> Run<TAGGED> {
-        let mut right = Run::default();
-        for index in at..self.len() {
-            let (member, score) = self.entry(index);
-            right.insert(index - at, score, member);
-        }
+        let mut right = self.clone();
+        right.remove(0..at);
+        right.relocate(None);
         self.remove(at..self.len());
         right
     }
@@ -252,19 +380,19 @@ impl<const TAGGED: bool> Run<TAGGED> {
     pub(super) fn append(&mut self, other: &Run<TAGGED>) {
         for index in 0..other.len() {
             let (member, score) = other.entry(index);
-            self.insert(self.len(), score, member);
+            self.insert(self.len(), score, &member);
         }
     }
 
-    /// Makes sure that one more entry fits behind the windows.
-    fn make_room(&mut self, member_len: usize) {
-        let area = self.block.len() - self.members_at();
+    /// Makes sure that this entry, which the columns admit, fits behind the windows.
+    fn make_room(&mut self, score: f64, name: Name<'_>) {
+        let text_len = if self.name_width.is_none() { name.text().len() } else { 0 };
+        let area = self.area();
         let entry_fits = self.head + self.len < self.capacity;
-        let member_fits = self.end as usize + member_len <= area;
-        if entry_fits && member_fits {
+        if entry_fits && self.end as usize + text_len <= area {
             return;
         }
-        let (len, bytes) = (self.len() + 1, self.member_bytes() + member_len);
+        let (len, bytes) = (self.len() + 1, self.text_bytes() + text_len);
         let capacity = usize::from(self.capacity);
         // Sliding pays when it leaves a sixteenth free, and else would come again
         // too soon. A block mostly empty is given back.
@@ -273,56 +401,102 @@ impl<const TAGGED: bool> Run<TAGGED> {
         if slides {
             self.slide();
         } else {
-            // A block takes the whole of its class, so the run uses the whole.
-            let spare = len / 8 + len.min(4) / 2;
-            let entry = ENTRY_BYTES + bytes.div_ceil(len);
-            let block = block_bytes((len + spare) * entry);
-            let capacity = block / entry;
-            self.relocate(capacity, block - capacity * ENTRY_BYTES);
+            self.relocate(Some((score, name)));
         }
     }
 
     /// Slides the windows to the left edge of their parts.
     fn slide(&mut self) {
-        let (head, len) = (usize::from(self.head), self.len());
-        let members_at = self.members_at();
-        self.block.copy_within(head * 8..(head + len) * 8, 0);
-        let (from, to) = (self.mark_at(0), self.mark_at(len));
+        let (from, end) = (self.place(0), self.place(self.len()));
+        let (scores, names) = (self.scores(), self.names());
+        scores.shift(&mut self.block, from, end, 0);
+        names.shift(&mut self.block, from, end, 0);
         self.head = 0;
-        self.block.copy_within(from..to, self.mark_at(0));
-        let (start, end) = (self.start as usize, self.end as usize);
-        self.block.copy_within(members_at + start..members_at + end, members_at);
-        self.shift_start(start);
+        if self.name_width.is_none() {
+            let (start, end, texts_at) = (self.start as usize, self.end as usize, self.texts_at());
+            self.block.copy_within(texts_at + start..texts_at + end, texts_at);
+            self.shift_ends(0..self.len(), -(start as i64));
+            self.end -= self.start;
+            self.start = 0;
+        }
     }
 
-    /// Moves to another block with room for `capacity` entries and `area` bytes
-    /// of members.
-    fn relocate(&mut self, capacity: usize, area: usize) {
-        let mut block = vec![0; capacity * ENTRY_BYTES + area].into_boxed_slice();
-        let (head, len) = (usize::from(self.head), self.len());
-        block[..len * 8].copy_from_slice(&self.block[head * 8..(head + len) * 8]);
-        let marks = &self.block[self.mark_at(0)..self.mark_at(len)];
-        block[capacity * 8..][..len * 4].copy_from_slice(marks);
-        let (start, end) = (self.start as usize, self.end as usize);
-        let members = &self.block[self.members_at()..][start..end];
-        block[capacity * ENTRY_BYTES..][..end - start].copy_from_slice(members);
-        self.block = block;
-        self.capacity = capacity as u16;
-        self.head = 0;
-        self.shift_start(start);
+    /// Moves to another block with the narrowest cells that hold the entries and the
+    /// one that joins, and with room for some more.
+    fn relocate(&mut self, joins: Option<(f64, Name<'_>)>) {
+        let entries = (0..self.len()).map(|at| (self.score(at), self.renamed(at)));
+        let layout = Layout::of(joins.into_iter().chain(entries));
+        let len = self.len() + usize::from(joins.is_some());
+        let names = (0..self.len()).map(|at| self.name(at)).chain(joins.map(|(_, name)| name));
+        let bytes = match (layout.names, self.name_width, joins) {
+            (Some(_), ..) => 0,
+            (None, None, None) => self.text_bytes(),
+            (None, None, Some((_, name))) => self.text_bytes() + name.text().len(),
+            (None, Some(_), _) => names.map(|name| name.text().len()).sum(),
+        };
+        let mut moved = Run::blank(layout, len, bytes);
+        for at in 0..self.len() {
+            moved.put_score(at, self.score(at));
+        }
+        if self.name_width.is_none() && layout.names.is_none() {
+            moved.copy_texts(self);
+        } else {
+            (0..self.len()).for_each(|at| moved.put_name(at, self.renamed(at)));
+        }
+        moved.len = self.len;
+        *self = moved;
     }
 
-    /// The members begin at 0 now, and `start` before.
-    fn shift_start(&mut self, start: usize) {
-        self.end -= start as u32;
-        self.start = 0;
-        self.shift_ends(0..self.len(), -(start as i64));
+    /// The name of an entry, as a number also where it is kept as a text.
+    fn renamed(&self, at: usize) -> Name<'_> {
+        match self.name(at) {
+            Name::Text(text) => Name::of(text),
+            number => number,
+        }
     }
 
-    /// Corrects where members end after their bytes moved.
+    /// A run without entries that has room for `len` of them, `bytes` of texts, and
+    /// some more.
+    fn blank(layout: Layout, len: usize, bytes: usize) -> Run<TAGGED> {
+        let run = Run {
+            score_width: layout.scores.map(|offsets| offsets.width),
+            name_width: layout.names.map(|offsets| offsets.width),
+            ..Run::default()
+        };
+        let cells = run.scores().width.bytes() + run.names().width.bytes();
+        let entry = cells + bytes.div_ceil(len.max(1));
+        let spare = len / 8 + len.min(4) / 2;
+        // A block takes the whole of its class, so the run uses the whole.
+        let block = block_bytes((len + spare) * entry + BASES_BYTES);
+        let capacity =
+            (block - BASES_BYTES).checked_div(entry).unwrap_or(1).min(usize::from(u16::MAX));
+        let mut block = vec![0; block].into_boxed_slice();
+        if let Some(bases) = block.last_chunk_mut::<BASES_BYTES>() {
+            let base = |offsets: Option<Offsets>| offsets.unwrap_or_default().base.to_le_bytes();
+            bases[..8].copy_from_slice(&base(layout.scores));
+            bases[8..].copy_from_slice(&base(layout.names));
+        }
+        Run { block, capacity: capacity as u16, ..run }
+    }
+
+    /// Takes over the texts of another run and their marks.
+    fn copy_texts(&mut self, other: &Run<TAGGED>) {
+        let (from, to) = (other.names(), self.names());
+        let marks = &other.block[from.place(other.place(0))..from.place(other.place(other.len()))];
+        self.block[to.place(0)..][..marks.len()].copy_from_slice(marks);
+        let texts = &other.block[other.texts_at()..][other.start as usize..other.end as usize];
+        let texts_at = self.texts_at();
+        self.block[texts_at..][..texts.len()].copy_from_slice(texts);
+        self.end = texts.len() as u32;
+        self.shift_ends(0..other.len(), -i64::from(other.start));
+    }
+
+    /// Corrects where texts end after their bytes moved.
     fn shift_ends(&mut self, range: Range<usize>, by: i64) {
-        let (from, to) = (self.mark_at(range.start), self.mark_at(range.end));
-        let (marks, _) = self.block[from..to].as_chunks_mut::<4>();
+        let names = self.names();
+        let (from, end) =
+            (names.place(self.place(range.start)), names.place(self.place(range.end)));
+        let (marks, _) = self.block[from..end].as_chunks_mut::<4>();
         for mark in marks {
             // The end stays within its bits, so a tag above it is not disturbed.
             *mark = u32::from_le_bytes(*mark).wrapping_add(by as u32).to_le_bytes();
@@ -360,10 +534,4 @@ fn tag_of(member: &[u8]) -> u32 {
         }
     }
     (hash >> 8) as u32 & 0xFFFF
-}
-
-fn load<const N: usize>(block: &[u8], at: usize) -> [u8; N] {
-    let mut bytes = [0; N];
-    bytes.copy_from_slice(&block[at..at + N]);
-    bytes
 }

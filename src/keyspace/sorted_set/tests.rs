@@ -39,9 +39,28 @@ enum Op {
     Freeze,
 }
 
+/// Texts that are no numbers, or are at the edge of being some.
+const NEAR_NUMBERS: [&str; 12] = [
+    "007",
+    "+5",
+    "-0",
+    "0",
+    "1.0",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "9223372036854775808",
+    "4611686018427387904",
+    "4611686018427387905",
+    "-4611686018427387904",
+    "-4611686018427387905",
+];
+
 fn member() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
-        6 => (0u32..60).prop_map(|number| format!("m{number}").into_bytes()),
+        4 => (0u32..60).prop_map(|number| format!("m{number}").into_bytes()),
+        4 => (-30i64..60).prop_map(|number| number.to_string().into_bytes()),
+        1 => any::<i64>().prop_map(|number| number.to_string().into_bytes()),
+        2 => (0usize..NEAR_NUMBERS.len()).prop_map(|at| NEAR_NUMBERS[at].as_bytes().to_vec()),
         2 => vec(0u8..3, 0..24),
         1 => (60usize..70).prop_map(|len| vec![b'x'; len]),
     ]
@@ -53,6 +72,7 @@ fn score() -> impl Strategy<Value = f64> {
         1 => Just(-0.0),
         1 => Just(f64::INFINITY),
         1 => Just(f64::NEG_INFINITY),
+        2 => (0u32..54, -1i8..2).prop_map(|(bits, by)| (1u64 << bits) as f64 + f64::from(by)),
         2 => any::<f64>().prop_filter("a score is never nan", |score| !score.is_nan()),
     ]
 }
@@ -71,7 +91,7 @@ fn op() -> impl Strategy<Value = Op> {
 /// Scores by their bits, so that zero and minus zero differ.
 type Listing = Vec<(u64, Vec<u8>)>;
 
-fn entries<'a>(it: impl Iterator<Item = (&'a [u8], f64)>) -> Listing {
+fn entries<'a>(it: impl Iterator<Item = (Text<'a>, f64)>) -> Listing {
     it.map(|(member, score)| (score.to_bits(), member.to_vec())).collect()
 }
 
@@ -161,14 +181,19 @@ fn agrees(set: &SortedSet, model: &BTreeMap<Vec<u8>, f64>) {
             break;
         }
     }
-    scanned.sort_by(|a, b| a.0.cmp(b.0));
-    assert!(scanned == expected, "a scan shows each member once");
+    scanned.sort_by(|a, b| a.0.cmp(&b.0));
+    let shown = scanned.iter().map(|(member, score)| (&**member, *score));
+    assert!(shown.eq(expected.iter().copied()), "a scan shows each member once");
     expected.sort_by(|a, b| a.1.total_cmp(&b.1).then_with(|| a.0.cmp(b.0)));
-    assert!(set.iter().eq(expected.iter().copied()), "all members, in order");
+    let listed = set.iter().map(|(member, score)| (member.to_vec(), score));
+    let in_order = expected.iter().map(|(member, score)| (member.to_vec(), *score));
+    assert!(listed.eq(in_order), "all members, in order");
     for (rank, entry) in expected.iter().enumerate().step_by(61) {
-        assert_eq!((set.entry(rank), set.rank(entry.0)), (Some(*entry), Some(rank)));
+        let found = set.entry(rank);
+        let found = found.as_ref().map(|(member, score)| (&**member, *score));
+        assert_eq!((found, set.rank(entry.0)), (Some(*entry), Some(rank)));
     }
-    assert_eq!(set.entry(expected.len()), None);
+    assert!(set.entry(expected.len()).is_none());
 }
 
 proptest! {
@@ -201,7 +226,7 @@ proptest! {
         members.iter().for_each(|member| {
             set.insert(member, 0.0);
         });
-        let below = set.iter().filter(|(member, _)| *member < &*probe).count();
+        let below = set.iter().filter(|(member, _)| **member < *probe).count();
         prop_assert_eq!(set.partition_point(|member| member < &*probe), below);
     }
 }
@@ -240,6 +265,71 @@ fn a_window_that_slides_for_long_stays_small_in_memory() {
         assert!(!set.is_big());
         let per_entry = set.heap_bytes() as f64 / len as f64;
         assert!(per_entry <= 64.0 && (len < 60 || per_entry <= 44.0), "{len}: {per_entry}");
+    }
+}
+
+/// What a limiter writes: numbers at or near their scores. Now and then something
+/// else joins: a text, a fraction, a far or a lower score.
+fn hit() -> impl Strategy<Value = (u64, i64, Option<(Vec<u8>, f64)>)> {
+    let step = prop_oneof![0u64..3, 0u64..1_000, 0u64..1_000_000, 0u64..10_000_000_000];
+    let distance =
+        prop_oneof![8 => Just(0i64), 2 => 0i64..300, 1 => any::<i32>().prop_map(i64::from)];
+    let other = prop_oneof![
+        24 => Just(None),
+        1 => (member(), score()).prop_map(Some),
+    ];
+    (step, distance, other)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_window_of_timestamps_is_what_the_model_is(
+        hits in vec(hit(), 1..300),
+        kept in 1usize..140,
+        is_big in any::<bool>(),
+    ) {
+        let (mut set, mut model) = (SortedSet::new(), Model::default());
+        if is_big {
+            set.grow();
+        }
+        let mut now = 1_764_000_000_000_000u64;
+        for (round, (step, distance, other)) in hits.into_iter().enumerate() {
+            now += step;
+            let member = now.saturating_add_signed(distance).to_string().into_bytes();
+            let hits = [(member, now as f64)].into_iter().chain(other);
+            for (member, score) in hits {
+                let score = if set.is_big() { score } else { score + 0.0 };
+                prop_assert_eq!(set.insert(&member, score), model.insert(&member, score));
+            }
+            let gone = model.0.len().saturating_sub(kept);
+            remove_range(&mut set, &mut model, 0, gone);
+            if round % 16 == 0 {
+                same(&set, &model);
+            }
+        }
+        same(&set, &model);
+        let copy = SortedSet::from_sorted(set.iter());
+        // Zero and minus zero are equal here: a copy may be small.
+        prop_assert!(copy.iter().eq(set.iter()));
+    }
+}
+
+#[test]
+fn timestamps_take_a_few_bytes_each() {
+    // Microseconds within a window: as many bytes as its length takes, no more for
+    // a member that is its score, and some room for what comes next.
+    for (len, step_us, most) in
+        [(10u64, 997, 48), (10, 1_000_000, 64), (100, 997, 384), (100, 36_000_000, 640)]
+    {
+        let mut set = SortedSet::new();
+        for at in 0..len {
+            let time = 1_764_000_000_000_000 + at * step_us;
+            set.insert(time.to_string().as_bytes(), time as f64);
+        }
+        let bytes = set.heap_bytes();
+        assert!(bytes <= most, "{len} at {step_us}: {bytes}");
     }
 }
 

@@ -113,7 +113,7 @@ impl<'a> Input<'a> {
         };
         let scored = scored.into_iter().flatten();
         let plain = plain.into_iter().flatten().map(|member| (member, 1.0));
-        scored.map(|(member, score)| (Text::Borrowed(member), score)).chain(plain)
+        scored.chain(plain)
     }
 }
 

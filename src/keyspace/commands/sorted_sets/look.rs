@@ -90,7 +90,7 @@ pub(super) fn zrandmember(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Exec
             run.reply.array(ranks.len());
         }
         for (member, score) in ranks.iter().filter_map(|rank| set?.entry(*rank)) {
-            run.reply.bulk(member);
+            run.reply.bulk(&member);
             if with_scores {
                 run.reply.double(score);
             }
@@ -103,7 +103,7 @@ pub(super) fn zrandmember(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Exec
 fn random_member(space: &mut Keyspace, key: Arg<'_>, run: &mut Execution<'_>) -> Done {
     let chance = space.random.u64(..);
     match read(space, key, run)?.and_then(|set| set.entry((chance % set.len() as u64) as usize)) {
-        Some((member, _)) => run.reply.bulk(member),
+        Some((member, _)) => run.reply.bulk(&member),
         None => run.reply.null(),
     }
     Ok(())
@@ -137,7 +137,7 @@ pub(super) fn zscan(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<
         let options = ScanOptions::parse(&args[3..], false)?;
         is_big = set.is_big();
         next = set.scan(cursor, options.count, |member, score| {
-            if options.shows(member) {
+            if options.shows(&member) {
                 shown.push((member, score));
             }
         });
@@ -146,7 +146,7 @@ pub(super) fn zscan(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<
     run.reply.bulk_integer(next);
     run.reply.array(2 * shown.len());
     for (member, score) in shown {
-        run.reply.bulk(member);
+        run.reply.bulk(&member);
         // A small set of Redis holds whole scores as integers and shows them so.
         let is_integer = !is_big && score.abs() <= WHOLE_SCORE_MAX && score.fract() == 0.0;
         let text =

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::{read, store};
-use crate::keyspace::arg::{Arg, LexBound, ScoreBound};
+use crate::keyspace::arg::{Arg, LexBound, ScoreBound, Text};
 use crate::keyspace::commands::Done;
 use crate::keyspace::error::CommandError;
 use crate::keyspace::sorted_set::SortedSet;
@@ -55,18 +55,18 @@ impl<'a> LexRange<'a> {
             let end = set.partition_point(is_below);
             return start..end.max(start);
         }
-        let first_is_behind = set.entry(0).is_none_or(|(member, _)| !is_below(member));
-        let last_is_before = set.iter().next_back().is_none_or(|(member, _)| !is_above(member));
+        let first_is_behind = set.entry(0).is_none_or(|(member, _)| !is_below(&member));
+        let last_is_before = set.iter().next_back().is_none_or(|(member, _)| !is_above(&member));
         if self.min.leaves_nothing_up_to(self.max) || first_is_behind || last_is_before {
             return 0..0;
         }
         let mut members = set.iter().map(|(member, _)| member);
         if from_highest {
-            let end = members.rposition(is_below).map_or(0, |last| last + 1);
+            let end = members.rposition(|member| is_below(&member)).map_or(0, |last| last + 1);
             let shown = set.range(0..end).rev().take_while(|(member, _)| is_above(member));
             end - shown.count()..end
         } else {
-            let start = members.position(is_above).unwrap_or(set.len());
+            let start = members.position(|member| is_above(&member)).unwrap_or(set.len());
             let shown = set.range(start..set.len()).take_while(|(member, _)| is_below(member));
             start..start + shown.count()
         }
@@ -216,8 +216,8 @@ fn show_range(
     } else {
         run.reply.array(ranks.len());
     }
-    let mut show = |(member, score): (&[u8], f64)| {
-        run.reply.bulk(member);
+    let mut show = |(member, score): (Text<'_>, f64)| {
+        run.reply.bulk(&member);
         if options.with_scores {
             run.reply.double(score);
         }

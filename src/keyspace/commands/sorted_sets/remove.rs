@@ -240,8 +240,8 @@ fn pop(
     if let Some(Value::SortedSet(set)) = space.slots.value(id) {
         let entries = set.range(ranks.clone());
         match end {
-            End::Lowest => entries.for_each(|(member, score)| show(member, score, run)),
-            End::Highest => entries.rev().for_each(|(member, score)| show(member, score, run)),
+            End::Lowest => entries.for_each(|(member, score)| show(&member, score, run)),
+            End::Highest => entries.rev().for_each(|(member, score)| show(&member, score, run)),
         }
     }
     run.notify(EventClass::SORTED_SET, end.event(), key);
