@@ -82,11 +82,14 @@ impl Metrics {
             "weir_limiter_policy_last_reload_success",
             "1 while the policy file as it stands is in force, 0 after a refused one",
         )?;
-        let grants = Opts::new(
+        let gauges = |name: &str, help: &str, label: &str| {
+            registered(registry, IntGaugeVec::new(Opts::new(name, help), &[label])?)
+        };
+        let grants = gauges(
             "weir_limiter_overrides",
             "Overrides that were set at run time: in force, or orphaned by a reload",
-        );
-        let grants = registered(registry, IntGaugeVec::new(grants, &["outcome"])?)?;
+            "outcome",
+        )?;
         for outcome in ["in_force", "orphaned"] {
             grants.with_label_values(&[outcome]);
         }
@@ -128,12 +131,10 @@ impl Metrics {
             reloads,
             last_reload_success: registered(registry, last_reload_success)?,
             grants,
-            waiting: registered(
-                registry,
-                IntGaugeVec::new(
-                    Opts::new("weir_limiter_waiting_requests", "Requests that wait for quota"),
-                    &["policy"],
-                )?,
+            waiting: gauges(
+                "weir_limiter_waiting_requests",
+                "Requests that wait for quota",
+                "policy",
             )?,
             waits: counters(
                 "weir_limiter_waits_total",
