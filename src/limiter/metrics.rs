@@ -78,7 +78,8 @@ impl Metrics {
             "Policy files read, by what came of it",
             &["outcome"],
         )?;
-        let last_reload_success = IntGauge::new(
+        let gauge = |name: &str, help: &str| registered(registry, IntGauge::new(name, help)?);
+        let last_reload_success = gauge(
             "weir_limiter_policy_last_reload_success",
             "1 while the policy file as it stands is in force, 0 after a refused one",
         )?;
@@ -90,12 +91,8 @@ impl Metrics {
             "Overrides that were set at run time: in force, or orphaned by a reload",
             "outcome",
         )?;
-        for outcome in ["in_force", "orphaned"] {
-            grants.with_label_values(&[outcome]);
-        }
-        for outcome in ["swapped", "refused"] {
-            reloads.with_label_values(&[outcome]);
-        }
+        ["in_force", "orphaned"].iter().for_each(|it| drop(grants.with_label_values(&[it])));
+        ["swapped", "refused"].iter().for_each(|it| drop(reloads.with_label_values(&[it])));
         last_reload_success.set(1);
         Ok(Metrics {
             decisions: counters(
@@ -121,15 +118,12 @@ impl Metrics {
                     "Decisions left to the failure mode because the store did not answer",
                 )?,
             )?,
-            generation: registered(
-                registry,
-                IntGauge::new(
-                    "weir_limiter_policy_generation",
-                    "Number of the live policy set; it rises with each successful reload",
-                )?,
+            generation: gauge(
+                "weir_limiter_policy_generation",
+                "Number of the live policy set; it rises with each successful reload",
             )?,
             reloads,
-            last_reload_success: registered(registry, last_reload_success)?,
+            last_reload_success,
             grants,
             waiting: gauges(
                 "weir_limiter_waiting_requests",
