@@ -304,15 +304,15 @@ impl<'t> Unpacker<'t, '_> {
             0xD1 => state.push_number(f64::from(i16::from_be_bytes(self.take()?))),
             0xD2 => state.push_number(f64::from(i32::from_be_bytes(self.take()?))),
             0xD3 => state.push_number(i64::from_be_bytes(self.take()?) as f64),
-            0xD9 | 0xC4 => {
+            0xD9 => {
                 let len = usize::from(u8::from_be_bytes(self.take()?));
                 state.push_bytes(self.slice(len)?);
             }
-            0xDA | 0xC5 => {
+            0xDA => {
                 let len = usize::from(u16::from_be_bytes(self.take()?));
                 state.push_bytes(self.slice(len)?);
             }
-            0xDB | 0xC6 => {
+            0xDB => {
                 let len = u32::from_be_bytes(self.take()?) as usize;
                 state.push_bytes(self.slice(len)?);
             }
@@ -332,7 +332,7 @@ impl<'t> Unpacker<'t, '_> {
                 let len = u32::from_be_bytes(self.take()?) as usize;
                 return self.map(len);
             }
-            0xC1 | 0xC7..=0xC9 | 0xD4..=0xD8 => return Err(Fault::Format),
+            0xC1 | 0xC4..=0xC9 | 0xD4..=0xD8 => return Err(Fault::Format),
         }
         Ok(())
     }
@@ -353,13 +353,12 @@ impl<'t> Unpacker<'t, '_> {
         state.push_table(0, 0);
         for _ in 0..len {
             self.value()?;
-            let key = state.number(-1);
-            if state.kind(-1) == Kind::Nil {
+            self.value()?;
+            if state.kind(-2) == Kind::Nil {
                 state.raise_text(b"table index is nil");
-            } else if state.kind(-1) == Kind::Number && key.is_nan() {
+            } else if state.kind(-2) == Kind::Number && state.number(-2).is_nan() {
                 state.raise_text(b"table index is NaN");
             }
-            self.value()?;
             state.set_pair();
         }
         Ok(())

@@ -69,8 +69,17 @@ end
 
 ---------------------------------------------------------------- base functions
 
-local base = copy(_G, "assert error ipairs rawequal select tonumber tostring type unpack")
+local base = copy(_G, "assert error ipairs rawequal select tonumber type unpack")
 base._VERSION = "Lua 5.1"
+
+-- LuaJIT has another text for cjson.null than Lua 5.1.
+function base.tostring(...)
+  if select("#", ...) == 0 then
+    error("bad argument #1 to 'tostring' (value expected)", 2)
+  end
+  local text = tostring((...))
+  return text == "userdata: NULL" and "userdata: (nil)" or text
+end
 
 base.getmetatable, base.setmetatable = faces.getmetatable, faces.setmetatable
 base.rawget, base.rawset = faces.rawget, faces.rawset
