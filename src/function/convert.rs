@@ -309,13 +309,12 @@ impl Reader<'_> {
 }
 
 /// An error's text as Redis takes it from a script: up to the first zero byte, without
-/// line ends around it. Those within become blanks where the line is written.
-pub(super) fn one_line(text: &[u8]) -> &[u8] {
+/// line ends behind it. Others become blanks where the line is written.
+fn one_line(text: &[u8]) -> &[u8] {
     let is_end = |it: &u8| matches!(it, b'\r' | b'\n');
     let text = until_zero(text);
-    let start = text.iter().position(|it| !is_end(it)).unwrap_or(text.len());
-    let end = text.iter().rposition(|it| !is_end(it)).map_or(start, |at| at + 1);
-    &text[start..end]
+    let end = text.iter().rposition(|it| !is_end(it)).map_or(0, |at| at + 1);
+    &text[..end]
 }
 
 /// A number as Redis answers it: cut toward zero, and the least integer for what

@@ -299,7 +299,8 @@ impl<'t> Unpacker<'t, '_> {
             0xCC => state.push_number(f64::from(u8::from_be_bytes(self.take()?))),
             0xCD => state.push_number(f64::from(u16::from_be_bytes(self.take()?))),
             0xCE => state.push_number(f64::from(u32::from_be_bytes(self.take()?))),
-            0xCF => state.push_number(u64::from_be_bytes(self.take()?) as f64),
+            // An integer of Lua 5.1 has a sign.
+            0xCF => state.push_number(u64::from_be_bytes(self.take()?).cast_signed() as f64),
             0xD0 => state.push_number(f64::from(i8::from_be_bytes(self.take()?))),
             0xD1 => state.push_number(f64::from(i16::from_be_bytes(self.take()?))),
             0xD2 => state.push_number(f64::from(i32::from_be_bytes(self.take()?))),
@@ -355,9 +356,12 @@ impl<'t> Unpacker<'t, '_> {
             self.value()?;
             self.value()?;
             if state.kind(-2) == Kind::Nil {
-                state.raise_text(b"table index is nil");
+                // Where a native function sets it, Lua names no line.
+                state.push_bytes(b"table index is nil");
+                state.raise();
             } else if state.kind(-2) == Kind::Number && state.number(-2).is_nan() {
-                state.raise_text(b"table index is NaN");
+                state.push_bytes(b"table index is NaN");
+                state.raise();
             }
             state.set_pair();
         }

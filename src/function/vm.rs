@@ -20,7 +20,6 @@ use mlua::{Lua, LuaOptions, StdLib};
 
 use super::api;
 use super::context::{Context, Loading, Origin};
-use super::convert;
 use super::error::Callee;
 use super::random::Random;
 use super::raw::{Anchor, Ended, State};
@@ -282,8 +281,8 @@ impl Vm {
             line.extend_from_slice(format!(", on {chunk}:{at}").as_bytes());
         }
         line.push(b'.');
-        let line = convert::one_line(&line);
-        line.iter().map(|it| if matches!(it, b'\r' | b'\n') { b' ' } else { *it }).collect()
+        line.iter_mut().filter(|it| matches!(it, b'\r' | b'\n')).for_each(|it| *it = b' ');
+        line
     }
 }
 
