@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::base::clock::{Clock, Timestamp};
 use crate::function::{self, Engine, Interrupter, LoadError};
 use crate::keyspace::{Effects, Execution, Keyspace, Mode};
-use crate::persist::{self, Log, Lsn, Progress, Recovery};
+use crate::persist::{self, Log, Lsn, OnLogError, Progress, Recovery};
 use crate::resp::Reply;
 
 use super::{Asked, Call, Error, Metrics};
@@ -149,11 +149,8 @@ impl Embedded {
         accept: impl Fn(&Reply) -> bool + Send,
     ) -> Result<Asked, Error> {
         let (asked, recorded) = self.shared.run(calls, replies, accept)?;
-        if let (Some(lsn), Some(log)) = (recorded, &self.shared.log) {
-            // A log that cannot make the record durable says so itself, in its
-            // status and its metrics. The decision stands: a limiter that stops
-            // deciding when a disk fails would turn one outage into two.
-            let _ = log.durable(lsn).await;
+        if let Some(lsn) = recorded {
+            self.shared.remembered(lsn).await?;
         }
         Ok(asked)
     }
@@ -209,6 +206,24 @@ impl Embedded {
 }
 
 impl Shared {
+    /// Waits until a record is as durable as the log's policy promises.
+    ///
+    /// # Errors
+    /// [`Error::LogFailed`]: it is not known to be, and the configuration wants
+    /// nothing acknowledged then.
+    async fn remembered(&self, record: Lsn) -> Result<(), Error> {
+        let Some(log) = &self.log else { return Ok(()) };
+        match log.durable(record).await {
+            Err(error) if log.settings().on_log_error == OnLogError::Refuse => {
+                Err(Error::LogFailed { reason: error.to_string() })
+            }
+            // A log that cannot make the record durable says so itself, in its
+            // status and its metrics. The decision stands: a limiter that stops
+            // deciding when a disk fails would turn one outage into two.
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Owned> {
         match self.engine.lock() {
             Ok(owned) => owned,
