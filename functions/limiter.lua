@@ -67,7 +67,7 @@
 -- a number in a text is parsed at each use. So commands go through these locals,
 -- which are filled at the first call because a library that loads sees neither
 -- commands nor strings yet, and texts that come again are parsed once.
-local call, try, find, format, sub
+local call, try, find, format, kind_of, sub
 
 local function whole_up(number)
   local rest = number % 1
@@ -146,7 +146,7 @@ end
 -- another algorithm, is told by a second value: its units in use.
 local function text_of(key, window_us, now)
   local text = try('GET', key)
-  if type(text) == 'table' then
+  if kind_of(text) == 'table' then
     return nil, units_in_use(key, nil, window_us, now)
   end
   return text
@@ -210,14 +210,14 @@ function sliding_window.look(key, quota, window_ms, cost, now, _, peeking)
   local used
   if peeking then
     used = try('ZCOUNT', key, '(' .. format('%.0f', now - window_us), '+inf')
-    if type(used) == 'table' then
+    if kind_of(used) == 'table' then
       used = units_in_use(key, call('GET', key), window_us, now)
       return { used + cost <= quota and 1 or 0, quota > used and quota - used or 0, 0, 0, now }
     end
     gone = call('ZCARD', key) - used
   else
     local trimmed = try('ZREMRANGEBYSCORE', key, '-inf', now - window_us)
-    if type(trimmed) == 'table' then
+    if kind_of(trimmed) == 'table' then
       become_hits(key, quota, window_ms, now)
     end
     used = call('ZCARD', key)
@@ -902,6 +902,7 @@ local function register(name, callback, description, flags)
       if not call then
         call, try = redis.call, redis.pcall
         find, format, sub = string.find, string.format, string.sub
+        kind_of = type
       end
       return callback(keys, args)
     end,

@@ -11,18 +11,19 @@
 local last = 0
 
 redis.register_function('allow', function(keys, args)
+  local call = redis.call
   local key, quota, window_ms, cost = keys[1], args[1] + 0, args[2] + 0, args[3] + 0
-  local time = redis.call('TIME')
+  local time = call('TIME')
   local now = time[1] * 1000000 + time[2]
 
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', now - window_ms * 1000)
-  if redis.call('ZCARD', key) + cost > quota then
+  call('ZREMRANGEBYSCORE', key, '-inf', now - window_ms * 1000)
+  if call('ZCARD', key) + cost > quota then
     return 0
   end
   for _ = 1, cost do
-    last = math.max(last + 1, now)
-    redis.call('ZADD', key, now, last)
+    last = last < now and now or last + 1
+    call('ZADD', key, now, last)
   end
-  redis.call('PEXPIRE', key, window_ms)
+  call('PEXPIRE', key, window_ms)
   return 1
 end)

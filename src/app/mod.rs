@@ -125,6 +125,7 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     readiness.probe("log", loading::log_probe(log));
     opened.recovery.iter().for_each(loading::report);
     opened.store.set_memory_limits(written.config.memory);
+    opened.store.set_function_limits(written.config.function_limits);
     let limiter = Arc::new(Limiter::new(
         Store::Embedded(opened.store),
         written.policies,

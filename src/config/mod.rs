@@ -17,6 +17,7 @@ use crate::base::files;
 use crate::base::problems::{Problem, Problems};
 use crate::base::units::Span;
 use crate::base::yaml;
+use crate::function;
 use crate::keyspace::MemoryLimits;
 use crate::limiter::FailureMode;
 use crate::listener::trust::RawTrust;
@@ -55,6 +56,8 @@ pub struct Config {
     pub log: persist::Config,
     /// How much memory the embedded store may take.
     pub memory: MemoryLimits,
+    /// What calls of Functions may take.
+    pub function_limits: function::Limits,
 }
 
 /// Addresses of the doors.
@@ -110,6 +113,7 @@ struct RawAdmin {
 struct RawStore {
     embedded: persist::RawConfig,
     memory: store::RawMemory,
+    functions: store::RawFunctions,
 }
 
 impl Default for RawConfig {
@@ -181,13 +185,16 @@ impl Config {
         let memory = raw.store.memory.check("store.memory").map_err(|found| {
             problems.append(found);
         });
+        let functions = raw.store.functions.check("store.functions").map_err(|found| {
+            problems.append(found);
+        });
         let redis = raw.redis.check().map_err(|found| {
             for (key, message) in found {
                 problems.add(Problem::new(format!("redis.{key}"), message));
             }
         });
         let token = raw.admin.token(folder).map_err(|problem| problems.add(problem));
-        match (listen, worker_count, proxy, redis, log, memory, token) {
+        match (listen, worker_count, proxy, redis, log, memory, functions, token) {
             (
                 Some(listen),
                 Some(worker_count),
@@ -195,6 +202,7 @@ impl Config {
                 Ok(redis),
                 Ok(log),
                 Ok(memory),
+                Ok(function_limits),
                 Ok(token),
             ) => Ok(Config {
                 listen,
@@ -208,6 +216,7 @@ impl Config {
                 failure_mode: raw.failure_mode,
                 log,
                 memory,
+                function_limits,
             }),
             _ => Err(places.locate(problems)),
         }

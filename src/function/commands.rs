@@ -11,12 +11,11 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::engine::{Engine, Job, What};
+use super::engine::{Engine, Task, What};
 use super::error::{CallError, CommandError, LoadError};
 use super::help;
 use super::library::{Flags, Library, Rule};
-use super::raw::Anchor;
-use super::script::{Script, Sha};
+use super::script::{Callable, Sha};
 use super::watchdog::NotKilled;
 use crate::keyspace::rdb::payload::{self, Refused};
 use crate::keyspace::{Arg, Asker, Command, Execution, Keyspace, Room, glob};
@@ -46,14 +45,20 @@ impl Engine {
         let before = run.reply.mark();
         let done = match command.name {
             _ if !command.accepts(words.len()) => Err(CommandError::Arity(command.name.to_owned())),
-            "eval" => self.eval(&words, Access::Any, keyspace, run),
-            "eval_ro" => self.eval(&words, Access::ReadOnly, keyspace, run),
-            "evalsha" => self.evalsha(&words, Access::Any, keyspace, run),
-            "evalsha_ro" => self.evalsha(&words, Access::ReadOnly, keyspace, run),
-            "fcall" => self.fcall(&words, Access::Any, keyspace, run),
-            "fcall_ro" => self.fcall(&words, Access::ReadOnly, keyspace, run),
             "script" | "function" => self.run_subcommand(command, args, &words, run),
-            other => Err(CommandError::Elsewhere(other)),
+            name => {
+                let access = match name.ends_with("_ro") {
+                    true => Access::ReadOnly,
+                    false => Access::Any,
+                };
+                let request = Request { words: &words, access, keyspace, run };
+                match name {
+                    "eval" | "eval_ro" => self.eval(request),
+                    "evalsha" | "evalsha_ro" => self.evalsha(request),
+                    "fcall" | "fcall_ro" => self.fcall(request),
+                    other => Err(CommandError::Elsewhere(other)),
+                }
+            }
         };
         if let Err(error) = done {
             run.reply.truncate(before);
@@ -96,73 +101,40 @@ impl Engine {
     }
 
     /// `EVAL script numkeys [key …] [arg …]`
-    fn eval(
-        &mut self,
-        words: &Words<'_>,
-        access: Access,
-        keyspace: &mut Keyspace,
-        run: &mut Execution<'_>,
-    ) -> Done {
-        let inputs = Inputs::parse(words, CommandError::NotInteger)?;
-        let (sha, script) = self.load_script(words[1])?;
-        self.call_script(sha, script, access, inputs, keyspace, run)
+    fn eval(&mut self, request: Request<'_, '_>) -> Done {
+        let inputs = Inputs::parse(request.words, CommandError::NotInteger)?;
+        let (sha, script) = self.load_script(request.words[1])?;
+        self.perform_request(What::Script(sha), script, inputs, request)
     }
 
     /// `EVALSHA sha1 numkeys [key …] [arg …]`
-    fn evalsha(
-        &mut self,
-        words: &Words<'_>,
-        access: Access,
-        keyspace: &mut Keyspace,
-        run: &mut Execution<'_>,
-    ) -> Done {
-        let sha = Sha::parse(words[1]).ok_or(CommandError::NoScript)?;
-        let inputs = Inputs::parse(words, CommandError::NotInteger)?;
+    fn evalsha(&mut self, request: Request<'_, '_>) -> Done {
+        let sha = Sha::parse(request.words[1]).ok_or(CommandError::NoScript)?;
+        let inputs = Inputs::parse(request.words, CommandError::NotInteger)?;
         let script = self.script(sha).ok_or(CommandError::NoScript)??;
-        self.call_script(sha, script, access, inputs, keyspace, run)
+        self.perform_request(What::Script(sha), script, inputs, request)
     }
 
     /// `FCALL function numkeys [key …] [arg …]`
-    fn fcall(
-        &mut self,
-        words: &Words<'_>,
-        access: Access,
-        keyspace: &mut Keyspace,
-        run: &mut Execution<'_>,
-    ) -> Done {
-        let name = std::str::from_utf8(words[1]).map_err(|_not_a_name| CallError::NotFound)?;
-        let target = self.find(name).ok_or(CallError::NotFound)?;
-        let inputs = Inputs::parse(words, CommandError::BadKeyCount)?;
+    fn fcall(&mut self, request: Request<'_, '_>) -> Done {
+        let name = std::str::from_utf8(request.words[1]).map_err(|_bytes| CallError::NotFound)?;
+        let target = self.names.for_clients(name).ok_or(CallError::NotFound)?;
+        let inputs = Inputs::parse(request.words, CommandError::BadKeyCount)?;
         let function = self.function(target);
-        let (what, flags) = (What::Function(target), Some(function.flags));
-        let job = self.job(what, function.callback, access, flags, keyspace, run)?;
-        self.perform_command(&job, inputs, keyspace, run)
+        let callable = Callable { callback: function.callback, flags: Some(function.flags) };
+        self.perform_request(What::Function(target), callable, inputs, request)
     }
 
-    fn call_script(
+    /// Runs a call if its flags allow it now. One that overran is undone.
+    fn perform_request(
         &mut self,
-        sha: Sha,
-        script: Script,
-        access: Access,
-        inputs: Inputs<'_>,
-        keyspace: &mut Keyspace,
-        run: &mut Execution<'_>,
-    ) -> Done {
-        let job =
-            self.job(What::Script(sha), script.callback, access, script.flags, keyspace, run)?;
-        self.perform_command(&job, inputs, keyspace, run)
-    }
-
-    /// What is to be run, if its flags allow it now.
-    fn job(
-        &self,
         what: What,
-        callback: Anchor,
-        access: Access,
-        flags: Option<Flags>,
-        keyspace: &mut Keyspace,
-        run: &mut Execution<'_>,
-    ) -> Result<Job, CommandError> {
+        callable: Callable,
+        inputs: Inputs<'_>,
+        request: Request<'_, '_>,
+    ) -> Done {
+        let Request { access, keyspace, run, .. } = request;
+        let Callable { callback, flags } = callable;
         let no_writes = flags.is_some_and(Flags::no_writes);
         if access == Access::ReadOnly && flags.is_some() && !no_writes {
             return Err(CommandError::WritesUnderReadOnly);
@@ -175,19 +147,10 @@ impl Engine {
         }
         let time_max = self.limits.command_time_max.unwrap_or(Duration::MAX);
         let read_only = no_writes || access == Access::ReadOnly;
-        Ok(Job { what, callback, read_only, is_full, time_max })
-    }
-
-    fn perform_command(
-        &mut self,
-        job: &Job,
-        inputs: Inputs<'_>,
-        keyspace: &mut Keyspace,
-        run: &mut Execution<'_>,
-    ) -> Done {
+        let task = Task { what, callback, read_only, is_full, time_max };
         let before = run.effects.mark();
         keyspace.begin();
-        let done = self.perform(job, inputs.keys, inputs.args, keyspace, run);
+        let done = self.perform(&task, inputs.keys, inputs.args, keyspace, run);
         if let Err(CallError::Budget { .. } | CallError::Killed { .. }) = &done {
             keyspace.rollback();
             run.effects.truncate(before);
@@ -293,8 +256,8 @@ impl Engine {
             }
             None => true,
         };
-        reply.array(self.libraries.iter().filter(listed).count());
-        for library in self.libraries.iter().filter(listed) {
+        reply.array(self.libraries().filter(listed).count());
+        for library in self.libraries().filter(listed) {
             list_library(library, with_code, reply);
         }
         Ok(())
@@ -302,7 +265,7 @@ impl Engine {
 
     /// `FUNCTION DUMP`
     fn function_dump(&self, reply: &mut Reply) -> Done {
-        reply.bulk(&payload::dump_libraries(self.libraries.iter().map(|it| &*it.code)));
+        reply.bulk(&payload::dump_libraries(self.libraries().map(|it| &*it.code)));
         Ok(())
     }
 
@@ -344,9 +307,9 @@ impl Engine {
         reply.bulk(b"LUA");
         reply.map(2);
         reply.bulk(b"libraries_count");
-        reply.count(self.libraries.len());
+        reply.count(self.libraries().count());
         reply.bulk(b"functions_count");
-        reply.count(self.libraries.iter().map(|it| it.functions.len()).sum());
+        reply.count(self.libraries().map(|it| it.functions.len()).sum());
         Ok(())
     }
 }
@@ -396,6 +359,14 @@ enum Access {
     Any,
     /// A command that ends in `_RO`.
     ReadOnly,
+}
+
+/// A call as a client asked for it.
+struct Request<'a, 'r> {
+    words: &'a Words<'a>,
+    access: Access,
+    keyspace: &'a mut Keyspace,
+    run: &'a mut Execution<'r>,
 }
 
 /// Keys and arguments of a call.

@@ -2,17 +2,35 @@
 //!
 //! A load changes everything or nothing. Names of Functions are unique among all
 //! libraries whatever their case; names of libraries are told apart by case.
+//!
+//! A library comes from a file or from a client. Clients see both, and may remove or
+//! replace both, as in Redis. But a limit that stands in a policy must not go because
+//! a client sent `FUNCTION FLUSH`: a library of a file is only taken out of what
+//! clients see then, and policies go on with it. When its file changes, and at the
+//! next start, clients see it again.
+//!
+//! ```text
+//!                     policies call      clients see and call
+//! of a file           always             until a client removes or replaces it
+//! of a client         if no file has     until a client removes or replaces it
+//!                     the name
+//! ```
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+
 use super::context::{Loading, Origin, Registration};
-use super::engine::{Engine, LoadFault};
+use super::engine::Engine;
 use super::error::LoadError;
 use super::metadata::{self, Metadata};
+use super::metrics::Meter;
 use super::raw::Anchor;
+use super::vm::{LoadFault, Vm};
 
 /// A loaded library.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Library {
     /// Its name; case matters.
     pub name: String,
@@ -20,10 +38,21 @@ pub struct Library {
     pub code: Arc<str>,
     /// What it registered, in that order.
     pub functions: Vec<Function>,
+    pub(super) vm: Vm,
+    source: Source,
+    /// Clients see it.
+    is_listed: bool,
+}
+
+/// Where a library comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    File,
+    Client,
 }
 
 /// A Function of a loaded library.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Function {
     /// Its name; unique among all libraries, whatever the case.
     pub name: Box<str>,
@@ -32,6 +61,7 @@ pub struct Function {
     /// What it declared.
     pub flags: Flags,
     pub(super) callback: Anchor,
+    pub(super) meter: Option<Meter>,
 }
 
 /// What a Function or a script declared of itself.
@@ -88,13 +118,41 @@ pub enum Rule {
 /// Where a name leads: which library, which of its Functions.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target {
-    library_index: usize,
-    function_index: usize,
+    pub(super) library_index: usize,
+    pub(super) function_index: usize,
+}
+
+/// Functions by their names, bare and with their library's.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    policies: Index,
+    clients: Index,
+}
+
+type Index = HashMap<Box<str>, Target>;
+
+impl Names {
+    /// What a policy calls by this name.
+    pub(super) fn for_policies(&self, name: &str) -> Option<Target> {
+        find(&self.policies, name)
+    }
+
+    /// What a client calls by this name.
+    pub(super) fn for_clients(&self, name: &str) -> Option<Target> {
+        find(&self.clients, name)
+    }
+}
+
+fn find(index: &Index, name: &str) -> Option<Target> {
+    if let Some(target) = index.get(name) {
+        return Some(*target);
+    }
+    index.iter().find(|(known, _)| same_name(known, name)).map(|(_, target)| *target)
 }
 
 impl Engine {
-    /// Loads a library from its text and returns its name. With `replace` it may
-    /// take the place of one of the same name; when it fails, that one stays.
+    /// Loads a client's library from its text and returns its name. With `replace` it
+    /// may take the place of one of the same name; when it fails, that one stays.
     ///
     /// # Errors
     /// [`LoadError`], in Redis' words.
@@ -104,7 +162,25 @@ impl Engine {
         Ok(names.into_iter().next().unwrap_or_default())
     }
 
-    /// Loads several libraries, all of them or none, and returns their names.
+    /// Loads the library of a file. With `replace` it takes the place of whatever
+    /// has the same name; when it fails, all that is there stays.
+    ///
+    /// # Errors
+    /// [`LoadError`], in Redis' words.
+    pub fn load_file(&mut self, code: &str, replace: bool) -> Result<String, LoadError> {
+        let rule = if replace { Rule::Replace } else { Rule::Append };
+        let library = self.stage(code, &[], rule, Source::File)?;
+        let name = library.name.clone();
+        self.show_metrics();
+        let place = self.libraries.iter().position(|it| it.name == name);
+        self.libraries.retain(|it| it.name != name);
+        self.libraries.insert(place.unwrap_or(self.libraries.len()), library);
+        self.name_all();
+        Ok(name)
+    }
+
+    /// Loads several libraries of a client, all of them or none, and returns their
+    /// names.
     ///
     /// # Errors
     /// The first [`LoadError`] among them.
@@ -115,133 +191,159 @@ impl Engine {
     ) -> Result<Vec<String>, LoadError> {
         let mut staged = Vec::new();
         for code in codes {
-            match self.stage(code.as_ref(), &staged, rule) {
-                Ok(library) => staged.push(library),
-                Err(error) => {
-                    staged.iter().for_each(|it| self.release_all(&it.functions));
-                    return Err(error);
-                }
-            }
+            staged.push(self.stage(code.as_ref(), &staged, rule, Source::Client)?);
         }
         let names = staged.iter().map(|it| it.name.clone()).collect();
+        self.show_metrics();
         if rule == Rule::Flush {
-            self.flush();
+            self.withdraw(|_| true);
         }
         for library in staged {
-            match self.libraries.iter().position(|it| it.name == library.name) {
-                Some(place) => {
-                    let old = std::mem::replace(&mut self.libraries[place], library);
-                    self.release_all(&old.functions);
-                }
-                None => self.libraries.push(library),
-            }
+            let listed = |it: &Library| it.is_listed && it.name == library.name;
+            let place = self.libraries.iter().position(listed);
+            self.withdraw(listed);
+            self.libraries.insert(place.unwrap_or(self.libraries.len()), library);
         }
-        self.rebuild_index();
+        self.name_all();
         Ok(names)
     }
 
-    /// Runs a library's top level and holds it against those that are to stay and
-    /// those that come with it.
-    fn stage(&mut self, code: &str, staged: &[Library], rule: Rule) -> Result<Library, LoadError> {
+    /// Loads a library beside those that are in force, in a state of its own, and
+    /// checks that it may come to them. `staged` come with it.
+    fn stage(
+        &mut self,
+        code: &str,
+        staged: &[Library],
+        rule: Rule,
+        source: Source,
+    ) -> Result<Library, LoadError> {
         let Metadata { library: name, body } = metadata::parse(code)?;
-        let is_named = |it: &&Library| it.name == name;
-        let is_taken = rule == Rule::Append && self.libraries.iter().any(|it| is_named(&it));
-        if is_taken || staged.iter().any(|it| is_named(&it)) {
+        let is_seen = |it: &&Library| it.is_listed || source == Source::File;
+        let is_taken = match rule {
+            Rule::Append => self.libraries.iter().filter(is_seen).any(|it| it.name == name),
+            Rule::Replace | Rule::Flush => false,
+        };
+        if is_taken || staged.iter().any(|it| it.name == name) {
             return Err(LoadError::LibraryExists(name));
         }
-        let functions = self.register(body)?;
+        let (vm, functions) = self.register(body)?;
         let stays = |it: &&Library| {
             rule != Rule::Flush && it.name != name && staged.iter().all(|new| new.name != it.name)
         };
-        let others = self.libraries.iter().filter(stays).chain(staged);
+        let others = self.libraries.iter().filter(is_seen).filter(stays).chain(staged);
         let mut taken = others.flat_map(|it| &it.functions);
-        let clash = taken.find(|it| functions.iter().any(|new| same_name(&new.name, &it.name)));
-        if let Some(clash) = clash {
-            let name = clash.name.to_string();
-            self.release_all(&functions);
-            return Err(LoadError::FunctionExists(name));
+        if let Some(clash) =
+            taken.find(|it| functions.iter().any(|new| same_name(&new.name, &it.name)))
+        {
+            return Err(LoadError::FunctionExists(clash.name.to_string()));
         }
-        Ok(Library { name, code: Arc::from(code), functions })
+        Ok(Library { name, code: Arc::from(code), functions, vm, source, is_listed: true })
     }
 
-    /// Removes a library and its Functions; false when there is none of this name.
+    /// Removes a library from what clients see; false when they see none of this
+    /// name.
     pub fn delete(&mut self, library: &str) -> bool {
-        let Some(place) = self.libraries.iter().position(|it| it.name == library) else {
-            return false;
-        };
-        let old = self.libraries.remove(place);
-        self.release_all(&old.functions);
-        self.rebuild_index();
-        true
+        let is_there = self.withdraw(|it| it.is_listed && it.name == library);
+        self.name_all();
+        is_there
     }
 
-    /// Removes every library.
+    /// Removes every library from what clients see.
     pub fn flush(&mut self) {
-        for library in std::mem::take(&mut self.libraries) {
-            self.release_all(&library.functions);
-        }
-        self.rebuild_index();
+        self.withdraw(|_| true);
+        self.name_all();
     }
 
-    /// True when a Function of this name can be called.
+    /// Takes libraries away from clients; says if there were any.
+    fn withdraw(&mut self, is_meant: impl Fn(&Library) -> bool) -> bool {
+        let mut found = false;
+        self.libraries.retain_mut(|it| {
+            if !is_meant(it) {
+                return true;
+            }
+            found = true;
+            if it.source == Source::File && it.is_listed {
+                let library = &it.name;
+                tracing::warn!(
+                    library,
+                    "a client removed or replaced the library of a file; policies keep the file's"
+                );
+            }
+            it.is_listed = false;
+            it.source == Source::File
+        });
+        found
+    }
+
+    /// True when a policy can call a Function of this name.
     pub fn has(&self, function: &str) -> bool {
-        self.find(function).is_some()
+        self.names.for_policies(function).is_some()
     }
 
-    /// The full names of all Functions, such as `limiter.decide`, sorted.
+    /// The full names of all Functions that policies can call, such as
+    /// `limiter.decide`, sorted.
     pub fn functions(&self) -> Vec<String> {
-        let full_names = |library: &Library| {
-            let prefix = library.name.clone();
-            library.functions.iter().map(move |it| format!("{prefix}.{}", it.name)).collect()
-        };
-        let mut names: Vec<String> =
-            self.libraries.iter().flat_map(|it| -> Vec<String> { full_names(it) }).collect();
-        names.sort_unstable();
-        names
+        let full_names = |library: &Library| library.full_names().collect::<Vec<_>>();
+        let names: BTreeSet<String> = self.libraries.iter().flat_map(full_names).collect();
+        names.into_iter().filter(|it| self.has(it)).collect()
     }
 
-    /// The loaded libraries, in the order of their first loading.
-    pub fn libraries(&self) -> impl ExactSizeIterator<Item = &Library> {
-        self.libraries.iter()
-    }
-
-    pub(super) fn find(&self, name: &str) -> Option<Target> {
-        if let Some(target) = self.index.get(name) {
-            return Some(*target);
-        }
-        self.index.iter().find(|(known, _)| same_name(known, name)).map(|(_, target)| *target)
+    /// The libraries that clients see, in the order of their first loading.
+    pub fn libraries(&self) -> impl Iterator<Item = &Library> {
+        self.libraries.iter().filter(|it| it.is_listed)
     }
 
     pub(super) fn function(&self, target: Target) -> &Function {
         &self.libraries[target.library_index].functions[target.function_index]
     }
 
-    /// Runs the top level of a library. What it registered is the caller's.
-    fn register(&mut self, body: &str) -> Result<Vec<Function>, LoadError> {
-        match self.load_text(Origin::Library, body.as_bytes()) {
+    /// Runs the top level of a library in a state of its own.
+    fn register(&mut self, body: &str) -> Result<(Vm, Vec<Function>), LoadError> {
+        let new = Vm::new(self.limits.memory_bytes_max, self.watchdog.interrupter());
+        let mut vm = new.map_err(|error| LoadError::Register(format!("ERR {error}")))?;
+        let time_max = self.limits.load_time_max;
+        match vm.load_text(Origin::Library, body.as_bytes(), time_max, &self.watchdog) {
             Ok(Loading { registrations, .. }) if registrations.is_empty() => Err(LoadError::Empty),
-            Ok(loading) => Ok(loading.registrations.into_iter().map(Into::into).collect()),
+            Ok(loading) => Ok((vm, loading.registrations.into_iter().map(Into::into).collect())),
             Err(LoadFault::Compile(text)) => Err(LoadError::Compile(text)),
             Err(LoadFault::Run(text)) => Err(LoadError::Register(text)),
         }
     }
 
-    fn rebuild_index(&mut self) {
-        self.index.clear();
-        for (library_index, library) in self.libraries.iter().enumerate() {
-            for (function_index, function) in library.functions.iter().enumerate() {
+    /// Makes every Function known by its names, and countable under its full one.
+    pub(super) fn name_all(&mut self) {
+        self.names = Names::default();
+        let mut full_names = BTreeSet::new();
+        for (library_index, library) in self.libraries.iter_mut().enumerate() {
+            let (is_listed, is_of_file) = (library.is_listed, library.source == Source::File);
+            for (function_index, function) in library.functions.iter_mut().enumerate() {
                 let target = Target { library_index, function_index };
-                self.index.insert(function.name.clone(), target);
                 let full_name = format!("{}.{}", library.name, function.name);
-                self.index.insert(full_name.into(), target);
+                if let (Some(metrics), None) = (&mut self.metrics, &function.meter) {
+                    function.meter = Some(metrics.function(&full_name));
+                }
+                for name in [&*function.name, &full_name] {
+                    if is_listed {
+                        self.names.clients.insert(name.into(), target);
+                    }
+                    if is_of_file {
+                        self.names.policies.insert(name.into(), target);
+                    } else {
+                        self.names.policies.entry(name.into()).or_insert(target);
+                    }
+                }
+                full_names.insert(full_name);
             }
         }
-    }
-
-    fn release_all(&self, functions: &[Function]) {
-        for function in functions {
-            self.release(function.callback);
+        if let Some(metrics) = &mut self.metrics {
+            metrics.forget_others(&full_names);
         }
+    }
+}
+
+impl Library {
+    fn full_names(&self) -> impl Iterator<Item = String> {
+        self.functions.iter().map(|it| format!("{}.{}", self.name, it.name))
     }
 }
 
@@ -252,6 +354,7 @@ impl From<Registration> for Function {
             description: it.description,
             flags: Flags(it.flag_bits),
             callback: it.callback,
+            meter: None,
         }
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `engine` | the Lua state; how a text is loaded and a call is run |
+//! | `engine` | where a call goes, and what it may use |
+//! | `vm` | one Lua state; how a text is loaded and a call is run in it |
 //! | `library`, `metadata` | libraries and Functions by name |
 //! | `script` | scripts by the SHA1 of their text |
 //! | `commands`, `help` | what clients ask: `FCALL`, `EVAL`, `FUNCTION`, `SCRIPT` |
@@ -18,13 +19,15 @@
 //! | `number`, `random` | numbers as C prints them; the numbers that Redis draws |
 //! | `convert` | values between Lua and replies |
 //! | `watchdog` | how a call that runs for long is interrupted |
+//! | `metrics` | calls, how long they took, how they failed |
 //! | `raw` | Lua's C API, and the discipline for using it |
 //!
 //! # Invariants
 //!
 //! 1. No handle to anything inside of Lua leaves the [`Engine`].
 //! 2. A call ends: its time and its memory are bounded, and a library cannot
-//!    catch the end of its time.
+//!    catch the end of its time. What a library keeps is bounded with it, and
+//!    takes nothing from others.
 //! 3. A load changes everything or nothing.
 //! 4. Libraries share the keyspace and nothing else.
 //!
@@ -44,6 +47,7 @@ mod help;
 mod json;
 mod library;
 mod metadata;
+mod metrics;
 mod msgpack;
 mod number;
 mod packing;
@@ -54,10 +58,12 @@ mod script;
 mod strings;
 #[cfg(test)]
 mod tests;
+mod vm;
 mod watchdog;
 
 pub use engine::{Engine, Limits};
 pub use error::{CallError, Callee, CompileError, Error, LoadError, Overrun};
 pub use library::{Flags, Function, Library, Rule};
+pub use metrics::Metrics;
 pub use script::Sha;
 pub use watchdog::{Interrupter, NotKilled};

@@ -126,6 +126,13 @@ impl State {
         }
     }
 
+    /// Says when the collector begins its next cycle, in percent of what the last one
+    /// left.
+    pub(super) fn pace_collector(self, pause: c_int) {
+        // SAFETY: sets a number.
+        unsafe { ffi::lua_gc(self.0, ffi::LUA_GCSETPAUSE, pause) };
+    }
+
     /// Pushes a native function that will find `context`. May raise.
     pub(super) fn push_native(self, function: Native, context: *mut Context) {
         // SAFETY: one upvalue is pushed and taken.

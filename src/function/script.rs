@@ -17,11 +17,12 @@ use hashbrown::HashMap;
 use sha1::{Digest, Sha1};
 
 use super::context::Origin;
-use super::engine::{Engine, LoadFault};
+use super::engine::Engine;
 use super::error::CompileError;
 use super::library::Flags;
 use super::metadata::words;
 use super::raw::Anchor;
+use super::vm::{LoadFault, Vm};
 
 /// Scripts that stay compiled.
 const COMPILED_COUNT_MAX: usize = 500;
@@ -66,9 +67,9 @@ pub(super) fn hex_sha1(text: &[u8]) -> [u8; 40] {
     digits
 }
 
-/// A script that can be called.
+/// What can be called: a script that is compiled, or a Function.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Script {
+pub(super) struct Callable {
     pub(super) callback: Anchor,
     /// `None` without a line that declares them.
     pub(super) flags: Option<Flags>,
@@ -93,21 +94,27 @@ impl Scripts {
     pub(super) fn knows(&self, sha: Sha) -> bool {
         self.known.contains_key(&sha)
     }
+
+    fn release(&mut self, sha: Sha, vm: &Vm) {
+        if let Some(callback) = self.known.get_mut(&sha).and_then(|it| it.callback.take()) {
+            vm.release(callback);
+        }
+    }
 }
 
 impl Engine {
     /// The script of this name, if it is known.
-    pub(super) fn script(&mut self, sha: Sha) -> Option<Result<Script, CompileError>> {
+    pub(super) fn script(&mut self, sha: Sha) -> Option<Result<Callable, CompileError>> {
         let known = self.scripts.known.get(&sha)?;
         if let Some(callback) = known.callback {
-            return Some(Ok(Script { callback, flags: known.flags }));
+            return Some(Ok(Callable { callback, flags: known.flags }));
         }
         let text = known.text.clone();
         Some(self.compile_script(sha, &text))
     }
 
     /// Makes a script known.
-    pub(super) fn load_script(&mut self, text: &[u8]) -> Result<(Sha, Script), CompileError> {
+    pub(super) fn load_script(&mut self, text: &[u8]) -> Result<(Sha, Callable), CompileError> {
         let sha = Sha::of(text);
         match self.script(sha) {
             Some(script) => Ok((sha, script?)),
@@ -117,29 +124,42 @@ impl Engine {
 
     /// Forgets every script.
     pub(super) fn flush_scripts(&mut self) {
-        self.scripts.compiled.clear();
-        for (_, script) in std::mem::take(&mut self.scripts.known) {
-            self.release(script.callback.unwrap_or(Anchor::NONE));
+        self.forget_compiled();
+        self.scripts.known.clear();
+    }
+
+    /// Forgets what scripts were compiled to; their texts stay known.
+    fn forget_compiled(&mut self) {
+        for sha in std::mem::take(&mut self.scripts.compiled) {
+            self.scripts.release(sha, &self.script_vm);
         }
     }
 
-    fn compile_script(&mut self, sha: Sha, text: &[u8]) -> Result<Script, CompileError> {
+    fn compile_script(&mut self, sha: Sha, text: &[u8]) -> Result<Callable, CompileError> {
         let (flags, body) = split_shebang(text)?;
-        let loading = self.load_text(Origin::Script, body).map_err(|fault| match fault {
-            LoadFault::Compile(text) | LoadFault::Run(text) => CompileError::Lua(text),
-        })?;
+        // Scripts keep nothing, but what they were compiled to stays: the long ones of
+        // one client must not take the memory that the next one needs.
+        if self.script_vm.is_half_full() {
+            self.forget_compiled();
+            self.script_vm.collect_garbage();
+        }
+        let time_max = self.limits.load_time_max;
+        let loading = self
+            .script_vm
+            .load_text(Origin::Script, body, time_max, &self.watchdog)
+            .map_err(|fault| match fault {
+                LoadFault::Compile(text) | LoadFault::Run(text) => CompileError::Lua(text),
+            })?;
         let callback = loading.script;
         let known = Known { text: text.into(), flags, callback: Some(callback) };
         self.scripts.known.insert(sha, known);
         self.scripts.compiled.push_back(sha);
         if self.scripts.compiled.len() > COMPILED_COUNT_MAX
             && let Some(oldest) = self.scripts.compiled.pop_front()
-            && let Some(script) = self.scripts.known.get_mut(&oldest)
-            && let Some(callback) = script.callback.take()
         {
-            self.release(callback);
+            self.scripts.release(oldest, &self.script_vm);
         }
-        Ok(Script { callback, flags })
+        Ok(Callable { callback, flags })
     }
 }
 

@@ -120,6 +120,8 @@ struct Shared {
     /// The kernel's number of the thread that runs it.
     thread: AtomicI32,
     is_over: AtomicBool,
+    /// How often the watchdog looks.
+    period_us: AtomicU64,
 }
 
 impl Watchdog {
@@ -131,8 +133,17 @@ impl Watchdog {
         install_handler();
         let shared = Arc::new(Shared::default());
         let watched = Arc::clone(&shared);
-        let thread = spawn_thread("watchdog", move || watch(&watched, period))?;
+        shared.period_us.store(micros(period), Ordering::Relaxed);
+        let thread = spawn_thread("watchdog", move || watch(&watched))?;
         Ok(Watchdog { shared, thread: Some(thread) })
+    }
+
+    /// Looks every `period` from now on.
+    pub(super) fn look_every(&self, period: Duration) {
+        self.shared.period_us.store(micros(period), Ordering::Relaxed);
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
     }
 
     /// The way for others to end a call.
@@ -177,10 +188,14 @@ impl Drop for Guard<'_> {
     }
 }
 
-fn watch(shared: &Shared, period: Duration) {
+fn micros(period: Duration) -> u64 {
+    u64::try_from(period.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn watch(shared: &Shared) {
     let mut seen = 0;
     while !shared.is_over.load(Ordering::Relaxed) {
-        thread::park_timeout(period);
+        thread::park_timeout(Duration::from_micros(shared.period_us.load(Ordering::Relaxed)));
         let call = shared.call.load(Ordering::Acquire);
         if call % 2 == 1 && call == seen {
             signal(shared.thread.load(Ordering::Relaxed));

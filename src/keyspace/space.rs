@@ -468,7 +468,7 @@ impl Keyspace {
     }
 
     /// Removes every key.
-    pub(super) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         let slots = &self.slots;
         self.watches.flushed(slots.in_transaction(), |key| slots.lookup(key).is_some());
         self.slots.clear();

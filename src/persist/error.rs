@@ -102,13 +102,6 @@ pub enum Error {
         found: String,
     },
 
-    /// A log of Redis before 7: one file beside the folder, not in it.
-    #[error("{} is a log of Redis before 7; start redis-server 7 on it once, or move it away", path.display())]
-    OldLayout {
-        /// The file.
-        path: PathBuf,
-    },
-
     /// The manifest names a file that the directory does not hold.
     #[error("{} is named by the manifest but missing", path.display())]
     Missing {
@@ -257,7 +250,7 @@ impl Error {
     }
 
     /// This error and its causes in one line, for a place that keeps only text.
-    pub(super) fn chain(&self) -> String {
+    pub fn chain(&self) -> String {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {

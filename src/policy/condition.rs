@@ -118,14 +118,6 @@ impl HostPattern {
             HostPattern::Below(suffix) => format!("*{suffix}"),
         }
     }
-
-    /// The host, if only one will do.
-    pub(super) fn exact(&self) -> Option<&str> {
-        match self {
-            HostPattern::Exact(name) => Some(name),
-            HostPattern::Below(_) => None,
-        }
-    }
 }
 
 /// A header field that must be there, or have a value.

@@ -98,12 +98,12 @@ impl PathPattern {
         format!("/{}", segments.join("/"))
     }
 
-    /// The first segment, if only one text will do.
-    pub(super) fn first_literal(&self) -> Option<&str> {
-        match self.segments.first() {
-            Some(Segment::Literal(literal)) => Some(literal),
-            _ => None,
-        }
+    /// The segments that it begins with, as long as only one text will do.
+    pub(super) fn literal_beginning(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().map_while(|segment| match segment {
+            Segment::Literal(literal) => Some(&**literal),
+            Segment::Any => None,
+        })
     }
 }
 

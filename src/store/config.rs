@@ -1,12 +1,14 @@
-//! How much memory the store may take: `store.memory` as written, and as checked.
+//! What the store may take: `store.memory` for its keys, `store.functions` for the
+//! Functions of policies, as written and as checked.
 //!
-//! The names are Redis' own, with underscores, so that what an operator knows
-//! of Redis holds here.
+//! The names of the first are Redis' own, with underscores, so that what an operator
+//! knows of Redis holds here.
 
 use serde::Deserialize;
 
 use crate::base::problems::{Problem, Problems};
-use crate::base::units::ByteSize;
+use crate::base::units::{ByteSize, Span};
+use crate::function;
 use crate::keyspace::{EvictionPolicy, MemoryLimits};
 
 /// Redis accepts no more than this either.
@@ -74,6 +76,56 @@ impl RawMemory {
     }
 }
 
+/// Less memory than this does not hold a library and its call.
+const FUNCTION_MEMORY_MIN_BYTES: u64 = 1 << 20;
+
+/// The section as written. Its defaults are the documented ones.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawFunctions {
+    /// Time for one call of a policy. Default: 5 ms.
+    time_max: Span,
+    /// Memory of each library, and of all scripts together. Default: 64 MiB.
+    memory_max: ByteSize,
+}
+
+impl Default for RawFunctions {
+    fn default() -> RawFunctions {
+        let limits = function::Limits::DEFAULT;
+        RawFunctions {
+            time_max: Span(limits.call_time_max),
+            memory_max: ByteSize(limits.memory_bytes_max),
+        }
+    }
+}
+
+impl RawFunctions {
+    /// Checks the section, which stands at `path`.
+    ///
+    /// # Errors
+    /// Every problem, not the first one.
+    pub fn check(self, path: &str) -> Result<function::Limits, Problems> {
+        let mut problems = Problems::default();
+        let mut problem = |key: &str, message: &str| {
+            problems.add(Problem::new(format!("{path}.{key}"), message.to_owned()));
+        };
+        if self.time_max.0.is_zero() {
+            problem("time_max", "must be more than 0, or no call would end well");
+        }
+        if self.memory_max.0 < FUNCTION_MEMORY_MIN_BYTES {
+            problem("memory_max", "must be at least 1MiB: Lua itself takes a fifth of that");
+        }
+        match problems.is_empty() {
+            true => Ok(function::Limits {
+                call_time_max: self.time_max.0,
+                memory_bytes_max: self.memory_max.0,
+                ..function::Limits::DEFAULT
+            }),
+            false => Err(problems),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::base::yaml;
@@ -88,6 +140,20 @@ mod tests {
     #[test]
     fn an_empty_section_is_the_documented_default() {
         assert_eq!(load("{}"), Ok(MemoryLimits::NONE));
+    }
+
+    #[test]
+    fn functions_have_a_budget_that_can_be_set() {
+        let load = |text: &str| {
+            let document = yaml::read::<RawFunctions>("weir.yaml", text).unwrap();
+            document.value.check("store.functions").map_err(|it| it.to_string())
+        };
+        assert_eq!(load("{}"), Ok(function::Limits::DEFAULT));
+        let limits = load("{time_max: 2ms, memory_max: 1MiB}").unwrap();
+        assert_eq!((limits.call_time_max.as_millis(), limits.memory_bytes_max), (2, 1 << 20));
+        let message = load("{time_max: 0s, memory_max: 1KiB}").unwrap_err();
+        assert!(message.contains("store.functions.time_max: must be more than 0"), "{message}");
+        assert!(message.contains("store.functions.memory_max: must be at least 1MiB"), "{message}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::function;
 use crate::keyspace::KeyspaceStats;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
 
@@ -16,6 +17,7 @@ pub struct Metrics {
     call_errors: IntCounter,
     calls_refused: IntCounter,
     background_turn: Histogram,
+    functions: function::Metrics,
 }
 
 impl Metrics {
@@ -65,6 +67,7 @@ impl Metrics {
             call_errors,
             calls_refused,
             background_turn,
+            functions: function::Metrics::register(registry)?,
         })
     }
 
@@ -79,6 +82,11 @@ impl Metrics {
         };
         catch_up(&self.expired_keys, stats.expired_count);
         catch_up(&self.evicted_keys, stats.evicted_count);
+    }
+
+    /// The families of Functions.
+    pub fn functions(&self) -> &function::Metrics {
+        &self.functions
     }
 
     /// A Function call was refused for want of memory.

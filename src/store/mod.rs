@@ -12,7 +12,7 @@ mod metrics;
 use crate::base::clock::Timestamp;
 use crate::resp::Reply;
 
-pub use config::RawMemory;
+pub use config::{RawFunctions, RawMemory};
 pub use embedded::{Commands, Embedded, Held, Library, OpenError, Opened};
 pub use metrics::Metrics;
 

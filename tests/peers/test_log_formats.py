@@ -138,6 +138,41 @@ def test_dump_rdb_is_one_of_redis(weir, tmp_path):
         assert holds(redis.address) == ours
 
 
+@pytest.mark.parametrize("leaves", ["dump.rdb", "appendonly.aof", "appendonly.aof with a preamble"])
+def test_weir_begins_where_a_redis_without_a_log_directory_ended(weir, tmp_path, leaves):
+    """Its snapshot, or its log as a Redis before 7 had it: one file, in the data directory."""
+    redis = RedisServer(tmp_path / "redis", "--appendonly", "yes",
+                        "--aof-use-rdb-preamble", "yes" if "preamble" in leaves else "no")  # fmt: skip
+    with redis:
+        load(redis.address, random.Random(3))
+        with Connection(redis.address) as connection:
+            if leaves == "dump.rdb":
+                assert connection.ask("SAVE") == ("+", b"OK")
+            else:
+                connection.ask("BGREWRITEAOF")
+                wait_until(lambda: b"aof_rewrite_in_progress:0" in connection.ask("INFO", "persistence")[1], "rewritten")
+        theirs = holds(redis.address)
+        assert redis.stop() == 0
+    name = leaves.split()[0]
+    gateway = weir(redis=True)
+    gateway.data.mkdir()
+    if name == "dump.rdb":
+        shutil.copy(redis.folder / name, gateway.data)
+    else:
+        # One file, as it was: the base, and the records behind it.
+        parts = sorted((redis.folder / "appendonlydir").glob("*.base.*")) + sorted((redis.folder / "appendonlydir").glob("*.incr.*"))
+        (gateway.data / name).write_bytes(b"".join(part.read_bytes() for part in parts))
+    for _ in range(2):
+        with gateway:
+            assert holds(gateway.address) == theirs
+            assert gateway.stop() == 0
+    check_files(gateway.data)
+    assert (gateway.data / name).exists() == (name == "dump.rdb")
+    # And a redis-server goes on from there.
+    with RedisServer(gateway.data, "--appendonly", "yes") as again:
+        assert holds(again.address) == theirs
+
+
 def test_payloads_travel_both_ways(weir, tmp_path):
     gateway = weir(redis=True)
     with gateway, RedisServer(tmp_path / "redis") as redis:

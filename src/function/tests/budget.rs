@@ -137,3 +137,77 @@ fn short_calls_do_not_share_their_time() {
         assert_eq!(world.call("f", &[], &[]), "200010000");
     }
 }
+
+#[test]
+fn a_library_that_fills_its_memory_fails_alone() {
+    let limits = Limits { call_time_max: Duration::from_secs(20), ..LIMITS };
+    let mut world = World::with_limits(limits);
+    let hoarder = "#!lua name=hoarder\nlocal kept = {}\nredis.register_function('hoard', \
+                   function() kept[#kept + 1] = ('x'):rep(1e6) .. #kept return #kept end)";
+    world.engine.load(hoarder, false).unwrap();
+    world.define("return #('x'):rep(8e6)");
+    let overrun = Overrun::Memory(limits.memory_bytes_max);
+    let full =
+        format!("-{}", CallError::Budget { callee: Callee::Function("hoard".into()), overrun });
+    let mut kept = 0;
+    while world.call("hoard", &[], &[]) != full {
+        kept += 1;
+        assert!(kept < 100, "it keeps more than it may");
+    }
+    for _ in 0..3 {
+        assert_eq!(world.call("hoard", &[], &[]), full);
+        assert_eq!(world.call("f", &[], &[]), "8000000");
+        assert_eq!(world.send(&["eval", "return #('x'):rep(8e6)", "0"]), "8000000");
+    }
+    world.engine.load(&hoarder.replace("return #kept", "return 'anew'"), true).unwrap();
+    assert_eq!(world.call("hoard", &[], &[]), "'anew'");
+}
+
+#[test]
+fn long_scripts_of_one_client_leave_memory_for_the_next() {
+    let mut world = World::with_limits(LIMITS);
+    let long = "local t = {'y'} ".repeat(180);
+    for n in 0..300 {
+        let script = format!("{} return {n}", format!("do {long} end ").repeat(20));
+        assert_eq!(world.send(&["eval", &script, "0"]), n.to_string());
+    }
+    assert_eq!(world.send(&["eval", "return #('x'):rep(4e6)", "0"]), "4000000");
+}
+
+#[test]
+fn other_limits_hold_for_what_is_loaded_already() {
+    let mut world = World::with_limits(LIMITS);
+    world.define("return #('x'):rep(8e6)");
+    assert_eq!(world.call("f", &[], &[]), "8000000");
+    world.engine.set_limits(Limits { memory_bytes_max: 4 << 20, ..LIMITS });
+    assert!(world.call("f", &[], &[]).contains("it needed more than 4194304 bytes"));
+    world.engine.set_limits(Limits { command_time_max: Some(Duration::from_millis(30)), ..LIMITS });
+    let ended = world.send(&["eval", "while true do end", "0"]);
+    assert!(ended.contains("was ended: it ran longer than 30ms"), "{ended}");
+}
+
+#[test]
+fn calls_are_counted_by_how_they_ended() {
+    let registry = prometheus::Registry::new();
+    let mut world = World::with_limits(LIMITS);
+    world.engine.measure(crate::function::Metrics::register(&registry).unwrap());
+    world.define("if args[1] == 'loop' then while true do end end return redis.call(args[1])");
+    for word in ["time", "nope", "loop", "time"] {
+        world.call("t.f", &[], &[word]);
+    }
+    world.send(&["eval", "return 1", "0"]);
+    world.engine.show_metrics();
+    let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    for line in [
+        r#"weir_function_call_duration_seconds_count{function="t.f"} 4"#,
+        r#"weir_function_call_duration_seconds_count{function="script"} 1"#,
+        r#"weir_function_call_errors_total{function="t.f",reason="raised"} 1"#,
+        r#"weir_function_call_errors_total{function="t.f",reason="time"} 1"#,
+        r#"weir_function_call_errors_total{function="t.f",reason="memory"} 0"#,
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    world.engine.flush();
+    let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    assert!(!text.contains("t.f"), "{text}");
+}

@@ -193,3 +193,58 @@ fn the_shipped_libraries_load() {
         assert!(functions.iter().any(|it| it == name), "{name} is not in {functions:?}");
     }
 }
+
+/// What the Function `f` of a library `t` answers to a policy, and to a client.
+fn answers(world: &mut World) -> (String, String) {
+    (world.call("f", &[], &[]), world.send(&["fcall", "f", "0"]))
+}
+
+fn answering(value: &str) -> String {
+    library(&format!("redis.register_function('f', function() return {value} end)"))
+}
+
+#[test]
+fn policies_keep_the_library_of_a_file_whatever_clients_do_to_it() {
+    let gone = "-ERR Function not found";
+    for removal in [&["function", "flush"][..], &["function", "delete", "t"]] {
+        let mut world = World::new();
+        world.engine.load_file(&answering("1"), false).unwrap();
+        assert_eq!(answers(&mut world), ("1".into(), "1".into()));
+        assert_eq!(world.send(removal), "+OK");
+        assert_eq!(answers(&mut world), ("1".into(), gone.into()), "{removal:?}");
+        assert_eq!(world.send(&["function", "list"]), "[]");
+        assert_eq!(world.send(&["function", "delete", "t"]), "-ERR Library not found");
+        // A client may take the name now; the policy goes on with the file's.
+        assert_eq!(world.send(&["function", "load", &answering("2")]), "'t'");
+        assert_eq!(answers(&mut world), ("1".into(), "2".into()));
+        assert_eq!(world.engine.functions(), ["t.f"]);
+        world.send(&["function", "flush"]);
+        assert_eq!(answers(&mut world), ("1".into(), gone.into()));
+        // The file changes: everybody gets what it says now.
+        world.engine.load_file(&answering("3"), true).unwrap();
+        assert_eq!(answers(&mut world), ("3".into(), "3".into()));
+    }
+}
+
+#[test]
+fn a_client_that_replaces_the_library_of_a_file_replaces_it_for_clients() {
+    let mut world = World::new();
+    world.engine.load_file(&answering("1"), false).unwrap();
+    let taken = "-ERR Library 't' already exists";
+    assert_eq!(world.send(&["function", "load", &answering("2")]), taken);
+    assert_eq!(world.send(&["function", "load", "replace", &answering("2")]), "'t'");
+    assert_eq!(answers(&mut world), ("1".into(), "2".into()));
+    assert_eq!(world.engine.libraries().count(), 1);
+    world.engine.load_file(&answering("3"), true).unwrap();
+    assert_eq!(answers(&mut world), ("3".into(), "3".into()));
+    assert_eq!(world.engine.libraries().count(), 1);
+}
+
+#[test]
+fn a_policy_may_name_what_a_client_loaded() {
+    let mut world = World::new();
+    world.send(&["function", "load", &answering("2")]);
+    assert_eq!(answers(&mut world), ("2".into(), "2".into()));
+    world.send(&["function", "flush"]);
+    assert_eq!(world.call("f", &[], &[]), "-ERR Function not found");
+}

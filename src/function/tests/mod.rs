@@ -8,9 +8,9 @@ mod budget;
 mod commands;
 mod limiter;
 mod loading;
-mod oracle;
 mod replies;
 mod sandbox;
+mod truths;
 
 use std::fmt::Write;
 use std::time::Duration;

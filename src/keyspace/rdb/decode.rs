@@ -2,6 +2,7 @@
 
 use super::packed::{self, Element, Form, Malformed};
 use super::{kind, lzf};
+use crate::keyspace::sorted_set::SMALL_LEN_MAX;
 use crate::keyspace::{Hash, List, Set, SortedSet, Value};
 
 /// Longest string: Redis' own limit.
@@ -276,10 +277,20 @@ fn sorted_set<I: Input>(
     score: impl Fn(&mut I) -> Result<f64, I::Error>,
 ) -> Result<Value, I::Error> {
     let len = length(input)?;
-    let mut set = SortedSet::new();
-    for _ in 0..len {
-        let member = string(input)?;
-        let score = score(input)?;
+    let entry = |input: &mut I| Ok((string(input)?, score(input)?));
+    if len > SMALL_LEN_MAX as u64 {
+        let mut set = SortedSet::expecting(usize::MAX, 0);
+        for _ in 0..len {
+            let (member, score) = entry(input)?;
+            join(input, &mut set, &member, score)?;
+        }
+        return not_empty(input, set);
+    }
+    // One long member makes the set big, and then a zero before it keeps its sign.
+    let entries = (0..len).map(|_| entry(input)).collect::<Result<Vec<_>, _>>()?;
+    let longest = entries.iter().map(|(member, _)| member.len()).max().unwrap_or(0);
+    let mut set = SortedSet::expecting(entries.len(), longest);
+    for (member, score) in entries {
         join(input, &mut set, &member, score)?;
     }
     not_empty(input, set)
@@ -300,54 +311,60 @@ fn text_score<I: Input>(input: &mut I) -> Result<f64, I::Error> {
 }
 
 /// Members with scores as they are read, and whether they can be taken as they come.
-#[derive(Default)]
-struct Scored {
+struct Scored<'a> {
     texts: Vec<u8>,
     /// Where each member ends in `texts`, and its score.
     entries: Vec<(usize, f64)>,
+    last: Option<Element<'a>>,
+    /// True while both scores and members rise, as those of a limiter do, whose hits
+    /// are named by their time: then they are in order, and no member comes twice.
+    rises: bool,
 }
 
-impl Scored {
-    fn iter(&self) -> impl Iterator<Item = (&[u8], f64)> + Clone {
-        let begins = std::iter::once(0).chain(self.entries.iter().map(|(end, _)| *end));
-        self.entries
-            .iter()
-            .zip(begins)
-            .map(|((end, score), begin)| (&self.texts[begin..*end], *score))
+impl<'a> Scored<'a> {
+    fn new() -> Scored<'a> {
+        Scored { texts: Vec::new(), entries: Vec::new(), last: None, rises: true }
     }
 
-    /// True if the scores never fall and the members rise, as a limiter's hits do,
-    /// which are named by their time: no member comes twice then.
-    fn rises(&self) -> bool {
-        self.iter()
-            .zip(self.iter().skip(1))
-            .all(|((one, low), (next, high))| one < next && low <= high)
+    fn push(&mut self, member: Element<'a>, score: f64) {
+        let low = self.entries.last().map_or(f64::NEG_INFINITY, |(_, score)| *score);
+        let is_above = match (self.last.replace(member), member) {
+            (None, _) => score >= low,
+            // Numbers in order are different texts; which is first matters in a tie.
+            (Some(Element::Integer(before)), Element::Integer(number)) => {
+                before < number && low < score
+            }
+            (Some(Element::Text(before)), Element::Text(text)) => before < text && low <= score,
+            _ => false,
+        };
+        self.rises &= is_above;
+        member.with_text(|text| self.texts.extend_from_slice(text));
+        self.entries.push((self.texts.len(), score));
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&[u8], f64)> + Clone {
+        let begins = std::iter::once(0).chain(self.entries.iter().map(|(end, _)| *end));
+        let ends = self.entries.iter();
+        ends.zip(begins).map(|((end, score), begin)| (&self.texts[begin..*end], *score))
     }
 }
 
 fn packed_sorted_set<I: Input>(input: &mut I, form: Form) -> Result<Value, I::Error> {
-    let expected = "a packed sorted set";
-    let mut scored = Scored::default();
-    let mut is_member = true;
-    packed(input, form, expected, |input, element| {
-        if is_member {
-            element.with_text(|text| scored.texts.extend_from_slice(text));
-        } else {
-            let score = match element {
-                Element::Integer(integer) => integer as f64,
-                Element::Text(text) => {
-                    parse_score(text).ok_or_else(|| input.malformed(expected))?
-                }
-            };
-            scored.entries.push((scored.texts.len(), score));
-        }
-        is_member = !is_member;
-        Ok(())
-    })?;
-    if !is_member {
-        return Err(input.malformed(expected));
+    let blob = string(input)?;
+    let malformed = || input.malformed("a packed sorted set");
+    let mut elements = packed::elements(form, &blob).map_err(|Malformed| malformed())?;
+    let mut scored = Scored::new();
+    while let Some(member) = elements.next() {
+        let (Ok(member), Some(Ok(score))) = (member, elements.next()) else {
+            return Err(malformed());
+        };
+        let score = match score {
+            Element::Integer(integer) => integer as f64,
+            Element::Text(text) => parse_score(text).ok_or_else(malformed)?,
+        };
+        scored.push(member, score);
     }
-    if scored.rises() {
+    if scored.rises {
         return not_empty(input, SortedSet::from_sorted(scored.iter()));
     }
     let mut set = SortedSet::new();

@@ -68,8 +68,12 @@ impl<'a> Listpack<'a> {
         };
         let (element, len) = parse(self.rest)?;
         let (width, groups) = back_length(len);
-        let found = self.rest.get(len..len + width)?;
-        if *found != groups[..width] {
+        // Nearly always it is one byte, and comparing that needs no call.
+        let fits = match self.rest.get(len..len + width)? {
+            [only] => *only == groups[0],
+            found => *found == groups[..width],
+        };
+        if !fits {
             return None;
         }
         self.rest = &self.rest[len + width..];

@@ -110,13 +110,20 @@ pub fn integers(blob: &[u8]) -> Result<impl Iterator<Item = i64>, Malformed> {
     }
 }
 
-/// A little-endian integer of up to 8 bytes.
+/// A little-endian integer of 1, 2, 3, 4 or 8 bytes.
 pub fn sign_extended(raw: &[u8]) -> i64 {
-    // Shifted to the top and back, so that the sign fills in.
-    let mut wide = [0; 8];
-    let width = raw.len().min(8);
-    wide[8 - width..].copy_from_slice(&raw[..width]);
-    if width == 0 { 0 } else { i64::from_le_bytes(wide) >> (8 * (8 - width)) }
+    match *raw {
+        [a] => i64::from(i8::from_le_bytes([a])),
+        [a, b] => i64::from(i16::from_le_bytes([a, b])),
+        // At the top of four bytes, and shifted back, so that the sign fills in.
+        [a, b, c] => i64::from(i32::from_le_bytes([0, a, b, c]) >> 8),
+        [a, b, c, d] => i64::from(i32::from_le_bytes([a, b, c, d])),
+        [a, b, c, d, e, f, g, h] => i64::from_le_bytes([a, b, c, d, e, f, g, h]),
+        _ => {
+            debug_assert!(raw.is_empty(), "no form has integers of this width");
+            0
+        }
+    }
 }
 
 #[cfg(test)]

@@ -144,8 +144,11 @@ impl Connection {
                 &mut self.output,
             );
             answered_bytes += batch.input_bytes;
-            if let Some(record) = batch.recorded {
-                worker.server.store.durable(record).await;
+            if let Some(record) = batch.recorded
+                && worker.server.store.durable(record).await.is_err()
+            {
+                // Nobody knows what became of it, so nothing is said of it.
+                break Then::Drop;
             }
             match batch.then {
                 Then::Close | Then::Drop => break batch.then,

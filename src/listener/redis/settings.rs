@@ -39,8 +39,8 @@ pub struct Settings {
     pub slowlog_len_max: u64,
     /// Events that took at least this many milliseconds are noted; 0 none.
     pub latency_threshold_ms: u64,
-    /// Milliseconds after which a script that runs would be told as busy. Calls
-    /// have a budget that is smaller; this is only shown.
+    /// Milliseconds after which a script or a Function that a client called is ended
+    /// and undone; 0 never. Redis answers `BUSY` to everybody from then on.
     pub busy_reply_threshold_ms: u64,
 }
 

@@ -221,17 +221,29 @@ impl Directory {
 
     /// Copies a file to `NAME.damaged` beside it, durably.
     pub fn keep(&self, name: &str) -> Result<(), Error> {
-        let mut from = self.open_to_read(name)?.0;
+        let from = self.open_to_read(name)?.0;
         let copy = self.create(&format!("{name}.damaged"))?;
-        let mut chunk = vec![0; REFRESH_CHUNK_LEN];
-        loop {
-            let len = from.read(&mut chunk).map_err(Error::io(Op::Read, &self.path_of(name)))?;
-            if len == 0 {
-                copy.sync()?;
-                return self.sync();
-            }
-            copy.append(&chunk[..len])?;
-        }
+        fill(&copy, from, &self.path_of(name))?;
+        self.sync()
+    }
+
+    /// Moves a file of the data directory into the folder, durably.
+    pub fn move_in(&self, name: &str) -> Result<(), Error> {
+        let parent = self.parent();
+        let moved = self.volume.rename(&parent.inner(name), &self.inner(name));
+        moved.map_err(Error::io(Op::Rename, &parent.path_of(name)))?;
+        self.sync()?;
+        parent.sync()
+    }
+
+    /// Copies a file of the data directory into the folder under another name: it
+    /// is there whole and durable, or not at all.
+    pub fn copy_in(&self, name: &str, to: &str) -> Result<(), Error> {
+        let parent = self.parent();
+        let from = parent.open_to_read(name)?.0;
+        let temp = format!("{TEMP_PREFIX}{to}");
+        fill(&self.create(&temp)?, from, &parent.path_of(name))?;
+        self.rename(&temp, to)
     }
 
     /// Writes what a file holds from `offset` on once more over itself, durably.
@@ -267,6 +279,18 @@ impl Directory {
     /// Makes the names of the folder durable.
     pub fn sync(&self) -> Result<(), Error> {
         self.volume.sync_folder(self.folder).map_err(Error::io(Op::Sync, &self.path_of("")))
+    }
+}
+
+/// Fills an empty file with what `from`, which lies at `path`, holds, and syncs it.
+fn fill(copy: &AppendFile, mut from: ReadFile, path: &Path) -> Result<(), Error> {
+    let mut chunk = vec![0; REFRESH_CHUNK_LEN];
+    loop {
+        let len = from.read(&mut chunk).map_err(Error::io(Op::Read, path))?;
+        if len == 0 {
+            return copy.sync();
+        }
+        copy.append(&chunk[..len])?;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Recovery: from what lies in the directory to a keyspace and an open log.
 //!
 //! 1. Lock the folder, read the manifest, look that every file it names is there.
+//!    Without a manifest, look for what a Redis has left ([`origin`]).
 //! 2. Load the base file, which is read [`ahead`], then replay each incr file
 //!    ([`replay`]).
 //! 3. A torn tail is cut, once, and reported: to the last seal, or without seals
@@ -29,9 +30,10 @@
 
 mod ahead;
 mod files;
+mod origin;
 mod replay;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::config::Config;
@@ -42,6 +44,7 @@ use super::seal::{Place, Run};
 use crate::base::clock::{Stopwatch, Timestamp};
 use crate::keyspace::Keyspace;
 pub use files::Opened;
+use origin::Origin;
 use replay::Loading;
 pub use replay::Mend;
 
@@ -115,17 +118,22 @@ pub fn recover(
 ) -> Result<Recovered, Error> {
     debug_assert!(keyspace.is_empty(), "recovery starts from an empty keyspace");
     let stopwatch = Stopwatch::start();
-    let manifest = read_manifest(&config.dir, &directory)?;
+    let manifest = read_manifest(&directory)?;
+    let origin = Origin::find(&directory, &manifest)?;
+    let manifest = origin.map_or(manifest, Origin::manifest);
     let mut bytes_total = 0;
     for entry in manifest.load_order() {
-        bytes_total += directory.open_to_read(&entry.name)?.1;
+        let (folder, name) = origin::place_of(origin, &directory, entry);
+        bytes_total += folder.open_to_read(name)?.1;
     }
     let mend = if config.aof_load_truncated { Mend::Torn } else { Mend::Refuse };
     let mut loading = Loading::new(&directory, keyspace, now, bytes_total, mend, progress);
+    loading.origin = origin;
     loading.load_all(&manifest)?;
     let loaded = loading.finish();
     let run = loaded.run.unwrap_or_else(Run::new);
     let place = Place { run, position: loaded.position };
+    origin.map_or(Ok(()), |origin| origin.take_over(&directory))?;
     let opened = files::open(&directory, manifest, place, &loaded, now)?;
     let recovery = Recovery { duration: stopwatch.elapsed(), ..loaded.recovery };
     Ok(Recovered { directory, opened, place, claimed: loaded.claimed, recovery })
@@ -152,8 +160,21 @@ pub fn examine(
     Ok((manifest, recovery))
 }
 
+/// Loads the log of a folder once more into `keyspace`, which is empty. All of it was
+/// written by us, and has no torn tail.
+pub fn load_again(
+    directory: &Directory,
+    manifest: &Manifest,
+    keyspace: &mut Keyspace,
+    now: Timestamp,
+) -> Result<(), Error> {
+    debug_assert!(keyspace.is_empty(), "a log is loaded into an empty keyspace");
+    let mut ignore = |_: Progress| {};
+    Loading::new(directory, keyspace, now, 0, Mend::Refuse, &mut ignore).load_all(manifest)
+}
+
 /// The manifest, or that of a log which does not exist yet.
-fn read_manifest(dir: &Path, directory: &Directory) -> Result<Manifest, Error> {
+fn read_manifest(directory: &Directory) -> Result<Manifest, Error> {
     if let Some(manifest) = manifest_on_disk(directory)? {
         return Ok(manifest);
     }
@@ -167,14 +188,6 @@ fn read_manifest(dir: &Path, directory: &Directory) -> Result<Manifest, Error> {
         if !first || len > files::FIRST_FILE_LEN_MAX {
             return Err(Error::ManifestMissing { path, found: name });
         }
-    }
-    let old = dir.join("appendonly.aof");
-    if old.exists() {
-        return Err(Error::OldLayout { path: old });
-    }
-    let dump = dir.join("dump.rdb");
-    if dump.exists() {
-        tracing::warn!(file = %dump.display(), "not read: the log is new and starts empty");
     }
     Ok(Manifest::default())
 }

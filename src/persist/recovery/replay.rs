@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
 
+use super::origin::{self, Origin};
 use super::{CutTail, Progress, Recovery, ahead};
 use crate::base::clock::Timestamp;
 use crate::keyspace::rdb::payload;
@@ -48,6 +49,8 @@ pub struct Loading<'a> {
     base_awaits_incr: bool,
     ends_sealed: bool,
     mend: Mend,
+    /// What the base file is to be made of, if it is not in the folder yet.
+    pub origin: Option<Origin>,
 }
 
 /// What a load came to.
@@ -160,6 +163,7 @@ impl<'a> Loading<'a> {
             base_awaits_incr: false,
             ends_sealed: false,
             mend,
+            origin: None,
         }
     }
 
@@ -192,8 +196,9 @@ impl<'a> Loading<'a> {
     }
 
     fn load(&mut self, entry: &Entry, is_base: bool) -> Result<Option<Torn>, Error> {
-        let (file, len) = self.directory.open_to_read(&entry.name)?;
-        let mut source = Source::new(file, self.directory.path_of(&entry.name));
+        let (folder, name) = origin::place_of(self.origin, self.directory, entry);
+        let (file, len) = folder.open_to_read(name)?;
+        let mut source = Source::new(file, folder.path_of(name));
         source.want(MAGIC.len())?;
         if is_base && (source.arrived().starts_with(MAGIC) || entry.name.ends_with(".rdb")) {
             source = self.load_base(source)?;
@@ -463,7 +468,8 @@ impl<'a> Loading<'a> {
     /// Cuts the log off at `offset` of `entry`: this file, and those after it,
     /// of which nothing was ever known to be on disk.
     fn cut(&mut self, entry: &Entry, offset: u64, later: &[&Entry]) -> Result<(), Error> {
-        let path = self.directory.path_of(&entry.name);
+        let (folder, name) = origin::place_of(self.origin, self.directory, entry);
+        let path = folder.path_of(name);
         let mut cuts = vec![(entry, offset)];
         let mut may_cut = self.mend != Mend::Refuse;
         for entry in later {
@@ -478,17 +484,18 @@ impl<'a> Loading<'a> {
         let mut bytes = 0;
         // The last one first: whatever a crash leaves is seen as torn again.
         for (entry, offset) in cuts.into_iter().rev() {
-            let (_, len) = self.directory.open_to_read(&entry.name)?;
+            let (folder, name) = origin::place_of(self.origin, self.directory, entry);
+            let (_, len) = folder.open_to_read(name)?;
             if len <= offset {
                 continue;
             }
             bytes += len - offset;
             match self.mend {
                 Mend::Look => continue,
-                Mend::Damaged => self.directory.keep(&entry.name)?,
+                Mend::Damaged => folder.keep(name)?,
                 Mend::Refuse | Mend::Torn => {}
             }
-            self.directory.cut(&entry.name, offset)?;
+            folder.cut(name, offset)?;
         }
         if self.mend != Mend::Look {
             tracing::warn!(file = %path.display(), offset, bytes, "cut a torn tail off the log");

@@ -383,11 +383,85 @@ fn libraries_that_redis_dumped_are_restored() {
     assert_eq!(rdb::payload::dump_libraries([]), empty);
 }
 
-#[test]
-fn a_log_older_than_redis_7_is_not_started_beside() {
+/// Starts from one file in a data directory without a log, and again from what that
+/// left.
+fn takes_over(bytes: &[u8], name: &str, expected: &State) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let from = root().join("redis-7.0.15/cases/upgrade-old-aof/appendonly.aof");
-    std::fs::copy(from, dir.path().join("appendonly.aof")).unwrap();
-    let error = open(dir.path()).err().unwrap();
-    assert!(matches!(error, Error::OldLayout { .. }), "{error}");
+    std::fs::write(dir.path().join(name), bytes).unwrap();
+    for start in 0..2 {
+        let opened = open(dir.path()).unwrap();
+        assert!(opened.state() == *expected, "{name}, start {start}");
+        opened.close();
+    }
+    dir
+}
+
+/// A snapshot of a Redis, and what it holds.
+fn snapshot() -> (Vec<u8>, State) {
+    let bytes = std::fs::read(root().join("redis-7.0.15/lru.rdb")).unwrap();
+    (bytes, expected_state(&json("redis-7.0.15/lru.rdb.expect.json")))
+}
+
+#[test]
+fn a_log_older_than_redis_7_is_upgraded_as_redis_7_does() {
+    let case = "redis-7.0.15/cases/upgrade-old-truncated";
+    let torn = std::fs::read(root().join(case).join("appendonly.aof")).unwrap();
+    let torn_state = expected_state(&json(&format!("{case}.expect.json")));
+    let (snapshot, mut state) = snapshot();
+    let with_preamble = [&snapshot[..], b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n"].concat();
+    state.insert("a".to_owned(), "\"1\"".to_owned());
+    for (bytes, expected) in [(torn, torn_state), (with_preamble, state)] {
+        let dir = takes_over(&bytes, "appendonly.aof", &expected);
+        let incr = "appendonly.aof.1.incr.aof";
+        assert_eq!(file_names(dir.path()), ["appendonly.aof", incr, manifest::FILE_NAME]);
+        assert!(!dir.path().join("appendonly.aof").exists(), "moved");
+    }
+}
+
+#[test]
+fn a_snapshot_without_a_log_is_where_a_new_log_begins() {
+    let (snapshot, state) = snapshot();
+    let dir = takes_over(&snapshot, "dump.rdb", &state);
+    assert!(dir.path().join("dump.rdb").exists(), "left there");
+}
+
+#[test]
+fn a_snapshot_beside_a_log_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut opened = open(dir.path()).unwrap();
+    opened.run("SET a 1");
+    opened.save().unwrap();
+    opened.run("SET a 2");
+    let held = opened.close();
+    assert_eq!(open(dir.path()).unwrap().state(), held);
+}
+
+#[test]
+fn what_cannot_be_taken_over_stays_where_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bytes = snapshot().0;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(dir.path().join("dump.rdb"), &bytes).unwrap();
+    for _ in 0..2 {
+        let error = open(dir.path()).err().unwrap().to_string();
+        assert!(error.contains("dump.rdb"), "{error}");
+        assert!(file_names(dir.path()).is_empty(), "{:?}", file_names(dir.path()));
+    }
+}
+
+#[test]
+fn a_take_over_that_was_interrupted_is_done_again() {
+    let (snapshot, state) = snapshot();
+    for (name, base) in
+        [("dump.rdb", "appendonly.aof.1.base.rdb"), ("appendonly.aof", "appendonly.aof")]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(name), &snapshot).unwrap();
+        std::fs::create_dir(folder(dir.path())).unwrap();
+        let manifest = format!("file {base} seq 1 type b\n");
+        std::fs::write(folder(dir.path()).join(manifest::FILE_NAME), manifest).unwrap();
+        assert!(open(dir.path()).unwrap().state() == state, "{name}");
+        assert!(folder(dir.path()).join(base).exists(), "{name}");
+    }
 }

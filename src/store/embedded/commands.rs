@@ -7,11 +7,13 @@
 //! Not here: what a client is, and which commands it may send.
 
 use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
 
-use super::{Owned, Shared};
+use super::{Error, Owned, Shared};
 use crate::base::clock::Timestamp;
+use crate::function::Limits;
 use crate::keyspace::{Announced, Arg, Asker, Command, Execution, Flags, Keyspace, Mode, Run};
-use crate::persist::{Log, Lsn};
+use crate::persist::{self, Log, Lsn};
 use crate::resp::Reply;
 
 /// Runs commands. A cheap handle: clones lead to the same store.
@@ -39,11 +41,11 @@ impl Commands {
     }
 
     /// Waits until a record is as durable as the log's policy promises.
-    pub async fn durable(&self, record: Lsn) {
-        if let Some(log) = &self.shared.log {
-            // A log that cannot make it durable says so itself; see `call`.
-            let _ = log.durable(record).await;
-        }
+    ///
+    /// # Errors
+    /// It is not known to be, and the configuration wants nothing acknowledged then.
+    pub async fn durable(&self, record: Lsn) -> Result<(), Error> {
+        self.shared.remembered(record).await
     }
 
     /// Waits until a record is on disk, whatever the log's policy; says if it is.
@@ -144,10 +146,25 @@ impl Held<'_> {
         self.owned.make_room(Asker::Client, self.now, self.shared)
     }
 
+    /// From here on what scripts run is noted, until [`Held::take_scripted`].
+    pub fn want_scripted(&mut self) {
+        self.owned.effects.want_scripted();
+    }
+
+    /// The commands that scripts have run, each with its arguments.
+    pub fn take_scripted(&mut self) -> Vec<Vec<Box<[u8]>>> {
+        self.owned.effects.take_scripted()
+    }
+
     /// From here on commands are parts of one record.
     pub fn begin(&mut self) {
         self.in_transaction = true;
         self.owned.effects.clear();
+    }
+
+    /// True between [`Held::begin`] and [`Held::end`].
+    pub fn in_transaction(&self) -> bool {
+        self.in_transaction
     }
 
     /// Ends what [`Held::begin`] began.
@@ -156,10 +173,30 @@ impl Held<'_> {
         self.record();
     }
 
+    /// Replaces all keys by what the log holds. What Functions there are, the log
+    /// knows as well, so that they stay.
+    ///
+    /// # Errors
+    /// The log cannot be loaded; nothing has changed. Without a log there is nothing
+    /// to do.
+    pub fn load_log(&mut self) -> Result<(), persist::Error> {
+        debug_assert!(!self.in_transaction, "what is not recorded yet would be lost");
+        match &self.shared.log {
+            Some(log) => log.load_again(&mut self.owned.keyspace, self.now),
+            None => Ok(()),
+        }
+    }
+
     /// From here on these keyspace events are told, whoever causes them.
     pub fn announce(&mut self, announced: Announced) {
         let owned = &mut *self.owned;
         owned.keyspace.announce(announced, &mut owned.effects);
+    }
+
+    /// How long a script or a Function that a client calls may run; `None` for ever.
+    pub fn set_command_time_max(&mut self, time: Option<Duration>) {
+        let functions = &mut self.owned.functions;
+        functions.set_limits(Limits { command_time_max: time, ..functions.limits() });
     }
 
     /// The keys, to look at.

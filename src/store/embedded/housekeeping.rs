@@ -134,7 +134,11 @@ fn tidy(shared: &Shared, turns: &mut Turns, is_stopped: &dyn Fn() -> bool) {
     {
         drop(remains);
     }
-    let stats = shared.lock().keyspace.stats();
+    let stats = {
+        let mut owned = shared.lock();
+        owned.functions.show_metrics();
+        owned.keyspace.stats()
+    };
     shared.metrics.show(&stats);
 }
 

@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::base::clock::{Clock, Timestamp};
 use crate::function::{self, Engine, Interrupter, LoadError};
 use crate::keyspace::{Effects, Execution, Keyspace, Mode};
-use crate::persist::{self, Log, Lsn, Progress, Recovery};
+use crate::persist::{self, Log, Lsn, OnLogError, Progress, Recovery};
 use crate::resp::Reply;
 
 use super::{Asked, Call, Error, Metrics};
@@ -118,6 +118,7 @@ impl Embedded {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Opened, OpenError> {
         let mut functions = Engine::new(function::Limits::DEFAULT)?;
+        functions.measure(metrics.functions().clone());
         for library in libraries {
             load(&mut functions, library)?;
         }
@@ -148,11 +149,8 @@ impl Embedded {
         accept: impl Fn(&Reply) -> bool + Send,
     ) -> Result<Asked, Error> {
         let (asked, recorded) = self.shared.run(calls, replies, accept)?;
-        if let (Some(lsn), Some(log)) = (recorded, &self.shared.log) {
-            // A log that cannot make the record durable says so itself, in its
-            // status and its metrics. The decision stands: a limiter that stops
-            // deciding when a disk fails would turn one outage into two.
-            let _ = log.durable(lsn).await;
+        if let Some(lsn) = recorded {
+            self.shared.remembered(lsn).await?;
         }
         Ok(asked)
     }
@@ -162,18 +160,23 @@ impl Embedded {
         self.shared.clock.now()
     }
 
-    /// Full names of the loaded Functions.
+    /// Full names of the Functions that a policy can call.
     pub fn functions(&self) -> Vec<String> {
         self.shared.lock().functions.functions()
     }
 
-    /// Loads a library in the place of one of the same name, and returns its name.
-    /// One that does not load leaves what is loaded in force.
+    /// Loads the library of a file in the place of one of the same name, and returns
+    /// its name. One that does not load leaves what is loaded in force.
     ///
     /// # Errors
     /// What is wrong with it.
     pub fn load_library(&self, code: &str) -> Result<String, function::LoadError> {
-        self.shared.lock().functions.load(code, true)
+        self.shared.lock().functions.load_file(code, true)
+    }
+
+    /// Puts other limits of Functions in force.
+    pub fn set_function_limits(&self, limits: function::Limits) {
+        self.shared.lock().functions.set_limits(limits);
     }
 
     /// The way in for a door whose clients send commands.
@@ -203,6 +206,24 @@ impl Embedded {
 }
 
 impl Shared {
+    /// Waits until a record is as durable as the log's policy promises.
+    ///
+    /// # Errors
+    /// [`Error::LogFailed`]: it is not known to be, and the configuration wants
+    /// nothing acknowledged then.
+    async fn remembered(&self, record: Lsn) -> Result<(), Error> {
+        let Some(log) = &self.log else { return Ok(()) };
+        match log.durable(record).await {
+            Err(error) if log.settings().on_log_error == OnLogError::Refuse => {
+                Err(Error::LogFailed { reason: error.to_string() })
+            }
+            // A log that cannot make the record durable says so itself, in its
+            // status and its metrics. The decision stands: a limiter that stops
+            // deciding when a disk fails would turn one outage into two.
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Owned> {
         match self.engine.lock() {
             Ok(owned) => owned,
@@ -280,7 +301,7 @@ impl Owned {
 }
 
 fn load(functions: &mut Engine, library: &Library) -> Result<(), OpenError> {
-    match functions.load(&library.code, false) {
+    match functions.load_file(&library.code, false) {
         Ok(_name) => Ok(()),
         Err(source) => {
             Err(OpenError::Library { origin: library.origin.clone(), line: source.line(), source })

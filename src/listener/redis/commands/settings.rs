@@ -1,6 +1,7 @@
 //! `CONFIG`: settings of the running server.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::keyspace::glob_matches;
 use crate::listener::redis::directory::Handler;
@@ -91,6 +92,9 @@ fn put_in_force(turn: &mut Turn<'_, '_>, draft: Draft) {
     }
     turn.held.keyspace().set_memory_limits(memory);
     turn.held.announce(announced);
+    let busy_after_ms = door.busy_reply_threshold_ms;
+    let time = (busy_after_ms > 0).then(|| Duration::from_millis(busy_after_ms));
+    turn.held.set_command_time_max(time);
     turn.settings = Arc::new(door);
     turn.server.settings.store(Arc::clone(&turn.settings));
 }
