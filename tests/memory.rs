@@ -22,6 +22,9 @@ fn resident_bytes() -> usize {
     statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
+/// The words that a command is given, by their places.
+type Word<'a> = &'a dyn Fn(usize) -> String;
+
 /// A keyspace, and what running commands on it needs.
 struct Session {
     space: Keyspace,
@@ -84,6 +87,28 @@ fn the_account_is_close_to_what_the_process_takes() {
     kept.push(check("strings of 3,000 bytes", 5_000, |session, key| {
         session.run(&["SET", &format!("page:{key}"), &format!("{key:03000}")]);
     }));
+    let many = |command: &str, key: usize, words: usize, word: Word<'_>| {
+        let begin = [command.to_owned(), format!("{command}:{key}")];
+        begin.into_iter().chain((0..words).map(word)).collect::<Vec<_>>()
+    };
+    // Of each: small ones, big ones, and what is not text.
+    let collections: [(&str, &str, usize, usize, Word<'_>); 9] = [
+        ("hashes of 5", "HSET", 10, 20_000, &|it| format!("field-{it}")),
+        ("hashes of 2,000", "HSET", 4_000, 100, &|it| format!("field-{it}")),
+        ("hashes of long values", "HSET", 100, 2_000, &|it| format!("{it:0200}")),
+        ("sets of 10 texts", "SADD", 10, 20_000, &|it| format!("member-{it}")),
+        ("sets of 1,000 texts", "SADD", 1_000, 200, &|it| format!("member-{it}")),
+        ("sets of 100 integers", "SADD", 100, 5_000, &|it| (it * 7_919).to_string()),
+        ("lists of 10", "RPUSH", 10, 20_000, &|it| format!("element {it}")),
+        ("lists of 1,000", "RPUSH", 1_000, 200, &|it| format!("element {it}")),
+        ("lists of 5,000 bytes each", "RPUSH", 10, 400, &|it| format!("{it:05000}")),
+    ];
+    for (kind, command, words, key_count, word) in collections {
+        kept.push(check(kind, key_count, |session, key| {
+            let words = many(command, key, words, word);
+            session.run(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        }));
+    }
     for (hit_count, key_count) in [(1, 50_000), (10, 20_000), (100, 4_000), (1_000, 400)] {
         kept.push(check(&format!("sorted sets of {hit_count}"), key_count, |session, key| {
             set(session, key, hit_count);

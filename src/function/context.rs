@@ -269,6 +269,9 @@ impl Context {
         if self.is_full && command.flags.contains(Flags::DENYOOM) {
             return Err(Refusal::Script("OOM command not allowed when used memory > 'maxmemory'."));
         }
+        if !command.flags.contains(Flags::SKIP_MONITOR) {
+            run.effects.note_scripted(&self.args);
+        }
         let before = run.effects.mark();
         let args = &self.args;
         match catch_unwind(AssertUnwindSafe(|| keyspace.execute(command, args, run))) {

@@ -1,5 +1,5 @@
 //! What leaves a call beside its reply: what it changed, as commands that change
-//! it again, and what it tells listeners.
+//! it again, what it tells listeners, and which commands a script ran.
 //!
 //! Effects are encoded as they arise, so handing them to the log is one copy.
 //! The wrapping of a record with two or more effects stands ready on both sides:
@@ -31,7 +31,12 @@ pub struct Effects {
     count: u32,
     notices: Notices,
     messages: Messages,
+    /// What scripts ran, if somebody wants to see it.
+    scripted: Option<Vec<Vec<Box<[u8]>>>>,
 }
+
+/// Commands of one script that are noted: who is shown more is behind already.
+const SCRIPTED_COUNT_MAX: usize = 1 << 16;
 
 /// A place among the effects, to go back to when a transaction is undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +63,7 @@ impl Effects {
             count: 0,
             notices: Notices::default(),
             messages: Messages::default(),
+            scripted: None,
         }
     }
 
@@ -106,6 +112,26 @@ impl Effects {
         debug_assert!(mark.end <= self.end && mark.count <= self.count);
         (self.end, self.count) = (mark.end, mark.count);
         self.close();
+    }
+
+    /// From here on the commands that scripts run are noted.
+    pub fn want_scripted(&mut self) {
+        self.scripted.get_or_insert_default();
+    }
+
+    /// The commands that scripts have run since [`Effects::want_scripted`]; none are
+    /// noted from here on.
+    pub fn take_scripted(&mut self) -> Vec<Vec<Box<[u8]>>> {
+        self.scripted.take().unwrap_or_default()
+    }
+
+    /// Notes a command that a script runs, if somebody wants to see it.
+    pub fn note_scripted(&mut self, args: &[Arg<'_>]) {
+        if let Some(scripted) = &mut self.scripted
+            && scripted.len() < SCRIPTED_COUNT_MAX
+        {
+            scripted.push(args.iter().map(|arg| (*arg.text()).into()).collect());
+        }
     }
 
     /// From here on events of these classes are noted.

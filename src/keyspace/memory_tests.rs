@@ -88,6 +88,34 @@ impl Session {
 const MIB: u64 = 1 << 20;
 
 #[test]
+fn every_use_of_a_key_counts_once() {
+    let mut session = Session::new();
+    session.space.set_memory_limits(MemoryLimits {
+        maxmemory: 1 << 30,
+        policy: EvictionPolicy::AllKeysLfu,
+        lfu_log_factor: 0,
+        ..MemoryLimits::NONE
+    });
+    // What is new has been used five times, as in Redis.
+    for (lines, key, uses) in [
+        ("SET a 1", "a", 5),
+        ("SET a 1;GETEX a", "a", 6),
+        ("SET a 1;GETEX a EX 100", "a", 6),
+        ("SET a 1;RENAME a b", "b", 6),
+        ("SET a 1;RENAMENX a a", "a", 6),
+        ("SET a 1;COPY a b", "a", 6),
+        ("SET a 1;COPY a b", "b", 5),
+        ("SADD b x;SMOVE a b x", "b", 6),
+        ("SET a 1;TTL a;TYPE a;OBJECT ENCODING a", "a", 5),
+        ("ZADD a 1 x;SET b 1;ZRANGESTORE b a 0 -1", "b", 6),
+    ] {
+        session.run("FLUSHALL");
+        lines.split(';').for_each(|line| drop(session.run(line)));
+        assert_eq!(session.run(&format!("OBJECT FREQ {key}")), format!(":{uses}"), "{lines}");
+    }
+}
+
+#[test]
 fn a_flood_of_keys_stays_under_the_ceiling_under_every_policy() {
     for policy in EvictionPolicy::ALL {
         let mut session = Session::with_limits(2 * MIB, policy);

@@ -45,7 +45,7 @@ pub struct StringValue {
 
 #[derive(Clone, Debug)]
 enum Form {
-    Integer(i64),
+    Integer { value: i64, is_copy: bool },
     Inline { len: u8, bytes: [u8; INLINE_LEN] },
     Heap { bytes: Vec<u8>, is_grown: bool },
     Large { bytes: Arc<Vec<u8>>, is_grown: bool },
@@ -64,7 +64,7 @@ impl Form {
     /// Bytes on the heap, and whether they were written into piece by piece.
     fn heap(&self) -> Option<(&Vec<u8>, bool)> {
         match self {
-            Form::Integer(_) | Form::Inline { .. } => None,
+            Form::Integer { .. } | Form::Inline { .. } => None,
             Form::Heap { bytes, is_grown } => Some((bytes, *is_grown)),
             Form::Large { bytes, is_grown } => Some((bytes, *is_grown)),
         }
@@ -73,7 +73,7 @@ impl Form {
 
 impl From<i64> for StringValue {
     fn from(value: i64) -> StringValue {
-        StringValue { form: Form::Integer(value) }
+        StringValue { form: Form::Integer { value, is_copy: false } }
     }
 }
 
@@ -117,7 +117,7 @@ impl StringValue {
     /// The bytes of the string; those of an integer are formatted.
     pub fn text(&self) -> Text<'_> {
         match &self.form {
-            Form::Integer(value) => Text::Number(NumberText::integer(*value)),
+            Form::Integer { value, .. } => Text::Number(NumberText::integer(*value)),
             Form::Inline { len, bytes } => Text::Borrowed(&bytes[..usize::from(*len)]),
             Form::Heap { bytes, .. } => Text::Borrowed(bytes),
             Form::Large { bytes, .. } => Text::Borrowed(bytes),
@@ -127,7 +127,7 @@ impl StringValue {
     /// The integer that the string is the canonical decimal of.
     pub fn integer(&self) -> Option<i64> {
         match &self.form {
-            Form::Integer(value) => Some(*value),
+            Form::Integer { value, .. } => Some(*value),
             Form::Inline { .. } | Form::Heap { .. } => parse_integer(&self.text()),
             Form::Large { .. } => None,
         }
@@ -147,8 +147,24 @@ impl StringValue {
     pub fn encoding(&self) -> &'static str {
         match self.form.heap() {
             Some((bytes, is_grown)) if is_grown || bytes.len() > EMBEDDED_LEN_MAX => "raw",
-            None if matches!(self.form, Form::Integer(_)) => "int",
+            None if matches!(self.form, Form::Integer { .. }) => "int",
             Some(_) | None => "embstr",
+        }
+    }
+
+    /// True if Redis would let every key with this value refer to one object: an
+    /// integer below ten thousand, but not what `COPY` made.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self.form, Form::Integer { value: 0..10_000, is_copy: false })
+    }
+
+    /// What `COPY` makes of the string.
+    pub(super) fn copied(&self) -> StringValue {
+        match self.form {
+            Form::Integer { value, .. } => {
+                StringValue { form: Form::Integer { value, is_copy: true } }
+            }
+            _ => self.clone(),
         }
     }
 
@@ -200,7 +216,7 @@ impl StringValue {
     /// Changes the bytes, in the form that is written into. Large ones that are
     /// shared are copied first.
     fn change(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
-        let mut bytes = match mem::replace(&mut self.form, Form::Integer(0)) {
+        let mut bytes = match mem::replace(&mut self.form, StringValue::from(0).form) {
             Form::Heap { bytes, .. } => bytes,
             Form::Large { bytes, .. } => Arc::unwrap_or_clone(bytes),
             form => StringValue { form }.text().to_vec(),

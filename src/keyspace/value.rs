@@ -44,6 +44,14 @@ impl Value {
         }
     }
 
+    /// What `COPY` makes of the value.
+    pub(super) fn copied(&self) -> Value {
+        match self {
+            Value::String(string) => Value::String(string.copied()),
+            _ => self.clone(),
+        }
+    }
+
     /// The word that `OBJECT ENCODING` answers.
     pub fn encoding(&self) -> &'static str {
         match self {

@@ -250,7 +250,7 @@ impl Error {
     }
 
     /// This error and its causes in one line, for a place that keeps only text.
-    pub(super) fn chain(&self) -> String {
+    pub fn chain(&self) -> String {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {

@@ -199,6 +199,24 @@ impl Log {
         self.0.shared.refuses_writes()
     }
 
+    /// Replaces what `keyspace` holds by what the log holds, once all that was
+    /// appended is written. Blocks for the disk; the engine's lock is held, so that
+    /// nothing is appended meanwhile.
+    ///
+    /// # Errors
+    /// The log is poisoned, or does not load. The keyspace is as it was.
+    pub fn load_again(&self, keyspace: &mut Keyspace, now: Timestamp) -> Result<(), Error> {
+        let shared = &self.0.shared;
+        shared.flush()?;
+        let manifest = lock(&shared.files).manifest.clone();
+        let load =
+            |into: &mut Keyspace| recovery::load_again(&shared.directory, &manifest, into, now);
+        // Read twice: the keys go only for a log that loads.
+        load(&mut Keyspace::new())?;
+        keyspace.clear();
+        load(keyspace)
+    }
+
     /// Whether the log should be rewritten now: it has outgrown what the last
     /// rewrite left, or is poisoned; and enough time has passed since an attempt
     /// failed. Cheap enough to ask ten times a second.

@@ -136,9 +136,36 @@ fn parse_exponent(text: &[u8]) -> i32 {
     std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
+/// The integer that a text begins with, as C's `atoi` reads it: blanks before it and
+/// anything behind it are passed over, no digit is zero, and only the lower 32 bits
+/// count.
+pub fn c_int(text: &[u8]) -> i32 {
+    let text = text.trim_ascii_start();
+    let (is_negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    let digits = digits.iter().take_while(|byte| byte.is_ascii_digit());
+    let value = digits.fold(0i64, |sum, byte| {
+        let digit = i64::from(byte - b'0');
+        let digit = if is_negative { -digit } else { digit };
+        sum.saturating_mul(10).saturating_add(digit)
+    });
+    value as i32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn integers_are_read_as_c_reads_them() {
+        let read = |text: &str| c_int(text.as_bytes());
+        assert_eq!((read("12"), read("-3"), read("+4"), read("01")), (12, -3, 4, 1));
+        assert_eq!((read(" \t5x"), read("x5"), read(""), read("- 5")), (5, 0, 0, 0));
+        assert_eq!((read("4294967297"), read("99999999999999999999")), (1, -1));
+    }
 
     #[track_caller]
     fn check(value: f64, expected: &str) {

@@ -251,6 +251,21 @@ impl Reply {
         }
     }
 
+    /// Begins a map whose length is not yet known; [`Reply::close_map`] ends it.
+    pub fn open_map(&mut self) -> Mark {
+        let mark = self.mark();
+        self.map(0);
+        mark
+    }
+
+    /// States how many pairs a map has that was begun with [`Reply::open_map`].
+    pub fn close_map(&mut self, mark: Mark, pairs: usize) {
+        if let Some(node) = self.nodes.get_mut(mark.node_count as usize) {
+            debug_assert_eq!(*node, Node::Map(0), "closes what was opened");
+            *node = Node::Map(pairs as u32);
+        }
+    }
+
     /// The present end, to come back to with [`Reply::truncate`].
     pub fn mark(&self) -> Mark {
         Mark { node_count: self.nodes.len() as u32, arena_len: self.arena.len() as u32 }

@@ -1,7 +1,6 @@
-//! What commands on collections of every kind have in common: how they find one,
-//! make one, and let the key go with the last element.
+//! What commands on values of every kind have in common: how they find one, make
+//! one, and let the key of a collection go with its last element.
 
-use super::Done;
 use crate::keyspace::arg::Arg;
 use crate::keyspace::error::CommandError;
 use crate::keyspace::notices::EventClass;
@@ -55,9 +54,16 @@ pub(super) fn locate<'a, T: Kind>(
     key: &[u8],
     run: &mut Execution<'_>,
 ) -> Result<(Result<SlotId, Vacant>, Option<&'a T>), CommandError> {
-    let at = space.find(key, run);
-    let value = at.ok().and_then(|id| space.slots.value(id));
-    Ok((at, value.map(of_kind).transpose()?))
+    let place = space.find(key, run);
+    Ok((place, at(space, place)?))
+}
+
+/// The collection at a place.
+pub(super) fn at<T: Kind>(
+    space: &Keyspace,
+    place: Result<SlotId, Vacant>,
+) -> Result<Option<&T>, CommandError> {
+    place.ok().and_then(|id| space.slots.value(id)).map(of_kind).transpose()
 }
 
 /// The collection at a place, to be changed; a new one if nothing is there.
@@ -96,25 +102,21 @@ pub(super) fn store(
     value: Option<Value>,
     (class, event): (EventClass, &'static str),
     run: &mut Execution<'_>,
-) -> Done {
+) {
     let key = args[1].text();
-    let at = space.find(&key, run);
-    match (at, value) {
-        (_, Some(value)) => {
-            let id = space.put(at, &key, value, run);
-            if space.slots.deadline(id).is_some() {
-                space.slots.set_deadline(id, None);
-            }
-            run.notify(class, event, &key);
-            run.record(args);
+    if let Some(value) = value {
+        let place = space.find(&key, run);
+        let id = space.put(place, &key, value, run);
+        if space.slots.deadline(id).is_some() {
+            space.slots.set_deadline(id, None);
         }
-        (Ok(id), None) => {
-            remove(space, id, &key, run);
-            run.record(args);
-        }
-        (Err(_), None) => {}
+        run.notify(class, event, &key);
+        run.record(args);
+    } else if let Ok(id) = space.slots.find(&key) {
+        // Redis removes what is there, expired or not.
+        remove(space, id, &key, run);
+        run.record(args);
     }
-    Ok(())
 }
 
 /// An argument that is a number above 0, and is called `name`.

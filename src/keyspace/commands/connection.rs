@@ -90,13 +90,6 @@ const CLIENT: &[Command] = &[
         NO_KEY,
         docs("7.0.0", "O(1)", "Exempts the connection from eviction of clients; there is none."),
     ),
-    door(
-        "no-touch",
-        3,
-        CLIENTS,
-        NO_KEY,
-        docs("7.2.0", "O(1)", "Whether reads of the connection count as use of a key."),
-    ),
     door("pause", -3, ADMIN, NO_KEY, docs("2.9.50", "O(1)", "Lets commands wait for a while.")),
     door(
         "reply",

@@ -12,6 +12,7 @@ use crate::keyspace::rdb::payload;
 use crate::keyspace::slots::SlotId;
 use crate::keyspace::space::{Execution, Keyspace};
 use crate::keyspace::value::Value;
+use crate::resp::number::c_int;
 
 /// The key is the first argument after the subcommand.
 const KEY_AFTER: KeyPositions = KeyPositions { first: 2, last: 2, step: 1, counted: 0 };
@@ -237,14 +238,13 @@ fn object_idletime(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'
     })
 }
 
-/// Redis shares the integers below ten thousand, unless each key must have a
-/// value of its own to count uses in.
+/// Redis shares small integers, unless each key must have a value of its own to
+/// count uses in.
 fn object_refcount(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     about(space, args, run, |space, id, run| {
         let is_shared = match space.slots.value(id) {
-            Some(Value::String(string)) if string.encoding() == "int" => {
-                string.integer().is_some_and(|value| (0..10_000).contains(&value))
-                    && !space.limits.counts_uses_of_each()
+            Some(Value::String(string)) => {
+                string.is_shared() && !space.limits.counts_uses_of_each()
             }
             _ => false,
         };
@@ -363,8 +363,7 @@ fn debug_set_active_expire(
     args: &[Arg<'_>],
     run: &mut Execution<'_>,
 ) -> Done {
-    // As C's `atoi`, which Redis uses here, takes it: what is no number is 0.
-    space.sweeps_by_itself = args[2].integer().unwrap_or(0) != 0;
+    space.sweeps_by_itself = c_int(&args[2].text()) != 0;
     run.reply.status("OK");
     Ok(())
 }

@@ -109,8 +109,7 @@ impl Options {
 fn restore(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let options = Options::parse(&args[4..])?;
     let key = args[1].text();
-    let at = space.find(&key, run);
-    if at.is_ok() && !options.replaces {
+    if !options.replaces && space.find(&key, run).is_ok() {
         return Err(CommandError::BusyKey);
     }
     let ttl = args[2].integer()?;
@@ -125,15 +124,20 @@ fn restore(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> D
     let deadline = unix_millis(ttl, TimeUnit::Millis, base, run).unwrap_or(i64::MAX);
     let deadline = (ttl != 0).then(|| u64::try_from(deadline).unwrap_or(0));
     run.reply.status("OK");
+    // Redis removes what is there, expired or not.
+    let replaced = space.slots.find(&key);
+    if let Ok(id) = replaced {
+        space.slots.free(id);
+    }
     if run.mode == Mode::Live && deadline.is_some_and(|deadline| deadline <= run.now.millis()) {
-        if let Ok(id) = at {
-            space.slots.free(id);
+        if replaced.is_ok() {
             run.record(&[Arg::Bytes(b"DEL"), Arg::Bytes(&key)]);
             run.notify(EventClass::GENERIC, "del", &key);
         }
         return Ok(());
     }
-    let id = space.put(at, &key, value, run);
+    let Err(vacant) = space.peek(&key, run) else { return Err(CommandError::BusyKey) };
+    let id = space.create(vacant, &key, value, run);
     space.slots.set_deadline(id, deadline);
     options.tell_usage(space, id, run.now);
     record_restored(run, args, options, deadline);
@@ -223,6 +227,20 @@ mod tests {
             assert_eq!(payload(&mut space, "k"), sent);
             let found = space.entries().find(|(key, ..)| *key == b"k").unwrap().2;
             assert_eq!(found, deadline, "{ttl} {options:?}");
+        }
+    }
+
+    #[test]
+    fn a_set_that_is_big_keeps_the_sign_of_a_zero() {
+        let mut space = Keyspace::new();
+        let long = [b'x'; 65];
+        for (member, expected) in [(&b"b"[..], "Double(0.0)"), (&long[..], "Double(-0.0)")] {
+            run(&mut space, &[b"ZADD", b"z", b"1", member, b"-0", b"a"]).0.unwrap();
+            let sent = payload(&mut space, "z");
+            run(&mut space, &[b"RESTORE", b"k", b"0", &sent, b"REPLACE"]).0.unwrap();
+            let score = run(&mut space, &[b"ZSCORE", b"k", b"a"]).0.unwrap();
+            assert_eq!(String::from_utf8(score).unwrap(), expected);
+            run(&mut space, &[b"DEL", b"z"]).0.unwrap();
         }
     }
 

@@ -78,3 +78,71 @@ pub(super) fn reply(reply: &mut Reply, cursor: u64, shown: &[Text<'_>]) {
     reply.array(shown.len());
     shown.iter().for_each(|text| reply.bulk(text));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use crate::keyspace::Keyspace;
+    use crate::keyspace::commands::tests::line;
+
+    /// How an element of each kind is scanned for, added and removed; of those that are
+    /// shown, every how many-th is a name.
+    const KINDS: [(&str, &str, &str, usize); 4] = [
+        ("SCAN", "SET {} v", "DEL {}", 1),
+        ("SSCAN k", "SADD k {}", "SREM k {}", 1),
+        ("HSCAN k", "HSET k {} v", "HDEL k {}", 2),
+        // A score that differs from time to time, and is often another's too.
+        ("ZSCAN k", "ZADD k {score} {}", "ZREM k {}", 2),
+    ];
+
+    fn run(space: &mut Keyspace, template: &str, name: &str, score: usize) -> String {
+        let typed = template.replace("{}", name).replace("{score}", &(score % 3).to_string());
+        line(space, &typed)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn a_scan_shows_all_that_stays_while_others_come_and_go(
+            kind in 0usize..4,
+            stays in 1usize..400,
+            changes in vec((0u8..12, any::<bool>()), 0..120),
+            counts in vec(1usize..40, 1..8),
+        ) {
+            let (scan, add, remove, width) = KINDS[kind];
+            let mut space = Keyspace::new();
+            let stays: Vec<String> = (0..stays).map(|it| format!("stays:{it}")).collect();
+            for (at, name) in stays.iter().enumerate() {
+                run(&mut space, add, name, at);
+            }
+            let (mut cursor, mut seen, mut changes) = ("0".to_owned(), BTreeSet::new(), changes.chunks(3));
+            for step in 0.. {
+                prop_assert!(step < 2_000, "the cursor does not come back");
+                let reply = line(&mut space, &format!("{scan} {cursor} COUNT {}", counts[step % counts.len()]));
+                let (next, shown) = reply[1..].split_once(' ').unwrap();
+                let shown = shown.trim_matches(['[', ']']).split_whitespace().step_by(width);
+                seen.extend(shown.map(str::to_owned));
+                if next == "0" {
+                    break;
+                }
+                cursor = next.to_owned();
+                // Many at once, so that tables split and join.
+                for (group, joins) in changes.next().into_iter().flatten() {
+                    for name in (0..60).map(|it| format!("goes:{group}:{it}")) {
+                        run(&mut space, if *joins { add } else { remove }, &name, step);
+                    }
+                    // What stays is written again, a sorted set's under another score.
+                    run(&mut space, add, &stays[usize::from(*group) % stays.len()], step);
+                }
+            }
+            for name in &stays {
+                prop_assert!(seen.contains(name), "{scan}: {name} was missed");
+            }
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::packed::{self, Element, Form, Malformed};
 use super::{kind, lzf};
+use crate::keyspace::sorted_set::SMALL_LEN_MAX;
 use crate::keyspace::{Hash, List, Set, SortedSet, Value};
 
 /// Longest string: Redis' own limit.
@@ -276,10 +277,20 @@ fn sorted_set<I: Input>(
     score: impl Fn(&mut I) -> Result<f64, I::Error>,
 ) -> Result<Value, I::Error> {
     let len = length(input)?;
-    let mut set = SortedSet::new();
-    for _ in 0..len {
-        let member = string(input)?;
-        let score = score(input)?;
+    let entry = |input: &mut I| Ok((string(input)?, score(input)?));
+    if len > SMALL_LEN_MAX as u64 {
+        let mut set = SortedSet::expecting(usize::MAX, 0);
+        for _ in 0..len {
+            let (member, score) = entry(input)?;
+            join(input, &mut set, &member, score)?;
+        }
+        return not_empty(input, set);
+    }
+    // One long member makes the set big, and then a zero before it keeps its sign.
+    let entries = (0..len).map(|_| entry(input)).collect::<Result<Vec<_>, _>>()?;
+    let longest = entries.iter().map(|(member, _)| member.len()).max().unwrap_or(0);
+    let mut set = SortedSet::expecting(entries.len(), longest);
+    for (member, score) in entries {
         join(input, &mut set, &member, score)?;
     }
     not_empty(input, set)

@@ -37,8 +37,8 @@ const LEAF_BYTES: usize = 64 << 10;
 /// Two neighbours that have become this small together become one.
 const JOINED_LEN: usize = LEAF_LEN / 4 * 3;
 
-/// Most steps of a scan of the whole set.
-const SCAN_STEPS: usize = 1024;
+/// Members that a step of a scan looks at, for each that it shows.
+const SCAN_COST_MAX: usize = 32;
 
 /// A leaf, and its first score beside the pointer: searches need not follow it.
 #[derive(Clone, Debug)]
@@ -189,18 +189,39 @@ impl Big {
     /// A step of a scan, in the order of the index: scores and hashes, sorted, each
     /// pair once, and the cursor of the next step.
     ///
-    /// The index knows no members; they are found among those of equal score, and
-    /// where those are many each step goes through all of them. So a step is never
-    /// smaller than a 1024th of the set.
-    pub(super) fn scan(&self, cursor: u32, count: usize) -> (Vec<(f64, u32)>, Option<u32>) {
+    /// The index knows no members; they are found among those of equal score. Where
+    /// those are many the step shows more than it was asked for, so that what it costs
+    /// is always paid by what it shows.
+    pub(super) fn scan_worth_while(
+        &self,
+        cursor: u32,
+        mut count: usize,
+    ) -> (Vec<(f64, u32)>, Option<u32>) {
+        loop {
+            let (found, next) = self.scan(cursor, count);
+            let groups = found.chunk_by(|a, b| a.0 == b.0);
+            let cost: usize = groups.map(|group| self.ranks_of(group[0].0).len()).sum();
+            if next.is_none() || cost <= count.saturating_mul(SCAN_COST_MAX) {
+                return (found, next);
+            }
+            count = cost / SCAN_COST_MAX + 1;
+        }
+    }
+
+    fn scan(&self, cursor: u32, count: usize) -> (Vec<(f64, u32)>, Option<u32>) {
         let mut found = Vec::new();
-        let next = self.index.scan(cursor, count.max(self.len() / SCAN_STEPS), |hash, score| {
+        let next = self.index.scan(cursor, count, |hash, score| {
             // Zero and minus zero are one score.
             found.push((unpack(score) + 0.0, hash));
         });
         found.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         found.dedup();
         (found, next)
+    }
+
+    /// The ranks of all members of a score.
+    pub(super) fn ranks_of(&self, score: f64) -> Range<usize> {
+        self.rank_of_score(score, false)..self.rank_of_score(score, true)
     }
 
     /// Bytes on the heap. Leaves that a frozen copy shares count here only.

@@ -27,7 +27,7 @@ use self::run::Run;
 use super::arg::Text;
 
 /// Members of a small set; one more makes it big.
-const SMALL_LEN_MAX: usize = 128;
+pub const SMALL_LEN_MAX: usize = 128;
 
 /// Bytes of a member of a small set; a longer one makes it big.
 const SMALL_MEMBER_BYTES_MAX: usize = 64;
@@ -170,10 +170,9 @@ impl SortedSet {
             }
             (Form::Big(_), Err(_)) => 0,
             (Form::Big(big), Ok(cursor)) => {
-                let (hashes, next) = big.scan(cursor, count);
+                let (hashes, next) = big.scan_worth_while(cursor, count);
                 for same_score in hashes.chunk_by(|a, b| a.0 == b.0) {
-                    let score = same_score[0].0;
-                    let ranks = big.rank_of_score(score, false)..big.rank_of_score(score, true);
+                    let ranks = big.ranks_of(same_score[0].0);
                     for (member, score) in self.range(ranks) {
                         let hash = big.hash(&member);
                         if same_score.binary_search_by_key(&hash, |it| it.1).is_ok() {
@@ -214,17 +213,24 @@ impl SortedSet {
         }
     }
 
+    /// A set without members, in the form that so many will need of which the longest
+    /// is so long. Only the big form knows minus zero.
+    pub fn expecting(len: usize, member_bytes_max: usize) -> SortedSet {
+        if len <= SMALL_LEN_MAX && member_bytes_max <= SMALL_MEMBER_BYTES_MAX {
+            return SortedSet::new();
+        }
+        SortedSet { form: Form::Big(Box::new(Big::new())) }
+    }
+
     /// A set of these members, which are distinct and in order.
     pub fn from_sorted<M>(entries: impl Iterator<Item = (M, f64)> + Clone) -> SortedSet
     where
         M: Deref<Target = [u8]>,
     {
-        let mut set = SortedSet::new();
         // A set that ends big begins so: each entry is moved once.
-        let is_small = |(at, (member, _)): (usize, (M, f64))| fits_small(at, &member);
-        if !entries.clone().enumerate().all(is_small) {
-            set.grow();
-        }
+        let sizes = entries.clone().map(|(member, _)| member.len());
+        let (len, longest) = sizes.fold((0, 0), |(len, longest), it| (len + 1, longest.max(it)));
+        let mut set = SortedSet::expecting(len, longest);
         entries.for_each(|(member, score)| set.add(&member, score));
         set
     }

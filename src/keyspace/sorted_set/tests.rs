@@ -344,3 +344,23 @@ fn members_too_big_for_one_leaf_are_kept_apart() {
         assert_eq!(set.score(&vec![number; 100_000]), Some(f64::from(number % 4)));
     }
 }
+
+#[test]
+fn a_step_of_a_scan_costs_no_more_than_what_it_shows_is_worth() {
+    let mut set = SortedSet::new();
+    for member in 0..20_000 {
+        // Half of them have one score, the others one each.
+        set.insert(format!("{member}").as_bytes(), f64::from(member.min(10_000)));
+    }
+    let (mut cursor, mut steps, mut seen) = (0, 0, 0);
+    loop {
+        cursor = set.scan(cursor, 10, |_, _| seen += 1);
+        steps += 1;
+        if cursor == 0 {
+            break;
+        }
+    }
+    assert_eq!(seen, 20_000);
+    // Each step goes through the ten thousand: there must be few of them.
+    assert!((20..100).contains(&steps), "{steps} steps");
+}

@@ -66,8 +66,6 @@ pub struct State {
     pub is_monitor: bool,
     /// It asked not to be evicted.
     pub is_kept: bool,
-    /// It asked that its reads do not count as use of a key.
-    pub leaves_untouched: bool,
 }
 
 /// The kinds of connections that `CLIENT LIST` and `CLIENT KILL` can name.
@@ -133,7 +131,6 @@ impl State {
             (self.kind() == Kind::Subscriber, 'P'),
             (self.queued.is_some(), 'x'),
             (self.is_kept, 'e'),
-            (self.leaves_untouched, 'T'),
         ];
         let flags: String =
             letters.into_iter().filter(|(holds, _)| *holds).map(|(_, letter)| letter).collect();

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::keyspace::{Arg, Flags};
+use crate::keyspace::{Arg, Flags, Run};
 use crate::resp::{Protocol, Reply, until_zero};
 use crate::store::Held;
 
 use super::Server;
 use super::batch::Then;
 use super::commands::transactions::Transaction;
-use super::directory::{self, Entry, NotFound};
+use super::directory::{Entry, NotFound};
 use super::records::{Ran, Records};
 use super::session::{Replies, Session};
 use super::settings::Settings;
@@ -59,10 +59,13 @@ enum Refusal {
 
 impl Turn<'_, '_> {
     /// Answers one request. Says which command it was, if it was one.
-    pub fn take(&mut self, args: &[&[u8]]) -> Option<&'static str> {
+    pub fn take(
+        &mut self,
+        entry: Result<&'static Entry, NotFound>,
+        args: &[&[u8]],
+    ) -> Option<&'static str> {
         self.reply.clear();
         self.then = Then::GoOn;
-        let entry = directory::find(args);
         match self.check(entry, args) {
             Ok(entry) => match self.pause(entry) {
                 Some(pause) => {
@@ -206,8 +209,13 @@ impl Turn<'_, '_> {
 
     /// Runs a command; its reply is then at the end of `reply`.
     pub fn run(&mut self, entry: &'static Entry, args: &[&[u8]]) {
-        if !self.records.monitors.is_empty() {
-            self.show(entry, args);
+        let is_shown = !self.records.monitors.is_empty();
+        let is_script = matches!(entry.command.run, Run::Engine)
+            && entry.command.flags.contains(Flags::SKIP_MONITOR);
+        if is_shown && is_script {
+            // Before what it runs; all else is shown when it has run.
+            self.records.show(self.held.now(), &self.session.client.peer, args);
+            self.held.want_scripted();
         }
         let mark = self.reply.mark();
         let begun = self.held.now();
@@ -224,6 +232,18 @@ impl Turn<'_, '_> {
             }
         }
         let at = self.held.tick();
+        let without_secrets = without_secrets(entry, args);
+        let args = without_secrets.as_deref().unwrap_or(args);
+        if is_shown && is_script {
+            for command in self.held.take_scripted() {
+                self.records.show(at, &"lua", &command);
+            }
+        } else if is_shown
+            && !entry.command.flags.contains(Flags::ADMIN)
+            && !entry.command.flags.contains(Flags::SKIP_MONITOR)
+        {
+            self.records.show(at, &self.session.client.peer, args);
+        }
         let ran = Ran {
             entry,
             args,
@@ -239,24 +259,24 @@ impl Turn<'_, '_> {
     fn answers_as_message(&self) -> bool {
         self.session.protocol == Protocol::Resp2 && !self.session.subscriptions.is_empty()
     }
+}
 
-    /// Shows the command to those who want to see all: not what administrates,
-    /// and no passwords.
-    fn show(&self, entry: &Entry, args: &[&[u8]]) {
-        let flags = entry.command.flags;
-        if flags.contains(Flags::ADMIN) || flags.contains(Flags::SKIP_MONITOR) {
-            return;
-        }
-        let now = self.held.now();
-        let client = &self.session.client;
-        match entry.command.name {
-            "auth" => self.records.show(now, client, &[args[0], b"(redacted)"]),
-            "hello" if args.len() > 2 => {
-                self.records.show(now, client, &[args[0], args[1], b"(redacted)"]);
-            }
-            _ => self.records.show(now, client, args),
-        }
+/// What others may see of a command that holds a password; `None` for one that holds
+/// none.
+fn without_secrets<'a>(entry: &Entry, args: &[&'a [u8]]) -> Option<Vec<&'a [u8]>> {
+    let is_word =
+        |at: usize, word: &[u8]| args.get(at).is_some_and(|it| it.eq_ignore_ascii_case(word));
+    let is_secret = |at: usize| match entry.full_name.as_str() {
+        "auth" => at > 0,
+        "hello" => at > 2 && (is_word(at - 1, b"auth") || is_word(at - 2, b"auth")),
+        "config|set" => at % 2 == 1 && at > 2 && is_word(at - 1, b"requirepass"),
+        _ => false,
+    };
+    if !matches!(entry.full_name.as_str(), "auth" | "hello" | "config|set") {
+        return None;
     }
+    let shown = |(at, arg): (usize, &&'a [u8])| if is_secret(at) { b"(redacted)" } else { *arg };
+    Some(args.iter().enumerate().map(shown).collect())
 }
 
 /// True for what is not queued within a transaction.

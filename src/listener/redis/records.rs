@@ -3,6 +3,7 @@
 //! that it stands in the order of commands.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -272,12 +273,11 @@ impl Records {
     }
 
     /// Shows a command to those who want to see everything.
-    pub fn show(&self, at: Timestamp, client: &Client, args: &[&[u8]]) {
+    pub fn show(&self, at: Timestamp, sender: &dyn Display, args: &[impl AsRef<[u8]>]) {
         use std::fmt::Write as _;
-        let mut line =
-            format!("+{}.{:06} [0 {}]", at.seconds(), at.micros() % 1_000_000, client.peer);
+        let mut line = format!("+{}.{:06} [0 {sender}]", at.seconds(), at.micros() % 1_000_000);
         for arg in args {
-            let _ = write!(line, " \"{}\"", Quoted(arg));
+            let _ = write!(line, " \"{}\"", Quoted(arg.as_ref()));
         }
         line.push_str("\r\n");
         for monitor in &self.monitors {
@@ -289,7 +289,7 @@ impl Records {
 /// Bytes as Redis shows them between double quotes.
 struct Quoted<'a>(&'a [u8]);
 
-impl std::fmt::Display for Quoted<'_> {
+impl Display for Quoted<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.iter().try_for_each(|byte| match byte {
             b'"' => f.write_str("\\\""),

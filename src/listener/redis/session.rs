@@ -35,8 +35,6 @@ pub struct Session {
     pub replies: Replies,
     /// `CLIENT NO-EVICT`.
     pub is_kept: bool,
-    /// `CLIENT NO-TOUCH`.
-    pub leaves_untouched: bool,
 }
 
 /// Whether a connection is answered: `CLIENT REPLY`.
@@ -66,7 +64,6 @@ impl Session {
             transaction: None,
             replies: Replies::On,
             is_kept: false,
-            leaves_untouched: false,
         }
     }
 
@@ -105,7 +102,6 @@ impl Session {
             output_bytes,
             is_monitor: self.is_monitor,
             is_kept: self.is_kept,
-            leaves_untouched: self.leaves_untouched,
         };
     }
 }

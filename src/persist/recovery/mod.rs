@@ -160,6 +160,19 @@ pub fn examine(
     Ok((manifest, recovery))
 }
 
+/// Loads the log of a folder once more into `keyspace`, which is empty. All of it was
+/// written by us, and has no torn tail.
+pub fn load_again(
+    directory: &Directory,
+    manifest: &Manifest,
+    keyspace: &mut Keyspace,
+    now: Timestamp,
+) -> Result<(), Error> {
+    debug_assert!(keyspace.is_empty(), "a log is loaded into an empty keyspace");
+    let mut ignore = |_: Progress| {};
+    Loading::new(directory, keyspace, now, 0, Mend::Refuse, &mut ignore).load_all(manifest)
+}
+
 /// The manifest, or that of a log which does not exist yet.
 fn read_manifest(directory: &Directory) -> Result<Manifest, Error> {
     if let Some(manifest) = manifest_on_disk(directory)? {

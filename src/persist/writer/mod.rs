@@ -78,6 +78,8 @@ pub struct Shared {
     writer_wakes: Condvar,
     syncs: Mutex<Syncs>,
     sync_wakes: Condvar,
+    /// Something was written, or will not be.
+    wrote: Condvar,
     /// Held by whoever syncs.
     sync_order: Mutex<()>,
     ended: Condvar,
@@ -247,6 +249,7 @@ impl Shared {
             writer_wakes: Condvar::new(),
             syncs: Mutex::new(syncs),
             sync_wakes: Condvar::new(),
+            wrote: Condvar::new(),
             sync_order: Mutex::default(),
             ended: Condvar::new(),
             durable: watch::Sender::new(Durable { position, stopped: None }),
@@ -313,6 +316,26 @@ impl Shared {
             self.writer_wakes.notify_one();
         }
         lsn
+    }
+
+    /// Waits until everything that was appended is flushed to the operating system.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] or [`Error::Closed`].
+    pub fn flush(&self) -> Result<(), Error> {
+        let appended = lock(&self.queue).appended;
+        let waits =
+            |syncs: &mut Syncs| syncs.written < appended && !syncs.halted && !syncs.writer_ended;
+        let syncs =
+            self.wrote.wait_while(lock(&self.syncs), waits).unwrap_or_else(PoisonError::into_inner);
+        let is_written = syncs.written >= appended;
+        drop(syncs);
+        match self.failure() {
+            Some(reason) => Err(Error::Poisoned { reason: reason.to_string() }),
+            None if is_written => Ok(()),
+            None => Err(Error::Closed),
+        }
     }
 
     /// Waits for the disk. See [`Log::durable`](super::Log::durable).
@@ -423,6 +446,7 @@ impl Shared {
         syncs.halted = true;
         syncs.sealed.clear();
         drop(syncs);
+        self.wrote.notify_all();
         if queue.failure.is_none() {
             let reason: Arc<str> = error.chain().into();
             tracing::error!(error = %reason, "the log is poisoned; decisions go on from memory");

@@ -90,6 +90,7 @@ impl Shared {
         self.claim_all(&mut pen.active);
         lock(&self.syncs).writer_ended = true;
         self.sync_wakes.notify_one();
+        self.wrote.notify_all();
     }
 
     /// Says at the end, in a seal of its own, that everything is on disk: any
@@ -179,6 +180,7 @@ impl Shared {
             let mut syncs = lock(&self.syncs);
             syncs.active = active.file.clone();
             syncs.written = position;
+            self.wrote.notify_all();
             if heals {
                 syncs.sealed.clear();
                 syncs.halted = false;
@@ -205,6 +207,7 @@ impl Shared {
         syncs.written = end;
         syncs.unsynced_since.get_or_insert_with(Stopwatch::start);
         drop(syncs);
+        self.wrote.notify_all();
         if self.fsync() == Fsync::Always { self.sync_due(true) } else { Ok(()) }
     }
 

@@ -13,7 +13,7 @@ use super::{Error, Owned, Shared};
 use crate::base::clock::Timestamp;
 use crate::function::Limits;
 use crate::keyspace::{Announced, Arg, Asker, Command, Execution, Flags, Keyspace, Mode, Run};
-use crate::persist::{Log, Lsn};
+use crate::persist::{self, Log, Lsn};
 use crate::resp::Reply;
 
 /// Runs commands. A cheap handle: clones lead to the same store.
@@ -99,6 +99,12 @@ impl Held<'_> {
         self.now
     }
 
+    /// Says which keys the next commands name, before the first of them runs. See
+    /// [`Keyspace::foresee`].
+    pub fn foresee<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        self.owned.keyspace.foresee(keys);
+    }
+
     /// Runs one command of the keyspace or of the engine, whose `reply` is then
     /// filled: on failure, with its error.
     pub fn run(&mut self, command: &'static Command, args: &[Arg<'_>], reply: &mut Reply) {
@@ -140,16 +146,45 @@ impl Held<'_> {
         self.owned.make_room(Asker::Client, self.now, self.shared)
     }
 
+    /// From here on what scripts run is noted, until [`Held::take_scripted`].
+    pub fn want_scripted(&mut self) {
+        self.owned.effects.want_scripted();
+    }
+
+    /// The commands that scripts have run, each with its arguments.
+    pub fn take_scripted(&mut self) -> Vec<Vec<Box<[u8]>>> {
+        self.owned.effects.take_scripted()
+    }
+
     /// From here on commands are parts of one record.
     pub fn begin(&mut self) {
         self.in_transaction = true;
         self.owned.effects.clear();
     }
 
+    /// True between [`Held::begin`] and [`Held::end`].
+    pub fn in_transaction(&self) -> bool {
+        self.in_transaction
+    }
+
     /// Ends what [`Held::begin`] began.
     pub fn end(&mut self) {
         self.in_transaction = false;
         self.record();
+    }
+
+    /// Replaces all keys by what the log holds. What Functions there are, the log
+    /// knows as well, so that they stay.
+    ///
+    /// # Errors
+    /// The log cannot be loaded; nothing has changed. Without a log there is nothing
+    /// to do.
+    pub fn load_log(&mut self) -> Result<(), persist::Error> {
+        debug_assert!(!self.in_transaction, "what is not recorded yet would be lost");
+        match &self.shared.log {
+            Some(log) => log.load_again(&mut self.owned.keyspace, self.now),
+            None => Ok(()),
+        }
     }
 
     /// From here on these keyspace events are told, whoever causes them.

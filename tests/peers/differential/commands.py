@@ -54,14 +54,15 @@ EXPIRETIME <key>                                    ~seconds
 PEXPIRETIME <key>                                   ~millis
 PERSIST <key>
 2 OBJECT ENCODING <key>
-0.1 OBJECT FREQ <key>
+0.3 OBJECT REFCOUNT (<zset>|<hash>|<list>)
+0.3 OBJECT IDLETIME <key>                           ~seconds
+0.3 OBJECT FREQ <key>
 0.1 OBJECT <value> <key>
 0.2 RESTORE <key> <count> <value> [REPLACE] [ABSTTL] [IDLETIME <count>|FREQ <count>]
 0.1 FLUSHDB [ASYNC|SYNC|<value>]
 0.1 FLUSHALL [ASYNC|SYNC]
 0.1 SELECT (0|16|-1|x|1.0|<value> 0)
 0.1 SORT <key> [ASC|DESC] [ALPHA]
-RANDOMKEY                                           ~shape
 """
 
 ZSETS = """

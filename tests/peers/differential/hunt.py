@@ -11,12 +11,15 @@ from .steps import Transfer, Walk, random_step
 
 STEPS_PER_EPISODE = 250
 
+# How memory may be kept, which shows in what is told of the use of keys.
+POLICIES = ("noeviction", "allkeys-lru", "allkeys-lfu")
+
 
 class Hunt:
     """Runs episodes against two servers. Every episode begins with nothing."""
 
-    def __init__(self, ours, theirs, seed):
-        self.pair = Pair(ours, theirs)
+    def __init__(self, ours, theirs, seed, policy="noeviction"):
+        self.pair = Pair(ours, theirs, policy)
         self.seed = seed
         self.known = set()
 
@@ -38,6 +41,7 @@ class Hunt:
         random = Random(f"{self.seed}/{number}")
         protocol = random.choice((2, 3))
         steps = [random_step(random) for _ in range(STEPS_PER_EPISODE)]
+        steps = [step for step in steps if all(self.pair.can_judge(it) for it in commands(step))]
         # What differs is not sent again: it would hide what comes after it.
         steps = [step for step in steps if not self.known.intersection(names(step))]
         difference = self.pair.run(steps, protocol, self.is_known)
@@ -46,13 +50,15 @@ class Hunt:
         counted = self.pair.command_count
 
         def differs(candidate):
-            return self.pair.run(candidate, protocol, self.is_known) is not None
+            found = self.pair.run(candidate, protocol, self.is_known)
+            # Another difference might only come of what was taken out.
+            return found is not None and found.name == difference.name
 
         steps = steps[: difference.step_index + 1]
         shortest = shrink(steps, differs)
         again = self.pair.run(shortest, protocol, self.is_known)
         self.pair.command_count = counted
-        head = f"--- seed {self.seed} episode {number}, RESP{protocol}"
+        head = f"--- seed {self.seed} episode {number}, RESP{protocol}, {self.pair.policy}"
         if again is None:
             self.known.add(difference.name)
             return f"{head}: seen once, not when run again\n{difference}"
@@ -66,11 +72,14 @@ class Hunt:
         self.pair.close()
 
 
+def commands(step):
+    """The commands of a step, as far as they are known beforehand."""
+    return {Walk: (step,), Transfer: ()}.get(type(step), step)
+
+
 def names(step):
     """What differences after this step would be called."""
-    if isinstance(step, Transfer):
-        return ["DUMP", "RESTORE"]
-    return [name_of(it.argv) for it in ([step] if isinstance(step, Walk) else step)]
+    return ["DUMP", "RESTORE"] if isinstance(step, Transfer) else [name_of(it.argv) for it in commands(step)]
 
 
 def describe(step):

@@ -2,10 +2,12 @@
 
 State is compared whole, read with the commands of each type, so that a difference
 says which key it is in; then by DEBUG DIGEST, which sees what no command shows. What
-a listener heard of keyspace events is compared as well.
+a listener heard of keyspace events is compared as well. Neither side looks for expired
+keys by itself, so that both find them with the same command.
 """
 
 from dataclasses import dataclass, field
+from itertools import chain
 
 from resp import Closed, Connection, show, words
 
@@ -22,6 +24,15 @@ READERS = {
     b"zset": (("ZRANGE", 0, -1, "WITHSCORES"), 0),
     b"set": (("SMEMBERS",), 1),
     b"hash": (("HGETALL",), 2),
+}
+
+# What is asked of each key. The last is an error unless the run counts uses.
+FACTS = {
+    "type": ("TYPE",),
+    "encoding": ("OBJECT", "ENCODING"),
+    "deadline": ("PEXPIRETIME",),
+    "count of references": ("OBJECT", "REFCOUNT"),
+    "count of uses": ("OBJECT", "FREQ"),
 }
 
 
@@ -56,25 +67,34 @@ class Side:
             self.connections[number] = Connection(self.address)
         return self.connections[number]
 
-    def listen(self):
-        """Begins to hear of everything that happens to keys."""
-        assert self.connection(0).ask("CONFIG", "SET", "notify-keyspace-events", "KEA") == ("+", b"OK")
+    def prepare(self, policy):
+        """Sets how memory is kept, and begins to hear of everything that happens to
+        keys. The ceiling is never reached, but a policy that goes by the use of keys
+        tells Redis to give each key a value of its own. By frequency every use counts
+        one, so that a use too many or too few is seen."""
+        settings = {
+            "maxmemory": "0" if policy == "noeviction" else "8gb",
+            "maxmemory-policy": policy,
+            "lfu-log-factor": 0,
+            "lfu-decay-time": 0,
+            "notify-keyspace-events": "KEAmn",
+        }
+        connection = self.connection(0)
+        for argv in (("CONFIG", "SET", *chain(*settings.items())), ("DEBUG", "SET-ACTIVE-EXPIRE", 0)):
+            assert connection.ask(*argv) == ("+", b"OK")
         self.connection("ears").ask("PSUBSCRIBE", "__key*__:*")
 
     def heard(self):
-        """The events since the last question: (channel, what), in their order; and
-        the keys that were found expired, for when a server finds that is its own
-        affair."""
+        """The events since the last question: (channel, what), in their order. What
+        the limiter keeps for itself is nobody else's."""
         ears = self.connection("ears")
         ears.send([["PING"]])
-        events, expired = [], set()
+        events = []
         while (frame := ears.frame())[1][0] != ("$", b"pong"):
             _, _, (_, channel), (_, what) = frame[1]
-            if channel.endswith(b"__:expired"):
-                expired.add(what)
-            elif what != b"expired":
+            if b":weir:" not in channel and not what.startswith(b"weir:"):
                 events.append((channel, what))
-        return events, expired
+        return events
 
     def reset(self, protocol):
         """Nothing stored, nothing queued or watched, one protocol."""
@@ -89,18 +109,14 @@ class Side:
             connection.close()
 
     def state(self):
-        """Every key: type, encoding, deadline and value, values in one order."""
+        """Every key: what is told of it, and its value, values in one order."""
         connection = self.connection("state")
         keys = sorted(item for _, item in connection.ask("KEYS", "*")[1])
-        facts = (("TYPE",), ("OBJECT", "ENCODING"), ("PEXPIRETIME",))
-        connection.send([(*fact, key) for key in keys for fact in facts])
-        told = connection.frames(len(keys) * len(facts))
-        types = [reply[1] for reply in told[::3]]
-        connection.send([_reader(kind, key) for kind, key in zip(types, keys)])
-        state = {}
-        for at, (key, value) in enumerate(zip(keys, connection.frames(len(keys)))):
-            kind, encoding, deadline = told[at * 3 : at * 3 + 3]
-            state[key] = {"type": kind, "encoding": encoding, "deadline": deadline, "value": _in_order(kind, value)}
+        connection.send([(*ask, key) for key in keys for ask in FACTS.values()])
+        state = {key: dict(zip(FACTS, connection.frames(len(FACTS)))) for key in keys}
+        connection.send([_reader(state[key]["type"][1], key) for key in keys])
+        for key, value in zip(keys, connection.frames(len(keys))):
+            state[key]["value"] = _in_order(state[key]["type"], value)
         return state
 
 
@@ -121,15 +137,24 @@ def _in_order(kind, value):
 class Pair:
     """Weir and Redis, side by side."""
 
-    def __init__(self, ours, theirs):
+    def __init__(self, ours, theirs, policy):
         self.sides = (Side(ours), Side(theirs))
+        self.policy = policy
         self.command_count = 0
         for side in self.sides:
-            side.listen()
+            side.prepare(policy)
 
     def close(self):
         for side in self.sides:
             side.close()
+
+    def can_judge(self, command):
+        """False for a question of which Redis' answer depends on what was before the
+        run: small integers share one time of use with all keys that ever had them. And
+        for a walk that uses its key as often as it has steps, which is left open."""
+        if isinstance(command, Walk):
+            return self.policy != "allkeys-lfu" or command.argv[0] == b"SCAN"
+        return self.policy == "allkeys-lru" or b"IDLETIME" not in command.argv
 
     def run(self, steps, protocol, ignore=lambda difference: False):
         """Runs steps from an empty keyspace; the first difference that counts."""
@@ -194,10 +219,7 @@ class Pair:
 
     def _events(self, at):
         """The first event that only one side told of."""
-        (ours, our_expired), (theirs, their_expired) = (side.heard() for side in self.sides)
-        # Who has not found a key expired yet may tell that a command removed it.
-        expired = our_expired | their_expired
-        ours, theirs = ([it for it in events if not _removes(it, expired)] for events in (ours, theirs))
+        ours, theirs = (side.heard() for side in self.sides)
         if ours == theirs:
             return []
         first = next((i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b), min(len(ours), len(theirs)))
@@ -253,11 +275,3 @@ def name_of(argv):
     name, *rest = (word.upper().decode("latin-1") for word in argv)
     carried = {"EVAL": rest[2:3], "COMMAND": rest[:1]}.get(name, [])
     return " ".join([name, *carried])
-
-
-def _removes(event, keys):
-    """True if the event tells that one of the keys was removed."""
-    channel, what = event
-    if channel.endswith(b"__:del"):
-        return what in keys
-    return what == b"del" and channel.partition(b"__:")[2] in keys

@@ -1,7 +1,4 @@
-"""The shortest run that still differs: delta debugging over steps, then arguments.
-
-Any difference will do: a shorter run that shows another one is as good a find.
-"""
+"""The shortest run that still differs: delta debugging over steps, then arguments."""
 
 from dataclasses import replace
 

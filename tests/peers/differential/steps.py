@@ -31,6 +31,7 @@ class Walk:
 
     def replies(self, connection):
         items, cursor = [], b"0"
+        connection.ask(*FIND_EXPIRED)
         for _ in range(2_000):
             argv = list(self.argv)
             argv[self.cursor_at] = cursor
@@ -64,7 +65,7 @@ def random_step(random):
         return transaction(random)
     if dice < 0.94:
         return (script(one_command(random), random),)
-    makers = (watched, expiring, popped_at_random, walk, transfer)
+    makers = (watched, expiring, popped_at_random, drawn_key, walk, transfer, key_finder)
     return random.choice(makers)(random)
 
 
@@ -72,7 +73,8 @@ def one_command(random, lines=LINES):
     while True:
         (line,) = random.choices(lines, [line.weight for line in lines])
         argv = expand(line.nodes, random, values.values)
-        if random.random() < 0.06:
+        # Members of a lex set keep one score.
+        if random.random() < 0.06 and not (argv[0] == b"ZADD" and argv[1] in values.LEX_KEYS):
             # A random count is not spoiled: it could ask for a thousand million members.
             argv = argv[:-1] or argv if line.judge == "shape" else spoil(argv, random, values.junk)
         if argv[0].decode("latin-1") not in ABSENT:
@@ -110,21 +112,21 @@ def script(command, random):
 
 
 def expiring(random):
-    """A key that is gone by the time of the next command. Until something asks for
-    it a server may still count it, so the step ends with a question."""
+    """A key that is gone by the time of the next command, which finds it so, or does
+    not look. The deadline is not so near that Redis might find it passed at once."""
     (key,) = values.values("key", random)
     deadline = random.choice(
         [
-            (b"PEXPIRE", key, b"1"),
-            (b"SET", key, b"x", b"PX", b"1"),
-            (b"PSETEX", key, b"1", b"x"),
-            (b"GETEX", key, b"PX", b"1"),
+            (b"PEXPIRE", key, b"4"),
+            (b"SET", key, b"x", b"PX", b"4"),
+            (b"PSETEX", key, b"4", b"x"),
+            (b"GETEX", key, b"PX", b"4"),
             (b"PEXPIREAT", key, b"1"),
         ]
     )
     late = one_command(random, VALUE_LINES)
     late = replace(late, argv=(late.argv[0], key, *late.argv[2:]))
-    return (Command(deadline), Command((b"DEBUG", b"SLEEP", b"0.005")), late, Command((b"EXISTS", key)))
+    return (Command(deadline), Command((b"DEBUG", b"SLEEP", b"0.010")), late, Command((b"EXISTS", key)))
 
 
 RANDOM_POPS = read("SPOP <set> [<count>]")
@@ -135,6 +137,14 @@ def popped_at_random(random):
     command = one_command(random, RANDOM_POPS)
     key = command.argv[1:2] or (b"none",)
     return (replace(command, judge="shape"), Command((b"SCARD", *key)), Command((b"DEL", *key)))
+
+
+# Finds every key that has expired, before something finds them in an order of its own.
+FIND_EXPIRED = (b"EXISTS", *values.EVERY_KEY)
+
+
+def drawn_key(random):
+    return (Command(FIND_EXPIRED), Command((b"RANDOMKEY",), "shape"))
 
 
 def walk(random):
@@ -168,3 +178,9 @@ def transfer(random):
     )
     return Transfer(source, destination, options)
 
+
+def key_finder(random):
+    """Which arguments of a command are keys."""
+    command = one_command(random)
+    subcommand = random.choice((b"GETKEYS", b"GETKEYSANDFLAGS"))
+    return (Command((b"COMMAND", subcommand, *command.argv)),)

@@ -8,7 +8,9 @@ KINDS = ("string", "zset", "hash", "set", "list")
 COUNT_PER_KIND = 4
 KEYS = {kind: [b"%s:%d" % (kind.encode(), i) for i in range(COUNT_PER_KIND)] for kind in KINDS}
 ODD_KEYS = [b"", b"\x00\xff\r\nbinary", b"no:such:key", b"{tag}a"]
+LEX_KEYS = [b"lex:0", b"lex:1", b"lex:2"]
 ALL_KEYS = [key for keys in KEYS.values() for key in keys] + ODD_KEYS
+EVERY_KEY = ALL_KEYS + LEX_KEYS + [b"lex:string"]
 
 LONG = b"long" * 17  # more than a listpack takes
 MEMBERS = [b"a", b"b", b"c", b"d", b"e", b"f", b"1", b"2", b"30", b"-7", b"aa", b"ab", b"field", b"m\x00\xfe"]
@@ -97,7 +99,7 @@ VALUES = {
     **{f"{kind}...": counted(kind) for kind in KINDS},
     # All members have one score: by lex is undefined for others, and no other
     # command gets at these keys.
-    "lexset": some([b"lex:0", b"lex:1", b"lex:2"], [b"lex:string", b"lex:none"], 0.08),
+    "lexset": some(LEX_KEYS, [b"lex:string", b"lex:none"], 0.08),
     "member": some(MEMBERS, RARE_MEMBERS),
     "value": some(MEMBERS + INTEGERS + FLOATS[:6], RARE_MEMBERS + BOUNDARIES + ODD_FLOATS, 0.15),
     "int": some(INTEGERS, BOUNDARIES + NOT_INTEGERS, 0.12),

@@ -19,7 +19,9 @@ use crate::keyspace::command::short::{
 use crate::keyspace::command::{Flags, Table, docs, door, entry};
 use crate::keyspace::error::CommandError;
 use crate::keyspace::notices::EventClass;
+use crate::keyspace::slots::SlotId;
 use crate::keyspace::space::{Execution, Keyspace};
+use crate::keyspace::value::Value;
 
 /// The commands of this folder.
 pub(in crate::keyspace) static TABLE: Table = Table {
@@ -259,14 +261,12 @@ fn type_of(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> D
 /// `RENAME key newkey`: what was at the new name is gone; the deadline comes along.
 fn rename(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let (from, to) = (args[1].text(), args[2].text());
-    if space.find(&from, run).is_err() {
-        return Err(CommandError::NoSuchKey);
-    }
+    let source = space.find(&from, run).map_err(|_| CommandError::NoSuchKey)?;
     if *from != *to {
         if let Ok(target) = space.find(&to, run) {
             space.slots.free(target);
         }
-        move_key(space, &from, &to, run);
+        move_key(space, source, &from, &to, run);
         run.record(args);
     }
     run.reply.status("OK");
@@ -276,21 +276,19 @@ fn rename(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Do
 /// `RENAMENX key newkey`: only if the new name is free.
 fn renamenx(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let (from, to) = (args[1].text(), args[2].text());
-    if space.find(&from, run).is_err() {
-        return Err(CommandError::NoSuchKey);
-    }
-    let moves = space.find(&to, run).is_err();
+    let source = space.find(&from, run).map_err(|_| CommandError::NoSuchKey)?;
+    let moves = *from != *to && space.find(&to, run).is_err();
     if moves {
-        move_key(space, &from, &to, run);
+        move_key(space, source, &from, &to, run);
         run.record(args);
     }
     run.reply.integer(i64::from(moves));
     Ok(())
 }
 
-/// Gives a key that is there a name that is free.
-fn move_key(space: &mut Keyspace, from: &[u8], to: &[u8], run: &mut Execution<'_>) {
-    if let (Ok(id), Err(vacant)) = (space.find(from, run), space.find(to, run)) {
+/// Gives the key of a slot a name that is free.
+fn move_key(space: &mut Keyspace, id: SlotId, from: &[u8], to: &[u8], run: &mut Execution<'_>) {
+    if let Err(vacant) = space.peek(to, run) {
         space.slots.rename(id, vacant, to);
         run.notify(EventClass::NEW, "new", to);
         run.notify(EventClass::GENERIC, "rename_from", from);
@@ -315,11 +313,11 @@ fn copy(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done
         return Ok(());
     }
     let deadline = space.slots.deadline(source);
-    let value = space.slots.value(source).cloned();
+    let value = space.slots.value(source).map(Value::copied);
     if let Ok(replaced) = target {
         space.slots.free(replaced);
     }
-    if let (Some(value), Err(vacant)) = (value, space.find(&to, run)) {
+    if let (Some(value), Err(vacant)) = (value, space.peek(&to, run)) {
         let id = space.create(vacant, &to, value, run);
         space.slots.set_deadline(id, deadline);
         run.notify(EventClass::GENERIC, "copy_to", &to);

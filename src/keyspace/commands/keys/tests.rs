@@ -13,6 +13,8 @@ fn keys_are_copied_listed_and_drawn() {
         COPY a b -> (0)
         COPY a c DB 0 -> (1) | COPY a c DB 0
         COPY a b REPLACE -> (1) | COPY a b REPLACE
+        OBJECT REFCOUNT a -> (2147483647)
+        OBJECT REFCOUNT b -> (1)
         COPY nosuch b -> (0)
         COPY a a -> -ERR source and destination objects are the same
         COPY a d DB 16 -> -ERR DB index is out of range

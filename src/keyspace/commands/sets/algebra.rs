@@ -121,7 +121,7 @@ fn store_set(
 ) -> Done {
     let count = result.len();
     let value = (count > 0).then(|| Value::Set(result));
-    store(space, args, value, (EventClass::SET, event), run)?;
+    store(space, args, value, (EventClass::SET, event), run);
     run.reply.count(count);
     Ok(())
 }

@@ -6,7 +6,7 @@ mod chance;
 mod tests;
 
 use super::Done;
-use super::collections::{change, locate, open, read, remove};
+use super::collections::{at, change, locate, open, read, remove};
 use super::scan::{self, ScanOptions};
 use crate::keyspace::arg::Arg;
 use crate::keyspace::command::short::{
@@ -233,13 +233,13 @@ fn srem(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done
 /// `SMOVE source destination member`
 fn smove(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let (from, to, member) = (args[1].text(), args[2].text(), args[3].text());
-    let (Ok(id), Some(source)) = locate::<Set>(space, &from, run)? else {
+    let (source, target) = (space.find(&from, run), space.find(&to, run));
+    let (Ok(id), Some(set)) = (source, at::<Set>(space, source)?) else {
         run.reply.integer(0);
         return Ok(());
     };
-    let is_member = source.contains(&member);
-    let (target, set) = locate::<Set>(space, &to, run)?;
-    let is_new = set.is_none_or(|set| !set.contains(&member));
+    let is_member = set.contains(&member);
+    let is_new = at::<Set>(space, target)?.is_none_or(|set| !set.contains(&member));
     if is_member && *from != *to {
         let mut source = change::<Set>(space, id)?;
         source.remove(&member);

@@ -2,9 +2,9 @@
 
 use smallvec::SmallVec;
 
-use super::locate;
 use crate::keyspace::arg::Arg;
 use crate::keyspace::commands::Done;
+use crate::keyspace::commands::collections::locate;
 use crate::keyspace::error::CommandError;
 use crate::keyspace::notices::EventClass;
 use crate::keyspace::slots::SortedSetMut;
@@ -38,7 +38,7 @@ enum Change {
 
 impl AddOptions {
     /// Reads the options; how many there were.
-    fn parse(args: &[Arg<'_>]) -> Result<(AddOptions, usize), CommandError> {
+    fn parse(args: &[Arg<'_>]) -> (AddOptions, usize) {
         let mut options = AddOptions::default();
         let mut count = 0;
         for word in args {
@@ -61,7 +61,7 @@ impl AddOptions {
             }
             count += 1;
         }
-        Ok((options, count))
+        (options, count)
     }
 
     fn check(self, element_count: usize) -> Result<(), CommandError> {
@@ -101,7 +101,7 @@ impl AddOptions {
 
 /// `ZADD key [NX | XX] [GT | LT] [CH] [INCR] score member …`
 pub(super) fn zadd(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
-    let (options, option_count) = AddOptions::parse(&args[2..])?;
+    let (options, option_count) = AddOptions::parse(&args[2..]);
     let elements = &args[2 + option_count..];
     if elements.is_empty() || !elements.len().is_multiple_of(2) {
         return Err(CommandError::Syntax);
@@ -110,8 +110,12 @@ pub(super) fn zadd(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'
     add(space, args, elements, options, run)
 }
 
-/// `ZINCRBY key increment member`
+/// `ZINCRBY key increment member`. An option of `ZADD` in the increment's place is
+/// an option, and leaves too few arguments.
 pub(super) fn zincrby(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
+    if AddOptions::parse(&args[2..]).1 > 0 {
+        return Err(CommandError::Syntax);
+    }
     let options = AddOptions { increment: true, ..AddOptions::default() };
     add(space, args, &args[2..], options, run)
 }
@@ -130,7 +134,7 @@ fn add(
         scores.push(score.double()?);
     }
     let key = args[1].text();
-    let id = match locate(space, &key, run)? {
+    let id = match locate::<SortedSet>(space, &key, run)?.0 {
         Ok(id) => id,
         Err(_) if options.xx => {
             if options.increment {

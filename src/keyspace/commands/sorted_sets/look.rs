@@ -5,8 +5,8 @@ use std::mem;
 
 use hashbrown::HashSet;
 
-use super::read;
 use crate::keyspace::arg::Arg;
+use crate::keyspace::commands::collections::read;
 use crate::keyspace::commands::scan::{self, ScanOptions};
 use crate::keyspace::commands::{Done, REPEATS_MAX};
 use crate::keyspace::error::CommandError;
@@ -19,14 +19,14 @@ const WHOLE_SCORE_MAX: f64 = (1u64 << 62) as f64;
 
 /// `ZCARD key`
 pub(super) fn zcard(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
-    let count = read(space, args[1], run)?.map_or(0, SortedSet::len);
+    let count = read::<SortedSet>(space, args[1], run)?.map_or(0, SortedSet::len);
     run.reply.count(count);
     Ok(())
 }
 
 /// `ZSCORE key member`
 pub(super) fn zscore(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
-    match read(space, args[1], run)?.and_then(|set| set.score(&args[2].text())) {
+    match read::<SortedSet>(space, args[1], run)?.and_then(|set| set.score(&args[2].text())) {
         Some(score) => run.reply.double(score),
         None => run.reply.null(),
     }
@@ -35,7 +35,7 @@ pub(super) fn zscore(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution
 
 /// `ZRANK key member`
 pub(super) fn zrank(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
-    match read(space, args[1], run)?.and_then(|set| set.rank(&args[2].text())) {
+    match read::<SortedSet>(space, args[1], run)?.and_then(|set| set.rank(&args[2].text())) {
         Some(rank) => run.reply.count(rank),
         None => run.reply.null(),
     }
@@ -44,7 +44,7 @@ pub(super) fn zrank(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<
 
 /// `ZREVRANK key member`
 pub(super) fn zrevrank(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
-    let set = read(space, args[1], run)?;
+    let set = read::<SortedSet>(space, args[1], run)?;
     match set.and_then(|set| Some(set.len() - 1 - set.rank(&args[2].text())?)) {
         Some(rank) => run.reply.count(rank),
         None => run.reply.null(),
@@ -54,7 +54,7 @@ pub(super) fn zrevrank(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Executi
 
 /// `ZMSCORE key member …`
 pub(super) fn zmscore(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
-    let set = read(space, args[1], run)?;
+    let set = read::<SortedSet>(space, args[1], run)?;
     run.reply.array(args.len() - 2);
     for member in &args[2..] {
         match set.and_then(|set| set.score(&member.text())) {
@@ -82,7 +82,7 @@ pub(super) fn zrandmember(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Exec
     }
     // The generator steps out of the keyspace while a set in there is read.
     let mut random = mem::replace(&mut space.random, fastrand::Rng::with_seed(0));
-    let ranks = read(space, args[1], run).map(|set| {
+    let ranks = read::<SortedSet>(space, args[1], run).map(|set| {
         let ranks = set.map_or(Vec::new(), |set| draw(set.len(), count < 0, asked, &mut random));
         if with_scores {
             run.reply.pairs(ranks.len());
@@ -102,7 +102,9 @@ pub(super) fn zrandmember(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Exec
 
 fn random_member(space: &mut Keyspace, key: Arg<'_>, run: &mut Execution<'_>) -> Done {
     let chance = space.random.u64(..);
-    match read(space, key, run)?.and_then(|set| set.entry((chance % set.len() as u64) as usize)) {
+    match read::<SortedSet>(space, key, run)?
+        .and_then(|set| set.entry((chance % set.len() as u64) as usize))
+    {
         Some((member, _)) => run.reply.bulk(&member),
         None => run.reply.null(),
     }
@@ -133,7 +135,7 @@ fn draw(len: usize, repeats: bool, count: usize, random: &mut fastrand::Rng) -> 
 pub(super) fn zscan(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let cursor = scan::cursor(args[2])?;
     let (mut next, mut shown, mut is_big) = (0, Vec::new(), false);
-    if let Some(set) = read(space, args[1], run)? {
+    if let Some(set) = read::<SortedSet>(space, args[1], run)? {
         let options = ScanOptions::parse(&args[3..], false)?;
         is_big = set.is_big();
         next = set.scan(cursor, options.count, |member, score| {

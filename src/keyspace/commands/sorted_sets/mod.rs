@@ -21,9 +21,8 @@ use crate::keyspace::command::short::{
     GROW, GROW_FAST, ONE_KEY, READ, READ_FAST, TWO_KEYS, WRITE, WRITE_FAST,
 };
 use crate::keyspace::command::{Flags, KeyPositions, Table, docs, entry};
-use crate::keyspace::error::CommandError;
+use crate::keyspace::commands::collections;
 use crate::keyspace::notices::EventClass;
-use crate::keyspace::slots::{SlotId, Vacant};
 use crate::keyspace::sorted_set::SortedSet;
 use crate::keyspace::space::{Execution, Keyspace};
 use crate::keyspace::value::Value;
@@ -388,38 +387,6 @@ pub(in crate::keyspace) static TABLE: Table = Table {
     ],
 };
 
-/// The sorted set of a key, to be read; `None` without the key.
-fn read<'a>(
-    space: &'a mut Keyspace,
-    key: Arg<'_>,
-    run: &mut Execution<'_>,
-) -> Result<Option<&'a SortedSet>, CommandError> {
-    match space.value(&key.text(), run) {
-        None => Ok(None),
-        Some(Value::SortedSet(set)) => Ok(Some(set)),
-        Some(_) => Err(CommandError::WrongType),
-    }
-}
-
-/// The slot of a key that holds a sorted set, or nothing.
-fn locate(
-    space: &mut Keyspace,
-    key: &[u8],
-    run: &mut Execution<'_>,
-) -> Result<Result<SlotId, Vacant>, CommandError> {
-    let at = space.find(key, run);
-    match at.ok().and_then(|id| space.slots.value(id)) {
-        None | Some(Value::SortedSet(_)) => Ok(at),
-        Some(_) => Err(CommandError::WrongType),
-    }
-}
-
-/// An argument that counts something named and must be positive.
-fn at_least_one(arg: Arg<'_>, name: &'static str) -> Result<usize, CommandError> {
-    let count = arg.integer().ok().and_then(|count| usize::try_from(count).ok());
-    count.filter(|count| *count > 0).ok_or(CommandError::NotAboveZero(name))
-}
-
 /// Stores a set under `args[1]`, whatever was there, and replies with its length.
 /// An empty set is no key.
 fn store(
@@ -429,17 +396,7 @@ fn store(
     set: SortedSet,
     event: &'static str,
 ) {
-    let key = args[1].text();
-    let at = space.find(&key, run);
     run.reply.count(set.len());
-    if !set.is_empty() {
-        let id = space.put(at, &key, Value::SortedSet(set), run);
-        space.slots.set_deadline(id, None);
-        run.notify(EventClass::SORTED_SET, event, &key);
-        run.record(args);
-    } else if let Ok(id) = at {
-        space.slots.free(id);
-        run.notify(EventClass::GENERIC, "del", &key);
-        run.record(args);
-    }
+    let value = (!set.is_empty()).then_some(Value::SortedSet(set));
+    collections::store(space, args, value, (EventClass::SORTED_SET, event), run);
 }

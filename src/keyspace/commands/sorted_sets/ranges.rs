@@ -5,9 +5,10 @@
 
 use std::ops::Range;
 
-use super::{read, store};
+use super::store;
 use crate::keyspace::arg::{Arg, LexBound, ScoreBound, Text};
 use crate::keyspace::commands::Done;
+use crate::keyspace::commands::collections::read;
 use crate::keyspace::error::CommandError;
 use crate::keyspace::sorted_set::SortedSet;
 use crate::keyspace::space::{Execution, Keyspace};
@@ -76,7 +77,8 @@ impl<'a> LexRange<'a> {
 /// `ZCOUNT key min max`
 pub(super) fn zcount(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let (min, max) = (ScoreBound::parse(args[2])?, ScoreBound::parse(args[3])?);
-    let count = read(space, args[1], run)?.map_or(0, |set| ranks_of_scores(set, min, max).len());
+    let count = read::<SortedSet>(space, args[1], run)?
+        .map_or(0, |set| ranks_of_scores(set, min, max).len());
     run.reply.count(count);
     Ok(())
 }
@@ -84,7 +86,8 @@ pub(super) fn zcount(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution
 /// `ZLEXCOUNT key min max`
 pub(super) fn zlexcount(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let range = LexRange::parse(args[2], args[3])?;
-    let count = read(space, args[1], run)?.map_or(0, |set| range.ranks(set, false).len());
+    let count =
+        read::<SortedSet>(space, args[1], run)?.map_or(0, |set| range.ranks(set, false).len());
     run.reply.count(count);
     Ok(())
 }
@@ -206,7 +209,7 @@ fn show_range(
 ) -> Done {
     let options = options.parse(&args[4..], false)?;
     let span = Span::parse(args[2], args[3], options)?;
-    let Some(set) = read(space, args[1], run)? else {
+    let Some(set) = read::<SortedSet>(space, args[1], run)? else {
         run.reply.array(0);
         return Ok(());
     };
@@ -234,12 +237,28 @@ fn show_range(
 pub(super) fn zrangestore(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let options = RangeOptions::default().parse(&args[5..], true)?;
     let span = Span::parse(args[3], args[4], options)?;
-    let stored = match read(space, args[2], run)? {
-        Some(set) => SortedSet::from_sorted(set.range(span.ranks(set, options))),
+    let stored = match read::<SortedSet>(space, args[2], run)? {
+        Some(set) => copied_range(set, span.ranks(set, options), options),
         None => SortedSet::new(),
     };
     store(space, args, run, stored, "zrangestore");
     Ok(())
+}
+
+/// A set of the members of these ranks. They are added in the order in which they
+/// would be shown, and only by index is their number known before: so a minus zero
+/// keeps its sign or loses it where it does in Redis.
+fn copied_range(set: &SortedSet, ranks: Range<usize>, options: RangeOptions) -> SortedSet {
+    let known = if matches!(options.by(), By::Index) { ranks.len() } else { 0 };
+    let mut copy = SortedSet::expecting(known, 0);
+    let entries = set.range(ranks);
+    let mut add = |(member, score): (Text<'_>, f64)| copy.add(&member, score);
+    if options.is_reverse() {
+        entries.rev().for_each(&mut add)
+    } else {
+        entries.for_each(&mut add)
+    }
+    copy
 }
 
 /// A range as it was asked for. An error in it does not depend on the key.

@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use super::ranges::{LexRange, ranks_of_indexes, ranks_of_scores};
-use super::{at_least_one, locate};
 use crate::keyspace::arg::{Arg, ScoreBound};
 use crate::keyspace::commands::Done;
+use crate::keyspace::commands::collections::{locate, positive};
 use crate::keyspace::error::CommandError;
 use crate::keyspace::notices::EventClass;
 use crate::keyspace::slots::SlotId;
@@ -18,7 +18,7 @@ use crate::resp::number::NumberText;
 pub(super) fn zrem(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let key = args[1].text();
     let mut removed = 0;
-    if let Ok(id) = locate(space, &key, run)?
+    if let Ok(id) = locate::<SortedSet>(space, &key, run)?.0
         && let Some(mut set) = space.slots.sorted_set(id)
     {
         removed = args[2..].iter().filter(|member| set.remove(&member.text())).count();
@@ -76,7 +76,7 @@ fn remove_range(
 ) -> Done {
     let key = args[1].text();
     let mut removed = 0;
-    if let Ok(id) = locate(space, &key, run)?
+    if let Ok(id) = locate::<SortedSet>(space, &key, run)?.0
         && let Some(Value::SortedSet(set)) = space.slots.value(id)
     {
         let ranks = ranks(set);
@@ -158,7 +158,7 @@ fn pop_from_one(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>,
         _ => return Err(CommandError::Syntax),
     };
     let key = args[1].text();
-    let at = locate(space, &key, run)?.ok();
+    let at = locate::<SortedSet>(space, &key, run)?.0.ok();
     let Some((id, count_asked)) = at.zip(Some(count.unwrap_or(1))).filter(|(_, it)| *it > 0) else {
         run.reply.array(0);
         return Ok(());
@@ -180,7 +180,7 @@ fn pop_from_one(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>,
 /// `ZMPOP numkeys key … MIN | MAX [COUNT count]`: from the first set that is there.
 /// Recorded as a pop from that one.
 pub(super) fn zmpop(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
-    let key_count = at_least_one(args[1], "numkeys")?;
+    let key_count = positive(args[1], "numkeys")?;
     let rest = key_count.checked_add(2).and_then(|at| args.get(at..));
     let [end, options @ ..] = rest.unwrap_or_default() else { return Err(CommandError::Syntax) };
     let end = if end.is_word("min") {
@@ -194,14 +194,14 @@ pub(super) fn zmpop(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<
         [] => 1,
         // The count is looked at before what is too much behind it.
         [word, count, rest @ ..] if word.is_word("count") => {
-            let count = at_least_one(*count, "count")?;
+            let count = positive(*count, "count")?;
             if rest.is_empty() { count } else { return Err(CommandError::Syntax) }
         }
         _ => return Err(CommandError::Syntax),
     };
     for key in &args[2..2 + key_count] {
         let name = key.text();
-        let Ok(id) = locate(space, &name, run)? else { continue };
+        let Ok(id) = locate::<SortedSet>(space, &name, run)?.0 else { continue };
         let ranks = end.ranks(len_of(space, id), count);
         let count = NumberText::integer(ranks.len() as i64);
         run.reply.array(2);

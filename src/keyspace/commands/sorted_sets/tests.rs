@@ -15,9 +15,28 @@ fn scores_are_read_as_c_reads_them() {
         ZADD m -0 zero -> (1) | ZADD m -0 zero
         ZSCORE m zero -> ,0
         ZINCRBY z 1.5 b -> ,3.5 | ZINCRBY z 1.5 b
+        ZINCRBY z NX b -> -ERR syntax error
+        ZINCRBY z incr b -> -ERR syntax error
         ZLEXCOUNT z - + -> (3)
         ",
     );
+}
+
+#[test]
+fn only_a_big_set_knows_minus_zero() {
+    let long = "x".repeat(65);
+    let mut space = Keyspace::new();
+    let mut scores = |typed: &str| {
+        line(&mut space, typed);
+        line(&mut space, "ZSCORE to a")
+    };
+    assert_eq!(scores("ZADD to -0 a"), ",0");
+    assert_eq!(scores(&format!("ZADD to 1 {long}")), ",0", "the sign is gone");
+    scores(&format!("ZADD from 1 {long} -0 a"));
+    // What is stored is small until the long member comes.
+    assert_eq!(scores("ZRANGESTORE to from 0 -1"), ",0");
+    assert_eq!(scores("ZRANGESTORE to from 0 -1 REV"), ",-0");
+    assert_eq!(scores("ZUNIONSTORE to 1 from"), ",-0");
 }
 
 #[test]

@@ -3,8 +3,9 @@
 //!
 //! They record moments, never spans: a replay happens later.
 
-use super::{read, reply_string};
+use super::reply_string;
 use crate::keyspace::arg::Arg;
+use crate::keyspace::commands::collections::read;
 use crate::keyspace::commands::{Done, TimeBase, TimeUnit, unix_millis};
 use crate::keyspace::error::CommandError;
 use crate::keyspace::notices::EventClass;
@@ -94,7 +95,7 @@ pub(super) fn set(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_
     };
     let key = args[1].text();
     if options.get {
-        let string = read(space, args[1], run)?;
+        let string = read::<StringValue>(space, args[1], run)?;
         reply_string(string, run);
     }
     let at = space.find(&key, run);
@@ -185,11 +186,11 @@ pub(super) fn getex(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<
             expiry = parse_expiry(*word, &mut options, expiry)?;
         }
     }
-    let string = read(space, args[1], run)?;
+    let string = read::<StringValue>(space, args[1], run)?;
     let is_there = string.is_some();
     reply_string(string, run);
     let key = args[1].text();
-    match (is_there.then(|| space.find(&key, run)), expiry) {
+    match (is_there.then(|| space.peek(&key, run)), expiry) {
         (Some(Ok(id)), Expiry::Remove) if space.slots.deadline(id).is_some() => {
             space.slots.set_deadline(id, None);
             run.notify(EventClass::GENERIC, "persist", &key);

@@ -14,6 +14,7 @@ mod parts;
 mod tests;
 
 use super::Done;
+use super::collections::read;
 use crate::keyspace::arg::{Arg, Text};
 use crate::keyspace::command::short::{
     ALL_KEYS, GROW, GROW_FAST, ONE_KEY, READ, READ_FAST, WRITE_FAST,
@@ -248,33 +249,6 @@ pub(in crate::keyspace) static TABLE: Table = Table {
     ],
 };
 
-/// The string of a key, to be read; `None` without the key.
-fn read<'a>(
-    space: &'a mut Keyspace,
-    key: Arg<'_>,
-    run: &mut Execution<'_>,
-) -> Result<Option<&'a StringValue>, CommandError> {
-    match space.value(&key.text(), run) {
-        None => Ok(None),
-        Some(Value::String(string)) => Ok(Some(string)),
-        Some(_) => Err(CommandError::WrongType),
-    }
-}
-
-/// The slot of a key that is to be changed, and the string in it if there is one.
-fn locate<'a>(
-    space: &'a mut Keyspace,
-    key: &[u8],
-    run: &mut Execution<'_>,
-) -> Result<(Result<SlotId, Vacant>, Option<&'a StringValue>), CommandError> {
-    let at = space.find(key, run);
-    match at.ok().and_then(|id| space.slots.value(id)) {
-        None => Ok((at, None)),
-        Some(Value::String(string)) => Ok((at, Some(string))),
-        Some(_) => Err(CommandError::WrongType),
-    }
-}
-
 fn reply_string(string: Option<&StringValue>, run: &mut Execution<'_>) {
     match string {
         Some(string) => run.reply.bulk(&string.text()),
@@ -299,7 +273,7 @@ fn set_plain(
 
 /// `GET key`
 fn get(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
-    let string = read(space, args[1], run)?;
+    let string = read::<StringValue>(space, args[1], run)?;
     reply_string(string, run);
     Ok(())
 }
@@ -307,7 +281,7 @@ fn get(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done 
 /// `GETDEL key`
 fn getdel(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let key = args[1].text();
-    let string = read(space, args[1], run)?;
+    let string = read::<StringValue>(space, args[1], run)?;
     let is_there = string.is_some();
     reply_string(string, run);
     if is_there && let Ok(id) = space.find(&key, run) {
@@ -321,7 +295,7 @@ fn getdel(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Do
 /// `GETSET key value`
 fn getset(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let key = args[1].text();
-    let string = read(space, args[1], run)?;
+    let string = read::<StringValue>(space, args[1], run)?;
     reply_string(string, run);
     let at = space.find(&key, run);
     set_plain(space, at, &key, args[2].text(), run);

@@ -1,9 +1,9 @@
 //! Commands on strings that are numbers. A key that is not there counts as 0, and
 //! the deadline of one that is there stays.
 
-use super::locate;
 use crate::keyspace::arg::Arg;
 use crate::keyspace::commands::Done;
+use crate::keyspace::commands::collections::locate;
 use crate::keyspace::error::CommandError;
 use crate::keyspace::long_double::LongDouble;
 use crate::keyspace::notices::EventClass;
@@ -34,7 +34,7 @@ pub(super) fn decrby(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution
 
 fn increment(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>, by: i64) -> Done {
     let key = args[1].text();
-    let (at, string) = locate(space, &key, run)?;
+    let (at, string) = locate::<StringValue>(space, &key, run)?;
     let current = match string {
         None => 0,
         Some(string) => string.integer().ok_or(CommandError::NotInteger)?,
@@ -51,7 +51,7 @@ fn increment(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>, by
 /// not depend on how a machine adds.
 pub(super) fn incrbyfloat(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let key = args[1].text();
-    let (at, string) = locate(space, &key, run)?;
+    let (at, string) = locate::<StringValue>(space, &key, run)?;
     let current = match string {
         None => Some(LongDouble::from(0)),
         Some(string) => LongDouble::parse(&string.text()),

@@ -1,8 +1,8 @@
 //! Commands on parts of strings.
 
-use super::{locate, read};
 use crate::keyspace::arg::Arg;
 use crate::keyspace::commands::Done;
+use crate::keyspace::commands::collections::{locate, read};
 use crate::keyspace::error::CommandError;
 use crate::keyspace::notices::EventClass;
 use crate::keyspace::space::{Execution, Keyspace};
@@ -11,7 +11,7 @@ use crate::keyspace::value::Value;
 
 /// `STRLEN key`
 pub(super) fn strlen(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
-    let len = read(space, args[1], run)?.map_or(0, StringValue::len);
+    let len = read::<StringValue>(space, args[1], run)?.map_or(0, StringValue::len);
     run.reply.count(len);
     Ok(())
 }
@@ -20,7 +20,7 @@ pub(super) fn strlen(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution
 /// ones counted from the end.
 pub(super) fn getrange(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let (start, end) = (args[2].integer()?, args[3].integer()?);
-    match read(space, args[1], run)? {
+    match read::<StringValue>(space, args[1], run)? {
         None => run.reply.bulk(b""),
         Some(string) => {
             let text = string.text();
@@ -43,7 +43,7 @@ fn part(text: &[u8], start: i64, end: i64) -> &[u8] {
 /// `APPEND key value`
 pub(super) fn append(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let (key, text) = (args[1].text(), args[2].text());
-    let (at, string) = locate(space, &key, run)?;
+    let (at, string) = locate::<StringValue>(space, &key, run)?;
     let was_len = string.map_or(0, StringValue::len);
     let len = checked_len(was_len, text.len())?;
     match at {
@@ -63,7 +63,7 @@ pub(super) fn append(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution
 pub(super) fn setrange(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
     let (key, text) = (args[1].text(), args[3].text());
     let offset = usize::try_from(args[2].integer()?).map_err(|_| CommandError::OffsetOutOfRange)?;
-    let (at, string) = locate(space, &key, run)?;
+    let (at, string) = locate::<StringValue>(space, &key, run)?;
     let was_len = string.map_or(0, StringValue::len);
     if text.is_empty() {
         run.reply.count(was_len);

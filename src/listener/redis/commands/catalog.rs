@@ -1,5 +1,6 @@
-//! `COMMAND`: what commands there are, from the one table.
+//! `COMMAND`: what commands there are, from the one table and the facts beside it.
 
+use super::facts::{self, Argument, Facts, KeyPlace, KeySpec};
 use crate::keyspace::{Command, Flags, KeyPositions, glob_matches};
 use crate::listener::redis::directory::{self, Entry, Handler};
 use crate::listener::redis::dispatch::Turn;
@@ -48,7 +49,8 @@ fn info(turn: &mut Turn<'_, '_>, args: &[&[u8]]) {
 /// its keys, categories, hints, where keys stand, subcommands.
 fn describe(entry: &Entry, reply: &mut Reply) {
     let command = entry.command;
-    let KeyPositions { first, last, step, counted } = command.keys;
+    let facts = facts::of(&entry.full_name);
+    let KeyPositions { first, last, step, .. } = command.keys;
     reply.array(10);
     reply.bulk(entry.full_name.as_bytes());
     reply.integer(command.arity.into());
@@ -57,16 +59,13 @@ fn describe(entry: &Entry, reply: &mut Reply) {
     reply.integer(if first == 0 { 0 } else { last.into() });
     reply.integer(if first == 0 { 0 } else { step.into() });
     write_words(categories(entry), reply);
-    reply.set(0);
-    reply.set(usize::from(first > 0) + usize::from(counted > 0));
-    if first > 0 {
-        // A negative last key counts from the end, and is told as it is.
-        let span = if last < 0 { last } else { last - first as i32 };
-        write_key_spec(command, 0, first, Find::Range { last: span, step }, reply);
+    reply.set(facts.tips.len());
+    for tip in &facts.tips {
+        reply.bulk(tip.as_bytes());
     }
-    if counted > 0 {
-        let place = usize::from(first > 0);
-        write_key_spec(command, place, counted, Find::Counted, reply);
+    reply.set(facts.keys.len());
+    for spec in &facts.keys {
+        write_key_spec(spec, reply);
     }
     match entry.subcommands.len() {
         0 => reply.set(0),
@@ -92,28 +91,24 @@ fn flags(command: &Command) -> impl Iterator<Item = &'static str> + use<> {
     command.flags.names().chain(movable.then_some("movablekeys"))
 }
 
-/// How keys are found behind a word.
-enum Find {
-    Range { last: i32, step: u32 },
-    Counted,
-}
-
-fn write_key_spec(command: &Command, place: usize, index: u32, find: Find, reply: &mut Reply) {
-    reply.map(3);
+fn write_key_spec(spec: &KeySpec, reply: &mut Reply) {
+    reply.map(3 + usize::from(spec.note.is_some()));
+    if let Some(note) = &spec.note {
+        reply.bulk(b"notes");
+        reply.bulk(note.as_bytes());
+    }
     reply.bulk(b"flags");
-    write_words(key_flags(command, place).iter().copied(), reply);
+    write_words(spec.flags.iter().map(String::as_str), reply);
     reply.bulk(b"begin_search");
-    write_spec(reply, "index", &[("index", index.into())]);
+    write_spec(reply, "index", &[("index", spec.index as i64)]);
     reply.bulk(b"find_keys");
-    match find {
-        Find::Range { last, step } => write_spec(
+    match spec.range {
+        Some(range) => write_spec(
             reply,
             "range",
-            &[("lastkey", last.into()), ("keystep", step.into()), ("limit", 0)],
+            &[("lastkey", range.last.into()), ("keystep", range.step as i64), ("limit", 0)],
         ),
-        Find::Counted => {
-            write_spec(reply, "keynum", &[("keynumidx", 0), ("firstkey", 1), ("keystep", 1)])
-        }
+        None => write_spec(reply, "keynum", &[("keynumidx", 0), ("firstkey", 1), ("keystep", 1)]),
     }
 }
 
@@ -126,49 +121,6 @@ fn write_spec(reply: &mut Reply, kind: &str, numbers: &[(&str, i64)]) {
     for (name, value) in numbers {
         reply.bulk(name.as_bytes());
         reply.integer(*value);
-    }
-}
-
-/// What happens to the key in this place among the command's keys, in the words of
-/// Redis' key specifications.
-fn key_flags(command: &Command, place: usize) -> &'static [&'static str] {
-    match (command.name, place) {
-        ("set", _) => &["RW", "access", "update", "variable_flags"],
-        ("setnx" | "msetnx", _) | ("renamenx", 1) => &["OW", "insert"],
-        ("mset" | "setex" | "psetex" | "restore" | "zrangestore", 0)
-        | ("mset", _)
-        | ("sunionstore" | "sdiffstore" | "zunionstore" | "zinterstore" | "zdiffstore", 0)
-        | ("rename" | "copy", 1) => &["OW", "update"],
-        ("del" | "unlink", _) => &["RM", "delete"],
-        (
-            "type" | "touch" | "exists" | "watch" | "strlen" | "hexists" | "hstrlen" | "hlen"
-            | "sismember" | "scard" | "zcard" | "llen" | "usage" | "encoding" | "freq" | "idletime"
-            | "refcount",
-            _,
-        ) => &["RO"],
-        (
-            "smove" | "rpoplpush" | "rpop" | "lpop" | "lmpop" | "zpopmin" | "zpopmax" | "zmpop"
-            | "renamenx" | "rename" | "lmove" | "spop" | "getdel",
-            0,
-        ) => &["RW", "access", "delete"],
-        (
-            "zremrangebyscore" | "zremrangebyrank" | "zremrangebylex" | "zrem" | "srem" | "lrem"
-            | "ltrim" | "hdel",
-            _,
-        ) => &["RW", "delete"],
-        ("rpush" | "rpushx" | "lpush" | "lpushx" | "linsert" | "append" | "sadd" | "hsetnx", _)
-        | ("smove" | "rpoplpush" | "lmove", 1) => &["RW", "insert"],
-        (
-            "expire" | "pexpire" | "expireat" | "pexpireat" | "persist" | "lset" | "hset" | "hmset"
-            | "zadd" | "setrange" | "sinterstore",
-            0,
-        ) => &["RW", "update"],
-        ("ssubscribe" | "sunsubscribe" | "spublish", _) => &["not_key"],
-        ("lmpop" | "zmpop", _) => &["RW", "access", "delete"],
-        ("eval" | "evalsha" | "fcall", _) => &["RW", "access", "update"],
-        ("copy", _) => &["RO", "access"],
-        (_, 0) if command.flags.contains(Flags::WRITE) => &["RW", "access", "update"],
-        _ => &["RO", "access"],
     }
 }
 
@@ -226,27 +178,99 @@ fn docs(turn: &mut Turn<'_, '_>, args: &[&[u8]]) {
 
 fn document(entry: &Entry, reply: &mut Reply) {
     let docs = &entry.command.docs;
-    let fields = [
+    let facts = facts::of(&entry.full_name);
+    let deprecated = facts.deprecated.as_ref();
+    reply.bulk(entry.full_name.as_bytes());
+    let open = reply.open_map();
+    let mut texts = vec![
         ("summary", docs.summary),
         ("since", docs.since),
         ("group", entry.group),
         ("complexity", docs.complexity),
     ];
-    let fields: Vec<_> = fields.into_iter().filter(|(_, text)| !text.is_empty()).collect();
-    let has_parts = !entry.subcommands.is_empty();
-    reply.bulk(entry.full_name.as_bytes());
-    reply.map(fields.len() + usize::from(has_parts));
-    for (name, text) in fields {
-        reply.bulk(name.as_bytes());
-        reply.bulk(text.as_bytes());
-    }
-    if has_parts {
+    texts.retain(|(_, text)| !text.is_empty());
+    let mut count = write_texts(texts, reply);
+    count += write_flags("doc_flags", &facts.flags, reply);
+    let replaced =
+        deprecated.map(|it| [("deprecated_since", &*it.since), ("replaced_by", &*it.replacement)]);
+    count += write_texts(replaced.into_iter().flatten(), reply);
+    count += write_history(facts, reply);
+    count += write_arguments(&facts.arguments, reply);
+    if !entry.subcommands.is_empty() {
         reply.bulk(b"subcommands");
         reply.map(entry.subcommands.len());
         for part in &entry.subcommands {
             document(part, reply);
         }
+        count += 1;
     }
+    reply.close_map(open, count);
+}
+
+/// Fields of a map; how many there were.
+fn write_texts<'a>(
+    fields: impl IntoIterator<Item = (&'a str, &'a str)>,
+    reply: &mut Reply,
+) -> usize {
+    let mut count = 0;
+    for (name, text) in fields {
+        reply.bulk(name.as_bytes());
+        reply.bulk(text.as_bytes());
+        count += 1;
+    }
+    count
+}
+
+/// A field of a map if there are flags; how many fields that is.
+fn write_flags(name: &str, flags: &[String], reply: &mut Reply) -> usize {
+    if flags.is_empty() {
+        return 0;
+    }
+    reply.bulk(name.as_bytes());
+    write_words(flags.iter().map(String::as_str), reply);
+    1
+}
+
+fn write_history(facts: &Facts, reply: &mut Reply) -> usize {
+    if facts.history.is_empty() {
+        return 0;
+    }
+    reply.bulk(b"history");
+    reply.set(facts.history.len());
+    for (version, change) in &facts.history {
+        reply.array(2);
+        reply.bulk(version.as_bytes());
+        reply.bulk(change.as_bytes());
+    }
+    1
+}
+
+fn write_arguments(arguments: &[Argument], reply: &mut Reply) -> usize {
+    if arguments.is_empty() {
+        return 0;
+    }
+    reply.bulk(b"arguments");
+    reply.array(arguments.len());
+    for argument in arguments {
+        let open = reply.open_map();
+        let mut count = write_texts([("name", &*argument.name), ("type", &*argument.kind)], reply);
+        if let Some(key) = argument.key {
+            reply.bulk(b"key_spec_index");
+            reply.integer(key.into());
+            count += 1;
+        }
+        let texts = [
+            ("token", &argument.token),
+            ("since", &argument.since),
+            ("deprecated_since", &argument.deprecated_since),
+        ];
+        let texts = texts.into_iter().filter_map(|(name, text)| Some((name, text.as_deref()?)));
+        count += write_texts(texts, reply);
+        count += write_flags("flags", &argument.flags, reply);
+        count += write_arguments(&argument.arguments, reply);
+        reply.close_map(open, count);
+    }
+    1
 }
 
 /// `COMMAND LIST [FILTERBY MODULE name | ACLCAT category | PATTERN pattern]`
@@ -282,57 +306,43 @@ fn list(turn: &mut Turn<'_, '_>, args: &[&[u8]]) {
 
 /// `COMMAND GETKEYS command arg …`
 fn getkeys(turn: &mut Turn<'_, '_>, args: &[&[u8]]) {
-    let Some((_, keys)) = keys_of(turn, &args[2..]) else { return };
-    turn.reply.array(keys.len());
-    for key in keys {
-        turn.reply.bulk(key);
+    let line = &args[2..];
+    let Some(places) = key_places(turn, line) else { return };
+    turn.reply.array(places.len());
+    for (at, _) in places {
+        turn.reply.bulk(line[at]);
     }
 }
 
 /// `COMMAND GETKEYSANDFLAGS command arg …`
 fn getkeysandflags(turn: &mut Turn<'_, '_>, args: &[&[u8]]) {
-    let Some((entry, keys)) = keys_of(turn, &args[2..]) else { return };
-    turn.reply.array(keys.len());
-    // Whether `SET` reads what was there depends on how it is asked.
-    let set_flags = match args[2..].iter().any(|word| word.eq_ignore_ascii_case(b"get")) {
-        true => ["RW", "access", "update"].as_slice(),
-        false => ["OW", "update"].as_slice(),
-    };
-    for (place, key) in keys.into_iter().enumerate() {
+    let line = &args[2..];
+    let Some(places) = key_places(turn, line) else { return };
+    turn.reply.array(places.len());
+    for (at, flags) in places {
         turn.reply.array(2);
-        turn.reply.bulk(key);
-        let flags = match entry.command.name {
-            "set" => set_flags,
-            _ => key_flags(entry.command, place),
-        };
-        write_words(flags.iter().copied(), turn.reply);
+        turn.reply.bulk(line[at]);
+        write_words(flags, turn.reply);
     }
 }
 
-fn keys_of<'a>(
-    turn: &mut Turn<'_, '_>,
-    line: &[&'a [u8]],
-) -> Option<(&'static Entry, Vec<&'a [u8]>)> {
-    let refusal = match directory::find(line) {
-        Err(_) => "ERR Invalid command specified",
-        Ok(entry) if entry.command.keys.first == 0 && entry.command.keys.counted == 0 => {
-            "ERR The command has no key arguments"
-        }
-        Ok(entry) if !entry.command.accepts(line.len()) => {
-            "ERR Invalid number of arguments specified for command"
-        }
+fn key_places(turn: &mut Turn<'_, '_>, line: &[&[u8]]) -> Option<Vec<KeyPlace>> {
+    let found = match directory::find(line) {
+        Err(_) => Err("ERR Invalid command specified"),
         Ok(entry) => {
-            let KeyPositions { first, counted, .. } = entry.command.keys;
-            let keys: Vec<&[u8]> = entry.command.key_places(line).map(|at| line[at]).collect();
-            // A count that is none, or promises what is not there, gives no keys.
-            let lacks_counted = counted > 0 && keys.len() == usize::from(first > 0);
-            if lacks_counted && !entry.command.flags.contains(Flags::NO_MANDATORY_KEYS) {
-                "ERR Invalid arguments specified for command"
+            let facts = facts::of(&entry.full_name);
+            let places = || facts.key_places(line);
+            let may_lack_keys = entry.command.flags.contains(Flags::NO_MANDATORY_KEYS);
+            if !facts.has_keys() {
+                Err("ERR The command has no key arguments")
+            } else if !entry.command.accepts(line.len()) {
+                Err("ERR Invalid number of arguments specified for command")
             } else {
-                return Some((entry, keys));
+                Some(places())
+                    .filter(|places| !places.is_empty() || may_lack_keys)
+                    .ok_or("ERR Invalid arguments specified for command")
             }
         }
     };
-    turn.reply.error(refusal);
-    None
+    found.map_err(|line| turn.reply.error(line)).ok()
 }

@@ -19,7 +19,6 @@ pub const HANDLERS: &[(&str, Handler)] = &[
     ("client|kill", kill),
     ("client|list", list),
     ("client|no-evict", no_evict),
-    ("client|no-touch", no_touch),
     ("client|pause", pause),
     ("client|reply", reply),
     ("client|setinfo", setinfo),
@@ -218,29 +217,12 @@ impl Wanted {
 
 /// `CLIENT NO-EVICT ON | OFF`: clients are never evicted here, so it is only shown.
 fn no_evict(turn: &mut Turn<'_, '_>, args: &[&[u8]]) {
-    if let Some(is_on) = switch(turn, args[2]) {
-        turn.session.is_kept = is_on;
-    }
-}
-
-/// `CLIENT NO-TOUCH ON | OFF`
-fn no_touch(turn: &mut Turn<'_, '_>, args: &[&[u8]]) {
-    if let Some(is_on) = switch(turn, args[2]) {
-        turn.session.leaves_untouched = is_on;
-    }
-}
-
-fn switch(turn: &mut Turn<'_, '_>, word: &[u8]) -> Option<bool> {
-    let is_on = match &*word.to_ascii_lowercase() {
-        b"on" => Some(true),
-        b"off" => Some(false),
-        _ => None,
+    turn.session.is_kept = match &*args[2].to_ascii_lowercase() {
+        b"on" => true,
+        b"off" => false,
+        _ => return turn.reply.error("ERR syntax error"),
     };
-    match is_on {
-        Some(_) => turn.reply.status("OK"),
-        None => turn.reply.error("ERR syntax error"),
-    }
-    is_on
+    turn.reply.status("OK");
 }
 
 /// `CLIENT REPLY ON | OFF | SKIP`: only `ON` is answered.

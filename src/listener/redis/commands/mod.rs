@@ -4,6 +4,7 @@
 pub mod catalog;
 pub mod clients;
 pub mod connection;
+mod facts;
 pub mod help;
 pub mod info;
 pub mod records;

@@ -11,6 +11,7 @@ use crate::listener::redis::dispatch::Turn;
 pub const HANDLERS: &[(&str, Handler)] = &[
     ("bgrewriteaof", bgrewriteaof),
     ("bgsave", bgsave),
+    ("debug|loadaof", debug_loadaof),
     ("debug|sleep", debug_sleep),
     ("lastsave", lastsave),
     ("role", role),
@@ -75,6 +76,24 @@ fn save(turn: &mut Turn<'_, '_>, _: &[&[u8]]) {
 fn lastsave(turn: &mut Turn<'_, '_>, _: &[&[u8]]) {
     let last = turn.server.store.log().map_or(0, |log| log.status().last_save.seconds());
     turn.reply.count(usize::try_from(last).unwrap_or(usize::MAX));
+}
+
+/// `DEBUG LOADAOF`: forgets all keys and loads them from the log. Everybody waits, as
+/// in Redis. Within a transaction, what it has done so far is not in the log yet.
+fn debug_loadaof(turn: &mut Turn<'_, '_>, _: &[&[u8]]) {
+    if turn.server.store.log().is_none() {
+        return turn.reply.error("ERR there is no log, and nothing to load from");
+    }
+    if turn.held.in_transaction() {
+        return turn.reply.error("ERR DEBUG LOADAOF is not allowed inside a transaction");
+    }
+    match turn.held.load_log() {
+        Ok(()) => turn.reply.status("OK"),
+        Err(error) => {
+            tracing::error!(error = %error.chain(), "DEBUG LOADAOF: the log does not load");
+            turn.reply.error("ERR Error trying to load the AOF files, check server logs.");
+        }
+    }
 }
 
 /// `DEBUG SLEEP seconds`: keeps everybody waiting, as Redis does: it is for tests
