@@ -10,6 +10,7 @@ mod limiter;
 mod loading;
 mod replies;
 mod sandbox;
+mod truths;
 
 use std::fmt::Write;
 use std::time::Duration;
