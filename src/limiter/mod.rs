@@ -29,6 +29,8 @@ mod outcome;
 mod refusal;
 mod reload;
 #[cfg(test)]
+mod reload_tests;
+#[cfg(test)]
 mod timelines;
 mod turns;
 

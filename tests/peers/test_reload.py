@@ -152,3 +152,5 @@ def test_kubernetes_symlink_swap_is_noticed(weir):
             wait_until(lambda: gateway.generation() == number, f"swap {number} noticed")
             _, fields, _ = gateway.get("/limited/x")
             assert items(fields["ratelimit-policy"])["five"]["q"] == quota
+        said = gateway.process.log()
+        assert "changed to five: 7 per 10s" in said and "from five: 6 per 10s" in said, "the log tells the difference"

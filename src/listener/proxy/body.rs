@@ -67,8 +67,8 @@ impl IdleTimer {
     }
 }
 
-/// Polls the next data frame; trailers end the body.
-fn poll_data(
+/// Polls the next frame of a body that must move.
+fn poll_moving(
     incoming: &mut Incoming,
     idle: &mut IdleTimer,
     cx: &mut Context<'_>,
@@ -76,7 +76,7 @@ fn poll_data(
     match Pin::new(incoming).poll_frame(cx) {
         Poll::Ready(Some(Ok(frame))) => {
             idle.moved = true;
-            Poll::Ready(frame.is_data().then_some(Ok(frame)))
+            Poll::Ready(Some(Ok(frame)))
         }
         Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Broken(error)))),
         Poll::Ready(None) => Poll::Ready(None),
@@ -85,6 +85,13 @@ fn poll_data(
             Poll::Ready(Some(Err(BodyError::Idle)))
         }
     }
+}
+
+/// What is passed on of a frame: trailers end the body.
+fn without_trailers(
+    polled: Option<Result<Frame<Bytes>, BodyError>>,
+) -> Option<Result<Frame<Bytes>, BodyError>> {
+    polled.filter(|frame| frame.as_ref().map_or(true, Frame::is_data))
 }
 
 /// How far the upload of a request is, for who waits for the response.
@@ -131,7 +138,8 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(streaming) = &mut self.get_mut().0 else { return Poll::Ready(None) };
-        let polled = poll_data(&mut streaming.incoming, &mut streaming.idle, cx);
+        let polled = poll_moving(&mut streaming.incoming, &mut streaming.idle, cx);
+        let polled = polled.map(without_trailers);
         let upload = &streaming.upload;
         upload.starved.set(polled.is_pending());
         match &polled {
@@ -218,8 +226,13 @@ impl ResponseBody {
     /// Gives the connection back to the pool as soon as the last byte came:
     /// hyper does not poll a body again that says it has ended.
     fn give_back_at_end(&mut self) {
-        if let Kind::Upstream { incoming, lease, .. } = &mut self.kind
-            && incoming.is_end_stream()
+        if matches!(&self.kind, Kind::Upstream { incoming, .. } if incoming.is_end_stream()) {
+            self.give_back();
+        }
+    }
+
+    fn give_back(&mut self) {
+        if let Kind::Upstream { lease, .. } = &mut self.kind
             && let Some(lease) = lease.take()
         {
             lease.give_back();
@@ -239,22 +252,18 @@ impl Body for ResponseBody {
         let polled = match &mut this.kind {
             Kind::Whole(text) if text.is_empty() => None,
             Kind::Whole(text) => Some(Ok(Frame::data(std::mem::take(text)))),
-            Kind::Upstream { incoming, idle, lease } => {
-                let polled = ready!(poll_data(incoming, idle, cx));
-                if polled.is_none()
-                    && let Some(lease) = lease.take()
-                {
-                    lease.give_back();
-                }
-                polled
-            }
+            Kind::Upstream { incoming, idle, .. } => ready!(poll_moving(incoming, idle, cx)),
         };
-        this.give_back_at_end();
         if let (Some(dues), Some(Ok(frame))) = (&mut this.dues, &polled)
             && dues.is_metered()
         {
             meter(dues, frame);
         }
+        let polled = without_trailers(polled);
+        if polled.is_none() {
+            this.give_back();
+        }
+        this.give_back_at_end();
         Poll::Ready(polled)
     }
 

@@ -99,6 +99,64 @@ fn a_group_is_kept_whole_or_leaves_nothing() {
 }
 
 #[test]
+fn sixty_four_threads_charge_all_the_limits_of_a_request_or_none() {
+    const THREADS: usize = 64;
+    const ASKED_BY_EACH: usize = 20;
+    let code = include_str!("../../../functions/limiter.lua");
+    let limiter = Library { origin: "limiter.lua".to_owned(), code: code.to_owned() };
+    let clock = Clock::manual(Timestamp::from_millis(1_700_000_000_000));
+    let metrics = Metrics::register(&Registry::new()).unwrap();
+    let store = Embedded::open(&[limiter], None, clock, metrics, &mut |_| {}).unwrap().store;
+    // One limit for all, and one for each of eight groups: some of those refuse first,
+    // and in the end that for all does.
+    let key = |group: usize| format!("group-{group}");
+    let ask = |function: &str, group: usize, cost: &[u8]| -> Vec<(i64, i64)> {
+        let (own, quota) = (key(group), (10 * (group + 1)).to_string());
+        let limit =
+            |quota| -> [&[u8]; 6] { [b"sliding_window", quota, b"60000", cost, b"-", b"0"] };
+        let args = [limit(b"300"), limit(quota.as_bytes())].concat();
+        let call = Call { function, keys: &[b"all", own.as_bytes()], args: &args };
+        let mut replies = [Reply::default()];
+        store.shared.run(&[call], &mut replies, |_| true).unwrap();
+        let View::Array(said) = replies[0].view() else { panic!("{:?}", replies[0]) };
+        said.map(|outcome| {
+            let View::Array(mut numbers) = outcome else { panic!("{outcome:?}") };
+            match [numbers.next(), numbers.next()] {
+                [Some(View::Integer(admitted)), Some(View::Integer(left))] => (admitted, left),
+                other => panic!("{other:?}"),
+            }
+        })
+        .collect()
+    };
+    let admitted: Vec<std::sync::atomic::AtomicI64> = (0..8).map(|_| 0.into()).collect();
+    std::thread::scope(|threads| {
+        for thread in 0..THREADS {
+            let (ask, admitted) = (&ask, &admitted);
+            threads.spawn(move || {
+                for _ in 0..ASKED_BY_EACH {
+                    let said = ask("limiter.decide", thread % 8, b"1");
+                    let passed = said.iter().all(|(admitted, _)| *admitted == 1);
+                    admitted[thread % 8]
+                        .fetch_add(passed.into(), std::sync::atomic::Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let admitted: Vec<i64> = admitted.into_iter().map(|it| it.into_inner()).collect();
+    assert_eq!(
+        admitted.iter().sum::<i64>(),
+        300,
+        "the quota for all, and it was enough: {admitted:?}"
+    );
+    for (group, admitted) in admitted.iter().enumerate() {
+        let quota = 10 * (group as i64 + 1);
+        let left = [(0, 0), (i64::from(*admitted < quota), quota - admitted)];
+        let said = ask("limiter.peek", group, b"1");
+        assert_eq!(said, left, "group {group}: charged for what was admitted, and nothing else");
+    }
+}
+
+#[test]
 fn a_single_refused_call_keeps_what_it_wrote() {
     let store = open(None).store;
     assert_eq!(group(&store, &["t.refuse a"]), "kept 1");
