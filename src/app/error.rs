@@ -34,6 +34,9 @@ pub enum Error {
     /// The store could not be opened.
     #[error(transparent)]
     Store(OpenError),
+    /// The admin door of a Weir that runs does not explain.
+    #[error(transparent)]
+    Door(#[from] super::explain::DoorError),
     /// The last records may not have reached the disk.
     #[error("cannot close the log")]
     Close(#[from] persist::Error),

@@ -10,7 +10,7 @@
 mod banner;
 mod doors;
 mod error;
-mod explain;
+pub mod explain;
 mod libraries;
 mod loading;
 pub mod replay;
@@ -34,7 +34,7 @@ use crate::config::Config;
 use crate::limiter::{self, Limiter, PolicyFile, keep_current, keep_grants};
 use crate::listener::admin::{Condition, Readiness, State};
 use crate::persist;
-use crate::policy::{Functions, PolicySet, Question};
+use crate::policy::{Functions, PolicySet};
 use crate::store::{self, Embedded, Library, Opened, Store};
 
 pub use error::Error;
@@ -78,14 +78,6 @@ pub fn check(path: &Path) -> Result<String, Error> {
     let written = Written::read(path)?;
     let Written { config, function_names, policies, .. } = written;
     Ok(banner::checked(&config, &function_names, &policies))
-}
-
-/// What the policies make of one request, policy by policy.
-///
-/// # Errors
-/// As of [`check`], or the request has no single meaning.
-pub fn explain(path: &Path, question: &Question) -> Result<String, Error> {
-    explain::explain(&Written::read(path)?.policies, question)
 }
 
 /// Serves until a signal ends it.

@@ -202,7 +202,9 @@ fn words(line: &str) -> Result<Vec<Vec<u8>>, String> {
     let input = format!("{line}\r\n").into_bytes();
     let mut requests = Requests::new(RequestLimits::REDIS);
     match requests.next(&input) {
-        Ok(Found::Command { .. }) => Ok(requests.args(&input).map(<[u8]>::to_vec).collect()),
+        Ok(Found::Command { .. }) => {
+            Ok(requests.words().of(&input).iter().map(|it| it.to_vec()).collect())
+        }
         Ok(_) => Err("no words".to_owned()),
         Err(error) => Err(error.to_string()),
     }

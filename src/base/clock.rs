@@ -39,6 +39,12 @@ impl Timestamp {
         self.0 / 1_000_000
     }
 
+    /// The moment `span` later.
+    pub fn plus(self, span: Duration) -> Timestamp {
+        let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        Timestamp(self.0.saturating_add(micros))
+    }
+
     /// Time from `earlier` to this moment; zero if `earlier` is later.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))

@@ -94,6 +94,16 @@ struct Explain {
     /// The client's address.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     from: std::net::IpAddr,
+    /// The admin door of a Weir that runs, such as `http://127.0.0.1:9900`: it tells
+    /// what is left, under the policies and overrides that are in force there.
+    #[arg(long, value_name = "URL")]
+    admin: Option<http::Uri>,
+    /// The file with the token that the admin door wants.
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    token_file: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
     /// The request, such as `POST /api/x`.
     #[arg(value_name = "REQUEST")]
     request: String,
@@ -146,9 +156,12 @@ pub fn main() -> ExitCode {
                 Err(error) => failed(&error),
             };
         }
-        Command::Explain(Explain { common, headers, from, request }) => {
+        Command::Explain(Explain { common, headers, from, admin, token_file, json, request }) => {
             let question = policy::Question { request, headers, from };
-            app::explain(&common.config, &question).map(|report| say(&report))
+            let asked = admin.map(|door| app::explain::Door { address: door, token_file });
+            let form = if json { app::explain::Form::Json } else { app::explain::Form::Text };
+            app::explain::explain(&common.config, &question, asked.as_ref(), form)
+                .map(|report| say(&report))
         }
         Command::Schema => {
             say(&format!("{:#}", policy::schema::schema()));

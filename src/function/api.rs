@@ -319,14 +319,10 @@ pub(super) unsafe extern "C-unwind" fn on_error(lua: *mut lua_State) -> c_int {
     // SAFETY: pushed with the context; whoever raised does not use its own
     // reference again.
     let (state, context) = unsafe { State::entered(lua) };
-    let failure = &mut context.failure;
-    failure.clear();
+    let failure = context.failure.insert(Vec::new());
     match state.kind(1) {
         Kind::Table if state.reserve(3) => {
-            failure.extend_from_slice(error_field(state));
-            if failure.is_empty() {
-                failure.extend_from_slice(b"ERR unknown error");
-            }
+            failure.extend_from_slice(error_field(state).unwrap_or(b"ERR unknown error"));
         }
         Kind::String => {
             failure.extend_from_slice(b"ERR ");
@@ -347,20 +343,20 @@ pub(super) unsafe extern "C-unwind" fn on_error(lua: *mut lua_State) -> c_int {
     1
 }
 
-/// The text under `err` of the error table at 1. It stays in that table, so it
+/// The text under `err` of the error table at 1, if there is one. It stays in that table, so it
 /// may be read until the handler returns. The key is found by walking, since
 /// pushing it would allocate.
-fn error_field<'a>(state: State) -> &'a [u8] {
+fn error_field<'a>(state: State) -> Option<&'a [u8]> {
     state.push_nil();
     while state.next(1) {
         if state.bytes(-2) == b"err" {
-            let text = state.bytes(-1);
+            let text = (state.kind(-1) == Kind::String).then(|| state.bytes(-1));
             state.pop(2);
             return text;
         }
         state.pop(1);
     }
-    b""
+    None
 }
 
 /// The hook, set by the watchdog: ends the call if its time is up, and otherwise

@@ -53,9 +53,9 @@ pub(super) struct Context {
     /// Somebody ended the call.
     pub(super) was_killed: bool,
     interrupter: Interrupter,
-    /// Text of the error that ended the call, without a dash; empty if Lua could
+    /// Text of the error that ended the call, without a dash; `None` if Lua could
     /// not say.
-    pub(super) failure: Vec<u8>,
+    pub(super) failure: Option<Vec<u8>>,
     /// Line of the text where it was raised.
     pub(super) failure_line: Option<u32>,
     /// A library's or a script's text, while it loads.
@@ -165,7 +165,7 @@ impl Context {
             was_killed: false,
             interrupter,
             script_globals: Anchor::NONE,
-            failure: Vec::new(),
+            failure: None,
             failure_line: None,
             loading: None,
             answer: Reply::new(),
@@ -209,7 +209,7 @@ impl Context {
         self.run_number += 1;
         self.was_killed = false;
         self.budget = Budget::new(budget);
-        self.failure.clear();
+        self.failure = None;
         self.failure_line = None;
         self.stack_base = base;
     }

@@ -18,7 +18,7 @@
 
 use super::raw::{Kind, State};
 use crate::resp::number::NumberText;
-use crate::resp::{Items, Protocol, Reply, View};
+use crate::resp::{Items, Protocol, Reply, View, until_zero};
 
 /// Deepest nesting of a Function's reply.
 const DEPTH_MAX: u32 = 128;
@@ -216,9 +216,9 @@ impl Reader<'_> {
     /// Appends a table that names its type; false if it names none.
     fn named(&mut self, depth: u32) -> Result<bool, TooLarge> {
         if self.field(b"err", Kind::String) {
-            self.reply.error_bytes(self.state.bytes(-1));
+            self.reply.error_bytes(one_line(self.state.bytes(-1)));
         } else if self.field(b"ok", Kind::String) {
-            self.reply.status_bytes(self.state.bytes(-1));
+            self.reply.status_bytes(until_zero(self.state.bytes(-1)));
         } else if self.field(b"double", Kind::Number) {
             self.reply.double(self.state.number(-1));
         } else if self.field(b"map", Kind::Table) {
@@ -306,6 +306,15 @@ impl Reader<'_> {
         self.state.pop(1);
         true
     }
+}
+
+/// An error's text as Redis takes it from a script: up to the first zero byte, without
+/// line ends behind it. Others become blanks where the line is written.
+fn one_line(text: &[u8]) -> &[u8] {
+    let is_end = |it: &u8| matches!(it, b'\r' | b'\n');
+    let text = until_zero(text);
+    let end = text.iter().rposition(|it| !is_end(it)).map_or(0, |at| at + 1);
+    &text[..end]
 }
 
 /// A number as Redis answers it: cut toward zero, and the least integer for what

@@ -299,20 +299,21 @@ impl<'t> Unpacker<'t, '_> {
             0xCC => state.push_number(f64::from(u8::from_be_bytes(self.take()?))),
             0xCD => state.push_number(f64::from(u16::from_be_bytes(self.take()?))),
             0xCE => state.push_number(f64::from(u32::from_be_bytes(self.take()?))),
-            0xCF => state.push_number(u64::from_be_bytes(self.take()?) as f64),
+            // An integer of Lua 5.1 has a sign.
+            0xCF => state.push_number(u64::from_be_bytes(self.take()?).cast_signed() as f64),
             0xD0 => state.push_number(f64::from(i8::from_be_bytes(self.take()?))),
             0xD1 => state.push_number(f64::from(i16::from_be_bytes(self.take()?))),
             0xD2 => state.push_number(f64::from(i32::from_be_bytes(self.take()?))),
             0xD3 => state.push_number(i64::from_be_bytes(self.take()?) as f64),
-            0xD9 | 0xC4 => {
+            0xD9 => {
                 let len = usize::from(u8::from_be_bytes(self.take()?));
                 state.push_bytes(self.slice(len)?);
             }
-            0xDA | 0xC5 => {
+            0xDA => {
                 let len = usize::from(u16::from_be_bytes(self.take()?));
                 state.push_bytes(self.slice(len)?);
             }
-            0xDB | 0xC6 => {
+            0xDB => {
                 let len = u32::from_be_bytes(self.take()?) as usize;
                 state.push_bytes(self.slice(len)?);
             }
@@ -332,7 +333,7 @@ impl<'t> Unpacker<'t, '_> {
                 let len = u32::from_be_bytes(self.take()?) as usize;
                 return self.map(len);
             }
-            0xC1 | 0xC7..=0xC9 | 0xD4..=0xD8 => return Err(Fault::Format),
+            0xC1 | 0xC4..=0xC9 | 0xD4..=0xD8 => return Err(Fault::Format),
         }
         Ok(())
     }
@@ -353,13 +354,15 @@ impl<'t> Unpacker<'t, '_> {
         state.push_table(0, 0);
         for _ in 0..len {
             self.value()?;
-            let key = state.number(-1);
-            if state.kind(-1) == Kind::Nil {
-                state.raise_text(b"table index is nil");
-            } else if state.kind(-1) == Kind::Number && key.is_nan() {
-                state.raise_text(b"table index is NaN");
-            }
             self.value()?;
+            if state.kind(-2) == Kind::Nil {
+                // Where a native function sets it, Lua names no line.
+                state.push_bytes(b"table index is nil");
+                state.raise();
+            } else if state.kind(-2) == Kind::Number && state.number(-2).is_nan() {
+                state.push_bytes(b"table index is NaN");
+                state.raise();
+            }
             state.set_pair();
         }
         Ok(())

@@ -95,7 +95,7 @@ impl<'f> Format<'f> {
         match option {
             b' ' => {}
             b'>' => self.big_endian = true,
-            b'<' | b'=' => self.big_endian = false,
+            b'<' => self.big_endian = false,
             b'!' => {
                 let alignment = self.number(8);
                 if !alignment.is_power_of_two() {

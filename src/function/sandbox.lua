@@ -69,8 +69,17 @@ end
 
 ---------------------------------------------------------------- base functions
 
-local base = copy(_G, "assert error ipairs rawequal select tonumber tostring type unpack")
+local base = copy(_G, "assert error ipairs rawequal select tonumber type unpack")
 base._VERSION = "Lua 5.1"
+
+-- LuaJIT has another text for cjson.null than Lua 5.1.
+function base.tostring(...)
+  if select("#", ...) == 0 then
+    error("bad argument #1 to 'tostring' (value expected)", 2)
+  end
+  local text = tostring((...))
+  return text == "userdata: NULL" and "userdata: (nil)" or text
+end
 
 base.getmetatable, base.setmetatable = faces.getmetatable, faces.setmetatable
 base.rawget, base.rawset = faces.rawget, faces.rawset
@@ -389,12 +398,17 @@ function redis_running.error_reply(...)
   if select("#", ...) ~= 1 or type(text) ~= "string" then
     return { err = "ERR wrong number or type of arguments" }
   end
-  if raw_sub(text, 1, 1) == "-" then
-    text = raw_sub(text, 2)
-  end
-  text = replace(text, "[\r\n]+$", "", 1)
+  local zero = native.string.find(text, "\0", 1, true)
+  text = raw_sub(text, raw_sub(text, 1, 1) == "-" and 2 or 1, zero and zero - 1)
   -- One word alone is a text without a code.
-  return { err = native.string.find(text, " ", 1, true) and text or "ERR " .. text }
+  local blank = native.string.find(text, " ", 1, true)
+  local code, words = "ERR", text
+  if blank then
+    code, words = raw_sub(text, 1, blank - 1), raw_sub(text, blank + 1)
+  end
+  words = replace(words, "^[\r\n]+", "", 1)
+  words = replace(words, "[\r\n]+$", "", 1)
+  return { err = code .. " " .. words }
 end
 
 function redis_running.status_reply(...)

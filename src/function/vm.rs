@@ -25,6 +25,7 @@ use super::random::Random;
 use super::raw::{Anchor, Ended, State};
 use super::watchdog::{Interrupter, Watchdog};
 use crate::keyspace::{Execution, Keyspace};
+use crate::resp::until_zero;
 
 /// How far memory grows, in percent of what a full cycle left, before the collector
 /// begins the next one. Lua's own 200 marks what a library keeps twice as often.
@@ -218,7 +219,8 @@ impl Vm {
         self.settle(ended);
         let context = self.context.borrow();
         let loading = context.loading.take().unwrap_or_else(|| Loading::new(b""));
-        let text = String::from_utf8_lossy(&context.failure).into_owned();
+        let text = context.failure.as_deref().unwrap_or_default();
+        let text = String::from_utf8_lossy(text).into_owned();
         match ended {
             _ if context.budget.was_spent() => {
                 Err(LoadFault::Run("ERR FUNCTION LOAD timeout".to_owned()))
@@ -268,13 +270,18 @@ impl Vm {
     /// What the last call raised, as a client sees it.
     pub(super) fn error_line(&mut self, callee: &Callee) -> Vec<u8> {
         let context = self.context.borrow();
-        let mut line = one_line(&context.failure);
+        // Where the stack was too full even for the handler that notes the text,
+        // nothing was noted.
+        let text = context.failure.as_deref().unwrap_or(b"ERR stack overflow");
+        let text = until_zero(text);
+        let mut line = text[..text.len().min(ERROR_BYTES_MAX)].to_vec();
         line.extend_from_slice(format!(" script: {callee}").as_bytes());
         if let Some(at) = context.failure_line {
             let chunk = context.origin.chunk_name().to_string_lossy();
             line.extend_from_slice(format!(", on {chunk}:{at}").as_bytes());
         }
         line.push(b'.');
+        line.iter_mut().filter(|it| matches!(it, b'\r' | b'\n')).for_each(|it| *it = b' ');
         line
     }
 }
@@ -285,17 +292,6 @@ fn limit(bytes: u64) -> usize {
 
 /// Longest error line that is passed on: a Function may raise megabytes.
 const ERROR_BYTES_MAX: usize = 4096;
-
-/// What Lua raised, on one line. Where the stack was too full even for the handler
-/// that notes the text, nothing was noted.
-fn one_line(bytes: &[u8]) -> Vec<u8> {
-    if bytes.is_empty() {
-        return b"ERR stack overflow".to_vec();
-    }
-    let mut line = bytes[..bytes.len().min(ERROR_BYTES_MAX)].to_vec();
-    line.iter_mut().filter(|it| matches!(it, b'\r' | b'\n')).for_each(|it| *it = b' ');
-    line
-}
 
 /// The context at an address that does not move with the engine.
 struct ContextBox(NonNull<Context>);

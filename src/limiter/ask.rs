@@ -200,6 +200,26 @@ impl Scratch {
         Ok(())
     }
 
+    /// Has the limits refuse that `belongs` names, whatever room they have: others come
+    /// first. Only those that are enforced matter.
+    pub(super) fn refuse(&mut self, belongs: impl Fn(&Entry) -> bool) {
+        const SOON: Duration = Duration::from_millis(1);
+        for (entry, outcome) in self.plan.entries().iter().zip(&mut self.outcomes) {
+            if belongs(entry) {
+                let told = outcome.get_or_insert(Outcome {
+                    admitted: true,
+                    remaining: None,
+                    reset_after: None,
+                    retry_after: None,
+                    charged_at_us: 0,
+                });
+                if told.admitted {
+                    *told = Outcome { admitted: false, retry_after: Some(SOON), ..*told };
+                }
+            }
+        }
+    }
+
     /// Puts the limits of policies whose budget of keys is spent under the key that
     /// all new ones share.
     ///

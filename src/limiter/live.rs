@@ -4,14 +4,14 @@
 use bytes::Bytes;
 
 use crate::policy::{
-    Algorithm, Cause, Denial, Dialect, Entry, Headings, Limit, Mode, OnDeny, Penalty, Plan,
+    Algorithm, Cause, Delay, Denial, Dialect, Entry, Headings, Limit, Mode, OnDeny, Penalty, Plan,
     PolicySet, Role, Settle,
 };
 
 use super::ask::Scratch;
 use super::decision::{Decision, Outcome, Verdict};
 use super::fields::{self, Fields, Items, seconds_up};
-use super::metrics::{Metrics, PolicyMetrics};
+use super::metrics::{Metrics, PolicyMetrics, Waited};
 use super::refusal::Refusal;
 
 /// One generation of policies. Immutable; a reload makes the next.
@@ -27,6 +27,7 @@ pub struct Live {
     groups: Vec<Groups>,
     has_dues: bool,
     has_budgets: bool,
+    has_delays: bool,
 }
 
 /// Names of groups in the call of `limiter.decide`.
@@ -63,7 +64,17 @@ impl Live {
         let has_dues = (0_u32..).zip(each).any(|(place, policy)| {
             policy.settle().is_some() || policies.limits_of(place).any(leases)
         });
-        Live { generation, policies, metrics, policy_fields, groups, has_dues, has_budgets }
+        let has_delays = each.iter().any(|it| it.on_deny().delay.is_some());
+        Live {
+            generation,
+            policies,
+            metrics,
+            policy_fields,
+            groups,
+            has_dues,
+            has_budgets,
+            has_delays,
+        }
     }
 
     /// Number of this set; it rises with each reload.
@@ -84,6 +95,33 @@ impl Live {
     /// True when a policy has a budget of keys.
     pub(super) fn has_budgets(&self) -> bool {
         self.has_budgets
+    }
+
+    /// True when a policy has requests wait.
+    pub(super) fn has_delays(&self) -> bool {
+        self.has_delays
+    }
+
+    /// How a policy has requests wait that it would refuse; one that is shadowed
+    /// refuses none.
+    pub(super) fn delay(&self, policy: u32) -> Option<&Delay> {
+        let policy = &self.policies.policies()[policy as usize];
+        policy.on_deny().delay.as_ref().filter(|_| policy.mode() == Mode::Enforce)
+    }
+
+    /// A request has begun to wait.
+    pub(super) fn begins_to_wait(&self, policy: u32) {
+        self.metrics[policy as usize].begins_to_wait();
+    }
+
+    /// A request has ended to wait.
+    pub(super) fn ends_to_wait(&self, policy: u32) {
+        self.metrics[policy as usize].ends_to_wait();
+    }
+
+    /// What became of a request that waited, or wanted to.
+    pub(super) fn waited(&self, policy: u32, ended: Waited) {
+        self.metrics[policy as usize].waited(ended);
     }
 
     /// A request found the budget of keys of a policy spent.

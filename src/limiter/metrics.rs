@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 
 use crate::policy::{Mode, Policy, Role};
@@ -25,6 +26,31 @@ pub struct Metrics {
     reloads: IntCounterVec,
     last_reload_success: IntGauge,
     grants: IntGaugeVec,
+    waiting: IntGaugeVec,
+    waits: IntCounterVec,
+    wait_duration: HistogramVec,
+}
+
+/// What became of a request that waited for its turn, or wanted to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// It was admitted, after so long.
+    Admitted(Duration),
+    /// Its turn did not come in time, or another policy refused it.
+    Refused,
+    /// There was no place in the line.
+    Full,
+    /// It went away.
+    Gone,
+}
+
+/// The counters and gauges of a policy that has requests wait.
+#[derive(Clone, Debug)]
+struct WaitMetrics {
+    waiting: IntGauge,
+    duration: Histogram,
+    /// Admitted, refused, full, gone.
+    outcomes: [IntCounter; 4],
 }
 
 /// The counters of one policy.
@@ -35,6 +61,7 @@ pub struct PolicyMetrics {
     /// By what the live limits said, then the candidates: admit, deny.
     compared: Option<[[IntCounter; 2]; 2]>,
     overflows: IntCounter,
+    waits: Option<WaitMetrics>,
 }
 
 impl Metrics {
@@ -51,21 +78,21 @@ impl Metrics {
             "Policy files read, by what came of it",
             &["outcome"],
         )?;
-        let last_reload_success = IntGauge::new(
+        let gauge = |name: &str, help: &str| registered(registry, IntGauge::new(name, help)?);
+        let last_reload_success = gauge(
             "weir_limiter_policy_last_reload_success",
             "1 while the policy file as it stands is in force, 0 after a refused one",
         )?;
-        let grants = Opts::new(
+        let gauges = |name: &str, help: &str, label: &str| {
+            registered(registry, IntGaugeVec::new(Opts::new(name, help), &[label])?)
+        };
+        let grants = gauges(
             "weir_limiter_overrides",
             "Overrides that were set at run time: in force, or orphaned by a reload",
-        );
-        let grants = registered(registry, IntGaugeVec::new(grants, &["outcome"])?)?;
-        for outcome in ["in_force", "orphaned"] {
-            grants.with_label_values(&[outcome]);
-        }
-        for outcome in ["swapped", "refused"] {
-            reloads.with_label_values(&[outcome]);
-        }
+            "outcome",
+        )?;
+        ["in_force", "orphaned"].iter().for_each(|it| drop(grants.with_label_values(&[it])));
+        ["swapped", "refused"].iter().for_each(|it| drop(reloads.with_label_values(&[it])));
         last_reload_success.set(1);
         Ok(Metrics {
             decisions: counters(
@@ -91,16 +118,24 @@ impl Metrics {
                     "Decisions left to the failure mode because the store did not answer",
                 )?,
             )?,
-            generation: registered(
-                registry,
-                IntGauge::new(
-                    "weir_limiter_policy_generation",
-                    "Number of the live policy set; it rises with each successful reload",
-                )?,
+            generation: gauge(
+                "weir_limiter_policy_generation",
+                "Number of the live policy set; it rises with each successful reload",
             )?,
             reloads,
-            last_reload_success: registered(registry, last_reload_success)?,
+            last_reload_success,
             grants,
+            waiting: gauges(
+                "weir_limiter_waiting_requests",
+                "Requests that wait for quota",
+                "policy",
+            )?,
+            waits: counters(
+                "weir_limiter_waits_total",
+                "Requests that waited for quota or found no place to, by what became of them",
+                &["policy", "outcome"],
+            )?,
+            wait_duration: registered(registry, wait_duration()?)?,
         })
     }
 
@@ -120,6 +155,12 @@ impl Metrics {
             admitted: counter("admit"),
             denied: counter("deny"),
             overflows: self.overflows.with_label_values(&[name]),
+            waits: policy.on_deny().delay.as_ref().map(|_| WaitMetrics {
+                waiting: self.waiting.with_label_values(&[name]),
+                duration: self.wait_duration.with_label_values(&[name]),
+                outcomes: ["admitted", "refused", "full", "gone"]
+                    .map(|outcome| self.waits.with_label_values(&[name, outcome])),
+            }),
             compared: has_candidates.then(|| ["admit", "deny"].map(of_live)),
         }
     }
@@ -178,6 +219,15 @@ fn registered<F: Collector + Clone + 'static>(
     Ok(family)
 }
 
+fn wait_duration() -> Result<HistogramVec, prometheus::Error> {
+    let buckets = vec![0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+    let options = HistogramOpts::new(
+        "weir_limiter_wait_duration_seconds",
+        "How long requests waited for quota that were admitted then",
+    );
+    HistogramVec::new(options.buckets(buckets), &["policy"])
+}
+
 fn decision_duration() -> Result<Histogram, prometheus::Error> {
     // 1 us to 100 ms: a decision in this process takes about 2 us, one that
     // waits for a disk under `always` some hundreds.
@@ -206,6 +256,31 @@ impl PolicyMetrics {
     /// A new key found the budget of keys spent.
     pub fn overflowed(&self) {
         self.overflows.inc();
+    }
+
+    /// A request has begun to wait.
+    pub fn begins_to_wait(&self) {
+        self.waits.iter().for_each(|it| it.waiting.inc());
+    }
+
+    /// A request has ended to wait.
+    pub fn ends_to_wait(&self) {
+        self.waits.iter().for_each(|it| it.waiting.dec());
+    }
+
+    /// What became of a request that waited, or wanted to.
+    pub fn waited(&self, ended: Waited) {
+        let Some(waits) = &self.waits else { return };
+        let place = match ended {
+            Waited::Admitted(after) => {
+                waits.duration.observe(after.as_secs_f64());
+                0
+            }
+            Waited::Refused => 1,
+            Waited::Full => 2,
+            Waited::Gone => 3,
+        };
+        waits.outcomes[place].inc();
     }
 
     /// A limit of the policy had no room.

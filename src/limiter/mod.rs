@@ -32,6 +32,7 @@ mod reload;
 mod reload_tests;
 #[cfg(test)]
 mod timelines;
+mod turns;
 
 use std::fmt::Write as _;
 use std::hash::{BuildHasher as _, RandomState};
@@ -85,6 +86,7 @@ pub struct Limiter {
     /// Overrides that were set at run time. Who changes the live set holds them.
     grants: Mutex<grants::Grants>,
     syncing: tokio::sync::Mutex<()>,
+    turns: turns::Turns,
 }
 
 /// Names for leases: no two requests of any process have the same.
@@ -129,12 +131,28 @@ impl Limiter {
             payments: Mutex::new(Some(payments)),
             grants: Mutex::default(),
             syncing: tokio::sync::Mutex::default(),
+            turns: turns::Turns::default(),
         }
     }
 
-    /// Decides one request. `scratch` belongs to the caller's connection or
-    /// worker and keeps its capacity between requests.
+    /// Decides one request at once: where policies delay, it is refused. `scratch`
+    /// belongs to the caller's connection or worker and keeps its capacity between
+    /// requests.
     pub async fn check(&self, facts: &RequestFacts<'_>, scratch: &mut Scratch) -> Decision {
+        self.check_within(Duration::ZERO, facts, scratch).await
+    }
+
+    /// Decides one request, which where policies delay may wait for its turn, as long
+    /// as they say, but no longer than `patience`.
+    ///
+    /// Cancel safe: what waits leaves its place to the next. What was charged stays
+    /// charged.
+    pub async fn check_within(
+        &self,
+        patience: Duration,
+        facts: &RequestFacts<'_>,
+        scratch: &mut Scratch,
+    ) -> Decision {
         let live = self.live.load_full();
         live.policies().plan(facts, Some(self.store.now()), scratch.plan_mut());
         if scratch.plan_mut().is_empty() {
@@ -148,7 +166,11 @@ impl Limiter {
             true => scratch.claim(&live, &self.store).await,
             false => Ok(()),
         };
+        let mut waited = Duration::ZERO;
         let asked = match claimed {
+            Ok(()) if live.has_delays() && !patience.is_zero() => {
+                self.ask_in_turn(&live, facts, scratch, (patience, &mut waited)).await
+            }
             Ok(()) => scratch.ask(&live, &self.store).await,
             Err(error) => Err(error),
         };
@@ -173,7 +195,7 @@ impl Limiter {
             }
             Err(error) => self.fail(&error),
         };
-        self.metrics.decided(stopwatch.elapsed());
+        self.metrics.decided(stopwatch.elapsed().saturating_sub(waited));
         decision
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, Entry, Mode, Plan, PolicySet, RequestFacts, Role};
+use super::{Algorithm, Cause, Entry, Mode, Plan, PolicySet, RequestFacts, Role};
 use crate::base::units::Span;
 
 /// What one policy makes of a request.
@@ -173,9 +173,8 @@ impl PolicySet {
     }
 }
 
-/// Explanations as text. `is_full`: nobody was asked what is left, so a quota is told
-/// as if nothing of it was used.
-pub fn text(explained: &[Explained], is_full: bool) -> String {
+/// Explanations as text. `asked`: the store was asked what is left.
+pub fn text(explained: &[Explained], asked: bool) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
     for Explained { about, made, .. } in explained {
@@ -197,36 +196,42 @@ pub fn text(explained: &[Explained], is_full: bool) -> String {
                     Origin::Grant => "  by an override that was set at run time",
                 };
                 let _ = writeln!(text, "  key        {key}{by}");
-                limits.iter().for_each(|limit| write_limit(&mut text, limit, is_full));
+                limits.iter().for_each(|limit| write_limit(&mut text, limit, asked));
             }
         }
+    }
+    if !asked {
+        let _ =
+            writeln!(text, "what is left was not asked for; `--admin URL` asks a Weir that runs");
     }
     text
 }
 
-fn write_limit(text: &mut String, limit: &ExplainedLimit, is_full: bool) {
+fn write_limit(text: &mut String, limit: &ExplainedLimit, asked: bool) {
     let ExplainedLimit { about, store_key, cost, .. } = limit;
     let candidate = if limit.candidate { ", a candidate" } else { "" };
     let cost = if *cost == 1 { String::new() } else { format!(", costs {cost}") };
+    // Writing to a String cannot fail.
     let _ = writeln!(text, "  limit      {about}{cost}{candidate}  {store_key}");
-    let span = |ms: u64| Span(Duration::from_millis(ms));
-    let _ = match &limit.left {
-        _ if is_full => Ok(()),
-        None => writeln!(text, "  left       not known: {} decides", limit.algorithm),
-        Some(Left { admits: true, remaining, reset_after_ms: 0, .. }) => {
-            writeln!(text, "  left       {remaining}")
-        }
-        Some(Left { admits: true, remaining, reset_after_ms, .. }) => {
-            writeln!(text, "  left       {remaining}, more in {}", span(*reset_after_ms))
-        }
-        Some(Left { remaining, retry_after_ms: Some(wait), .. }) => {
-            writeln!(text, "  left       {remaining}, refused for {}", span(*wait))
-        }
-        Some(Left { remaining, .. }) => {
-            writeln!(
-                text,
-                "  left       {remaining}, refused for ever: it costs more than the quota"
-            )
-        }
+    if asked {
+        let _ = writeln!(text, "  left       {}", left(limit));
+    }
+}
+
+/// What is left of a limit, in words.
+fn left(limit: &ExplainedLimit) -> String {
+    let Some(Left { admits, remaining, reset_after_ms, retry_after_ms }) = limit.left else {
+        return format!("not known: only {} could tell", limit.algorithm);
     };
+    let span = |ms: u64| Span(Duration::from_millis(ms));
+    let is_ban = limit.algorithm == Algorithm::Penalty.name();
+    match (admits, retry_after_ms) {
+        (true, _) if is_ban => format!("{remaining} more refusals until a ban"),
+        (true, _) if reset_after_ms == 0 => remaining.to_string(),
+        (true, _) => format!("{remaining}, more in {}", span(reset_after_ms)),
+        (false, Some(wait)) if is_ban => format!("banned for {}", span(wait)),
+        (false, Some(0)) => format!("{remaining}, refused until a lease comes back"),
+        (false, Some(wait)) => format!("{remaining}, refused for {}", span(wait)),
+        (false, None) => format!("{remaining}, refused for ever: it costs more than the quota"),
+    }
 }

@@ -208,17 +208,26 @@ impl Limit {
         format!("weir:{policy}:{}{candidate}{}:{{", self.place, self.algorithm.key_suffix())
     }
 
-    /// Bytes that the state of one key takes at most, by estimate: so much for each
-    /// member of a sorted set, or one sum for a few fields. Not measured, and the
-    /// key itself is not in it; it is there to tell large from small.
+    /// Bytes that one key takes when its quota is used up, its name and all; `None`
+    /// where only a Function of the user's knows. Within a quarter of what the keyspace
+    /// accounts for, which a test of the library holds it to.
     pub fn state_bytes_max(&self) -> Option<u64> {
+        /// A key of some 30 bytes with a short text.
+        const KEY: u64 = 150;
+        /// A sorted set of more members is indexed.
+        const FEW: u64 = 128;
+
+        let members = |small: u64, big: u64| match self.quota {
+            quota @ ..=FEW => KEY + small * quota,
+            quota => quota.saturating_mul(big),
+        };
         match self.algorithm {
-            Algorithm::SlidingWindow => Some(self.quota.saturating_mul(34)),
-            Algorithm::Concurrency => Some(self.quota.saturating_mul(52)),
+            Algorithm::SlidingWindow => Some(members(4, 44)),
+            Algorithm::Concurrency => Some(members(31, 75)),
             Algorithm::SlidingCounter
             | Algorithm::TokenBucket { .. }
             | Algorithm::FixedWindow { .. }
-            | Algorithm::Penalty => Some(64),
+            | Algorithm::Penalty => Some(KEY),
             Algorithm::Function(_) => None,
         }
     }

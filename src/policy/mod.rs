@@ -60,7 +60,7 @@ pub use budget::KeyBudget;
 pub use explain::{Explained, ExplainedLimit, Left, Made, Origin, text as explanation};
 pub use grant::{Grant, GrantError, KeyError};
 pub use limit::{Algorithm, Begins, LIBRARY, Limit, Role};
-pub use on_deny::{Dialect, Headings, OnDeny, Penalty};
+pub use on_deny::{Delay, Dialect, Headings, OnDeny, Penalty};
 pub use pattern::{PathPattern, PatternError};
 pub use plan::{Cause, Denial, Entry, Plan};
 pub use question::Question;
@@ -100,6 +100,19 @@ pub trait Headers: Sync {
         if let Some(value) = self.get(name) {
             visit(value);
         }
+    }
+
+    /// Bytes that they take, names and values; 0 where no request is held.
+    fn size_bytes(&self) -> u64 {
+        0
+    }
+}
+
+impl RequestFacts<'_> {
+    /// Bytes that the request takes while it is held, its body not counted.
+    pub fn size_bytes(&self) -> u64 {
+        let texts = [self.method, self.host, self.path, self.query];
+        texts.iter().map(|text| text.len() as u64).sum::<u64>() + self.headers.size_bytes()
     }
 }
 

@@ -18,6 +18,19 @@ pub struct OnDeny {
     /// At most so much is added to `Retry-After`, by chance, so that those who were
     /// refused together do not come back together.
     pub jitter: Duration,
+    /// Requests wait for quota, within these bounds, before they are refused.
+    pub delay: Option<Delay>,
+}
+
+/// How requests wait for quota instead of being refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delay {
+    /// For no longer than this.
+    pub wait_max: Duration,
+    /// At most so many of one policy at a time.
+    pub waiting_max: u64,
+    /// And no more bytes of them.
+    pub memory_max_bytes: u64,
 }
 
 impl Default for OnDeny {
@@ -28,6 +41,7 @@ impl Default for OnDeny {
             body: None,
             content_type: "text/plain; charset=utf-8".into(),
             jitter: Duration::ZERO,
+            delay: None,
         }
     }
 }

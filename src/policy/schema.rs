@@ -89,6 +89,10 @@ fn policy() -> Value {
         "on_deny": object(json!({
             "status": number(), "headers": fields, "body": text, "content_type": text,
             "jitter": span(),
+            "delay": object(json!({
+                "wait_max": span(), "waiting_max": number(),
+                "memory_max": { "type": "string", "pattern": "^[0-9]+(B|KiB|MiB|GiB)$" },
+            })),
         })),
         "penalty": object(json!({
             "refusals": number(), "window": span(), "ban": span(), "ban_max": span(),

@@ -82,6 +82,16 @@ pub(super) struct OnDeny {
     pub(super) body: Option<String>,
     pub(super) content_type: Option<String>,
     pub(super) jitter: Option<String>,
+    pub(super) delay: Option<Delay>,
+}
+
+/// The `delay` of an `on_deny`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Delay {
+    pub(super) wait_max: Option<String>,
+    pub(super) waiting_max: Option<String>,
+    pub(super) memory_max: Option<String>,
 }
 
 /// The `key_budget` of a policy.

@@ -14,6 +14,8 @@
 
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 use super::decode::{Decoded, Decoder, Fault, Limits, Malformed};
 
 /// What a client may make us hold.
@@ -55,7 +57,7 @@ impl RequestLimits {
 /// What was found at the start of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// A command, whose arguments [`Requests::args`] gives; it took `len` bytes.
+    /// A command, which [`Requests::words`] gives; it took `len` bytes.
     Command {
         /// Bytes of the input that it took.
         len: usize,
@@ -119,15 +121,26 @@ pub struct Requests {
     limits: RequestLimits,
     decoder: Decoder,
     /// The words of an inline command, unquoted.
-    inline: Option<Inline>,
+    inline: Option<Words>,
     /// Bytes looked through for the end of an inline command.
     scanned: usize,
 }
 
+/// The words of a command: its name and its arguments. They do not hold on to the
+/// input that most of them lie in.
 #[derive(Clone, Debug)]
-struct Inline {
-    text: Vec<u8>,
-    words: Vec<Range<usize>>,
+pub struct Words {
+    /// The words of an inline command, unquoted; of others they lie in the input.
+    text: Option<Vec<u8>>,
+    ranges: SmallVec<[Range<usize>; 8]>,
+}
+
+impl Words {
+    /// The words themselves; the command lies at the start of `input`.
+    pub fn of<'a>(&'a self, input: &'a [u8]) -> SmallVec<[&'a [u8]; 8]> {
+        let bytes = self.text.as_deref().unwrap_or(input);
+        self.ranges.iter().map(|range| &bytes[range.clone()]).collect()
+    }
 }
 
 impl Requests {
@@ -167,13 +180,18 @@ impl Requests {
         }
     }
 
-    /// The arguments of the command found last, which lay at the start of `input`.
-    pub fn args<'a>(&'a self, input: &'a [u8]) -> impl ExactSizeIterator<Item = &'a [u8]> {
-        let (bytes, ranges) = match &self.inline {
-            Some(inline) => (inline.text.as_slice(), inline.words.as_slice()),
-            None => (input, self.decoder.args()),
-        };
-        ranges.iter().map(move |range| &bytes[range.clone()])
+    /// The words of the command found last.
+    pub fn words(&mut self) -> Words {
+        match self.inline.take() {
+            Some(inline) => inline,
+            None => Words { text: None, ranges: self.decoder.args().iter().cloned().collect() },
+        }
+    }
+
+    /// Forgets what was seen: the next call looks at other bytes.
+    pub fn rewind(&mut self) {
+        self.decoder.reset();
+        self.scanned = 0;
     }
 
     fn next_inline(&mut self, input: &[u8]) -> Result<Found, ProtocolError> {
@@ -189,7 +207,7 @@ impl Requests {
         let line = input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]);
         let inline = split_words(line).ok_or(ProtocolError::UnbalancedQuotes)?;
         let len = end + 1;
-        if inline.words.is_empty() {
+        if inline.ranges.is_empty() {
             return Ok(Found::Nothing { len });
         }
         self.inline = Some(inline);
@@ -261,16 +279,16 @@ fn skip_empty_array(input: &[u8]) -> Result<Found, ProtocolError> {
 /// Splits a line into words. Within double quotes there are escapes (`\n`,
 /// `\x41`), within single quotes only `\'`. `None` when a quote does not end
 /// where a word does. A NUL ends the line.
-fn split_words(line: &[u8]) -> Option<Inline> {
+fn split_words(line: &[u8]) -> Option<Words> {
     let line = line.split(|byte| *byte == 0).next().unwrap_or_default();
-    let mut inline = Inline { text: Vec::with_capacity(line.len()), words: Vec::new() };
+    let (mut text, mut ranges) = (Vec::with_capacity(line.len()), SmallVec::new());
     let mut rest = skip_blanks(line);
     while !rest.is_empty() {
-        let start = inline.text.len();
-        rest = skip_blanks(take_word(rest, &mut inline.text)?);
-        inline.words.push(start..inline.text.len());
+        let start = text.len();
+        rest = skip_blanks(take_word(rest, &mut text)?);
+        ranges.push(start..text.len());
     }
-    Some(inline)
+    Some(Words { text: Some(text), ranges })
 }
 
 /// What `isspace` of C says.
@@ -366,8 +384,12 @@ mod tests {
         loop {
             match requests.next(rest) {
                 Ok(Found::Command { len }) => {
-                    let words: Vec<String> =
-                        requests.args(rest).map(|it| it.escape_ascii().to_string()).collect();
+                    let words: Vec<String> = requests
+                        .words()
+                        .of(rest)
+                        .iter()
+                        .map(|it| it.escape_ascii().to_string())
+                        .collect();
                     found.push(words.join("|"));
                     rest = &rest[len..];
                 }

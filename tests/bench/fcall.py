@@ -1,20 +1,28 @@
 #!/usr/bin/env python3
-"""The same libraries in Weir and in a redis-server: CPU and throughput of FCALL.
+"""The same libraries in Weir and in a redis-server: throughput and CPU of FCALL.
 
     cargo build --release
-    python3 tests/bench/fcall.py
+    python3 tests/bench/fcall.py                 # some five minutes
+    python3 tests/bench/fcall.py --rounds 3
 
-Loads functions/*.lua into both, fills 10,000 keys with 50 units each, and asks
-decisions over one connection in pipelines of 1, 16 and 100, in rounds that alternate
-between the two, so that what disturbs the machine disturbs both. CPU is the whole
-process, protocol included; throughput is bounded by this script, so read its ratio as
-the least. Prints the fastest round of each, and for redis-server
-the time that it counts inside FCALL, to set beside `cargo bench --bench decision`.
+Loads functions/*.lua into both, fills 10,000 keys with 50 units each, and has
+redis-benchmark ask for decisions: 16 connections at depth 1, one at 16 and at 100.
+Both servers run at once on the same core, each idle while the other is asked, and
+redis-benchmark has the other core. Rounds alternate between the two, and who goes
+first changes with the round. Ratios are taken within a round, and their median counts:
+calls a second, and CPU of the whole process, protocol and log included. Redis has no
+snapshots and no log; Weir writes its log and leaves the disk to the kernel.
+
+Also prints the time that the redis-server counts inside FCALL, to set beside
+`cargo bench --bench decision`, which decides in process.
 """
 
+import argparse
+import csv
+import statistics
+import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,47 +32,53 @@ from redis_server import RedisServer  # noqa: E402
 from resp import Connection, encode  # noqa: E402
 from weir import Weir  # noqa: E402
 
-KEY_COUNT, UNITS, WINDOW_MS = 10_000, 50, 600_000
-PIPELINES, CALLS, ROUNDS = (1, 16, 100), 20_000, 5
+SERVER_CORE, CLIENT_CORE = 0, 1
+KEY_COUNT, UNITS, WINDOW_MS = 10_000, 50, 3_600_000
+# Depth of the pipeline, connections, calls in a round.
+DEPTHS = ((1, 16, 15_000), (16, 1, 50_000), (100, 1, 50_000))
 
 
-def arguments(function, quota):
+def call(function, quota, key):
     """What either Function is given for one key."""
-    if function == "allow":
-        return [quota, WINDOW_MS, 1]
-    return ["sliding_window", quota, WINDOW_MS, 1, quota, "0"]
+    limit = [quota, WINDOW_MS, 1]
+    words = limit if function == "allow" else ["sliding_window", *limit, quota, "0"]
+    return ["FCALL", function, 1, key, *words]
 
 
 class Side:
     """One server, and a connection to it."""
 
     def __init__(self, name, server):
-        self.name, self.pid = name, server.process.pid
-        self.connection = Connection(server.address, timeout=60)
-        self.key = 0
+        self.name, self.address, self.pid = name, server.address, server.process.pid
+        self.connection = Connection(server.address, timeout=120)
+        subprocess.run(["taskset", "-a", "-c", "-p", str(SERVER_CORE), str(self.pid)], check=True, stdout=subprocess.DEVNULL)
+        for library in ("limiter", "mylimiter"):
+            text = (ROOT / "functions" / f"{library}.lua").read_text()
+            assert self.connection.ask("FUNCTION", "LOAD", "REPLACE", text)[0] == "$"
 
-    def decide(self, function, quota, calls, pipeline):
-        words = arguments(function, quota)
-        for start in range(0, calls, pipeline):
-            count = min(pipeline, calls - start)
-            batch = b""
-            for _ in range(count):
-                self.key = (self.key + 7_919) % KEY_COUNT
-                batch += encode(["FCALL", function, 1, f"{function}:{self.key}", *words])
-            self.connection.write(batch)
-            for kind, value in self.connection.frames(count):
-                assert kind != "-", value
+    def fill(self, function):
+        """Every key gets its units, under the names that redis-benchmark will ask for."""
+        for first in range(0, KEY_COUNT, 100):
+            batch = [encode(call(function, 1_000_000, f"{function}:{at:012}")) for at in range(first, first + 100)]
+            for _ in range(UNITS):
+                self.connection.write(b"".join(batch))
+                assert all(kind != "-" for kind, _ in self.connection.frames(len(batch)))
 
     def cpu_us(self):
         """What the kernel charged to all threads of the server."""
         tasks = Path(f"/proc/{self.pid}/task").glob("*/schedstat")
         return sum(int(task.read_text().split()[0]) for task in tasks) / 1_000
 
-    def round(self, function, quota, pipeline):
-        """CPU microseconds a call, and calls a second."""
-        cpu, begun = self.cpu_us(), time.monotonic()
-        self.decide(function, quota, CALLS, pipeline)
-        return (self.cpu_us() - cpu) / CALLS, CALLS / (time.monotonic() - begun)
+    def round(self, function, quota, depth, connections, calls):
+        """Calls a second, as redis-benchmark counts them, and CPU microseconds a call."""
+        host, port = self.address
+        command = ["taskset", "-c", str(CLIENT_CORE), "redis-benchmark", "-h", host, "-p", str(port), "--csv", "-c", str(connections),
+                   "-P", str(depth), "-n", str(calls), "-r", str(KEY_COUNT), *map(str, call(function, quota, f"{function}:__rand_int__"))]  # fmt: skip
+        before = self.cpu_us()
+        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+        cpu = (self.cpu_us() - before) / calls
+        *_, row = csv.reader(told.splitlines())
+        return float(row[1]), cpu
 
     def us_inside(self):
         stats = self.connection.ask("INFO", "commandstats")[1].decode()
@@ -72,37 +86,43 @@ class Side:
         return float(line.split("usec_per_call=")[1].split(",")[0])
 
 
-def compare(sides, function, outcome, quota):
-    for pipeline in PIPELINES:
-        rounds = {side.name: [] for side in sides}
-        for _ in range(ROUNDS):
-            for side in sides:
-                rounds[side.name].append(side.round(function, quota, pipeline))
-        best = {name: (min(cpu for cpu, _ in done), max(rate for _, rate in done)) for name, done in rounds.items()}
-        (weir_cpu, weir_rate), (redis_cpu, redis_rate) = best["weir"], best["redis-server"]
+def compare(weir, redis, function, outcome, quota, rounds):
+    redis.connection.ask("CONFIG", "RESETSTAT")
+    for depth, connections, calls in DEPTHS:
+        got = {weir: [], redis: []}
+        for at in range(rounds):
+            for side in (weir, redis) if at % 2 else (redis, weir):
+                got[side].append(side.round(function, quota, depth, connections, calls))
+        rates, costs = ([[one[part] for one in got[side]] for side in (weir, redis)] for part in (0, 1))
+        faster = [ours / theirs for ours, theirs in zip(*rates)]
+        cheaper = [theirs / ours for ours, theirs in zip(*costs)]
+        middle = statistics.median
         print(
-            f"{function + ', ' + outcome:20}{pipeline:9}{weir_cpu:9.1f}{redis_cpu:9.1f}{redis_cpu / weir_cpu:7.1f}"
-            f"{weir_rate:12,.0f}{redis_rate:10,.0f}{weir_rate / redis_rate:7.1f}"
+            f"{function + ', ' + outcome:20}{depth:>4}{connections:>4}"
+            f"{middle(rates[0]):>11,.0f}{middle(rates[1]):>11,.0f}{middle(faster):>7.2f}"
+            f"{middle(costs[0]):>9.1f}{middle(costs[1]):>9.1f}{middle(cheaper):>7.2f}",
+            flush=True,
         )
+    print(f"{'':20}redis-server inside FCALL: {redis.us_inside():.1f} us", flush=True)
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
     folder = Path(tempfile.mkdtemp())
-    with Weir(folder / "weir", redis=True) as weir, RedisServer(folder / "redis") as redis:
-        sides = [Side("weir", weir), Side("redis-server", redis)]
-        for side in sides:
-            for library in ("limiter", "mylimiter"):
-                text = (ROOT / "functions" / f"{library}.lua").read_text()
-                assert side.connection.ask("FUNCTION", "LOAD", "REPLACE", text)[0] == "$"
-            for function in ("decide", "allow"):
-                side.decide(function, 1_000_000, KEY_COUNT * UNITS, 100)
-        print(f"{'':20}{'pipeline':>9}{'CPU us a call':>18}{'ratio':>7}{'calls a second':>22}{'ratio':>7}")
-        print(f"{'':29}{'weir':>9}{'redis':>9}{'':7}{'weir':>12}{'redis':>10}")
+    gateway = Weir(folder / "weir", redis=True)
+    gateway.config["workers"] = 1
+    gateway.config["store"]["embedded"].update(appendfsync="no", auto_aof_rewrite_percentage=0)
+    with gateway, RedisServer(folder / "redis") as server:
+        weir, redis = Side("weir", gateway), Side("redis-server", server)
+        print(f"{'':20}{'-P':>4}{'-c':>4}{'calls a second':>22}{'':7}{'CPU us a call':>18}")
+        print(f"{'':28}{'weir':>11}{'redis':>11}{'ratio':>7}{'weir':>9}{'redis':>9}{'ratio':>7}")
         for function in ("decide", "allow"):
+            for side in (weir, redis):
+                side.fill(function)
             for outcome, quota in (("admitted", 1_000_000), ("refused", 10)):
-                sides[1].connection.ask("CONFIG", "RESETSTAT")
-                compare(sides, function, outcome, quota)
-                print(f"{'':20}redis-server inside FCALL: {sides[1].us_inside():.1f} us")
+                compare(weir, redis, function, outcome, quota, options.rounds)
 
 
 if __name__ == "__main__":

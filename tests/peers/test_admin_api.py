@@ -1,12 +1,14 @@
 """The admin API of the real binary: overrides, keys, bans, and who may change them."""
 
 import json
+import re
+import subprocess
 import urllib.error
 import urllib.request
 
 import pytest
 
-from weir import Weir
+from weir import BINARY, Weir
 
 POLICIES = """
 policies:
@@ -172,3 +174,33 @@ def test_a_request_is_explained_by_who_runs(weir):
     assert api["limits"][0]["left"]["remaining"] == 1
     status, problem = ask(weir, "POST", "/api/v1/explain", {"request": "GET /a%2", "from": "127.0.0.1"})
     assert status == 400 and problem["detail"].startswith("request:")
+
+
+def test_explain_asks_a_weir_that_runs_what_is_left(tmp_path):
+    weir = Weir(tmp_path / "weir", policies=POLICIES)
+    weir.config["admin"] = {"token_file": "token"}
+    (weir.folder / "token").write_text("s3cret\n")
+    with weir:
+        for _ in range(3):
+            weir.get("/login", x_user="mallory")
+        weir.get("/api/x", x_tenant="acme")
+        door = ["--admin", weir.admin_url(""), "--token-file", weir.folder / "token"]
+
+        def explain(*arguments):
+            argv = [str(it) for it in (BINARY, "explain", "--config", weir.folder / "weir.yaml", *arguments)]
+            return subprocess.run(argv, capture_output=True, text=True, timeout=20)
+
+        told = explain(*door, "GET /api/x", "-H", "x-tenant: acme").stdout
+        assert re.search(r"^  limit      2 per 1h  weir:api:0:\{127.0.0.1\|acme\}\n  left       1, more in \d+ms$", told, re.M), told
+        banned = explain(*door, "GET /login", "-H", "x-user: mallory").stdout
+        assert re.search(r"^  limit      banned after 2 refusals in 1m .*\n  left       banned for \d+ms$", banned, re.M), banned
+        ask(weir, "PUT", "/api/v1/policies/login/overrides", {"key": "ann", "unlimited": True}, Authorization="Bearer s3cret")
+        asked = explain(*door, "--json", "GET /login", "-H", "x-user: ann").stdout
+        assert [it["is"] for it in json.loads(asked)] == ["unmatched", "unlimited"]
+        # Without a door, what the files say.
+        assert "`--admin URL` asks" in explain("GET /api/x").stdout
+        assert json.loads(explain("--json", "GET /api/x").stdout)[0]["limits"][0]["left"] is None
+        refused = explain("--admin", weir.admin_url(""), "GET /api/x")
+        assert refused.returncode == 1 and "admin.token_file" in refused.stderr
+    silent = explain(*door, "GET /api/x")
+    assert silent.returncode == 1 and "no answer from" in silent.stderr

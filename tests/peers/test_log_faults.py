@@ -4,6 +4,7 @@ go on, everybody is told, the log heals by itself, and a restart loads everythin
 strace makes a call fail with EIO where the kernel would have done it, and only on
 files of the data directory."""
 
+import os
 import re
 import shutil
 import signal
@@ -188,3 +189,34 @@ def test_a_disk_that_hangs_delays_the_end_no_longer_than_configured(gateway):
         gateway.start()
         with Connection(gateway.address) as again:
             assert again.ask("GET", "k") == ("$", b"2"), "it was written"
+
+
+def test_sigterm_while_it_loads_ends_it_at_once_and_changes_nothing(gateway):
+    folder = gateway.data / "appendonlydir"
+    folder.mkdir(parents=True)
+    manifest, base = folder / "appendonly.aof.manifest", folder / "appendonly.aof.1.base.rdb"
+    manifest.write_text("file appendonly.aof.1.base.rdb seq 1 type b\n")
+    # A base file whose rest does not arrive: a pipe, which this test holds at both ends.
+    os.mkfifo(base)
+    pipe = os.open(base, os.O_RDWR)
+    try:
+        os.write(pipe, b"REDIS0010\xfe\x00")
+        gateway.start(ready=False)
+        wait_until(lambda: "loading" in readiness(gateway), "it says that it loads")
+        wait_until((folder / "weir.lock").exists, "it has begun to")
+        begun = time.monotonic()
+        gateway.process.signal(signal.SIGTERM)
+        assert gateway.process.wait(10) == 0
+        assert time.monotonic() - begun < 5
+    finally:
+        os.close(pipe)
+    assert sorted(path.name for path in folder.iterdir()) == [base.name, manifest.name, "weir.lock"]
+    assert manifest.read_text() == "file appendonly.aof.1.base.rdb seq 1 type b\n"
+
+
+def readiness(gateway):
+    """What /readyz says, once the admin door is open."""
+    try:
+        return fetch(gateway.admin_url("/readyz"))[2]
+    except OSError:
+        return ""

@@ -33,6 +33,10 @@ policies:
     key: [client_ip]
     limits: [{ quota: 5, window: 1s }]
     mode: shadow
+  - name: slow
+    match: { path: /slow/** }
+    limits: [{ quota: 15, window: 1s, algorithm: token_bucket, burst: 1 }]
+    on_deny: { delay: { wait_max: 1s } }
 """
 
 
@@ -106,7 +110,7 @@ def make_busy(weir, envoy):
             deadline = time.monotonic() + BUSY_SECONDS
             async with Connection(port) as connection:
                 while time.monotonic() < deadline:
-                    for path in ("/limited/x", "/free", "/gone/x"):
+                    for path in ("/limited/x", "/free", "/gone/x", "/slow/x"):
                         await connection.get(path)
                     await asyncio.sleep(0.02)
 

@@ -51,6 +51,10 @@ ANSWERED = {
     "too few words for a subcommand": (b"CLIENT\r\n", b"-ERR wrong number of arguments for 'client' command\r\n"),
     "a value with a zero byte": (encode(["ECHO", b"\x00\r\n$1"]), b"$5\r\n\x00\r\n$1\r\n"),
     "a database that is not there": (b"SELECT 16\r\n", b"-ERR DB index is out of range\r\n"),
+    "a database of no such number": (
+        b"SELECT 2147483648\r\n",
+        b"-ERR value is out of range, value must between -2147483648 and 2147483647\r\n",
+    ),
     "a protocol that is not there": (b"HELLO 4\r\n", b"-NOPROTO unsupported protocol version\r\n"),
     "a HELLO in no number": (b"HELLO x\r\n", b"-ERR Protocol version is not an integer or out of range\r\n"),
     "AUTH without a password set": (

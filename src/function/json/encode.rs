@@ -64,10 +64,12 @@ impl Encoder<'_> {
         }
     }
 
-    /// The largest place of a table that has nothing but places.
+    /// The largest place of a table that has nothing but places. Places are C's `int`,
+    /// as in Redis: one that is too large for it reads as the least, so that a table
+    /// with nothing else is an object.
     fn array_len(&mut self) -> Option<i64> {
         let state = self.state;
-        let (mut max, mut count) = (0.0_f64, 0_i64);
+        let (mut max, mut count) = (0_i32, 0_i64);
         state.push_nil();
         while state.next(-2) {
             let key = state.number(-2);
@@ -76,18 +78,20 @@ impl Encoder<'_> {
                 state.pop(2);
                 return None;
             }
-            max = max.max(key);
+            if key > f64::from(max) {
+                max = if key <= f64::from(i32::MAX) { key as i32 } else { i32::MIN };
+            }
             count += 1;
             state.pop(1);
         }
         let settings = self.settings;
         let is_sparse = settings.sparse_ratio > 0
-            && max > count.saturating_mul(settings.sparse_ratio) as f64
-            && max > settings.sparse_safe as f64;
+            && i64::from(max) > count.saturating_mul(settings.sparse_ratio)
+            && i64::from(max) > settings.sparse_safe;
         if is_sparse && !settings.converts_sparse {
             self.refuse("excessively sparse array");
         }
-        (!is_sparse).then_some(max as i64)
+        (!is_sparse).then_some(i64::from(max))
     }
 
     fn array(&mut self, len: i64, depth: i64) {

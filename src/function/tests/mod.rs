@@ -8,6 +8,7 @@ mod budget;
 mod commands;
 mod limiter;
 mod loading;
+mod memory;
 mod replies;
 mod sandbox;
 mod truths;

@@ -133,7 +133,7 @@ fn echo(_: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
 
 /// `SELECT index`: there is one database, number 0.
 fn select(_: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
-    if args[1].integer()? != 0 {
+    if args[1].integer_within(i64::from(i32::MIN), i64::from(i32::MAX))? != 0 {
         return Err(CommandError::DatabaseOutOfRange);
     }
     run.reply.status("OK");

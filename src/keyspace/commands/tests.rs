@@ -115,6 +115,19 @@ fn render_record(effects: &Effects) -> String {
 }
 
 #[test]
+fn there_is_one_database() {
+    check(
+        "
+        @0ms
+        SELECT 0 -> OK
+        SELECT 16 -> -ERR DB index is out of range
+        SELECT 2147483648 -> -ERR value is out of range, value must between -2147483648 and 2147483647
+        SELECT x -> -ERR value is not an integer or out of range
+        ",
+    );
+}
+
+#[test]
 fn strings_are_set_and_read() {
     check(
         "

@@ -42,9 +42,11 @@ mod usage;
 mod within;
 
 use std::hash::{BuildHasher, RandomState};
+use std::hint::black_box;
 use std::mem;
 
 use fastrand::Rng;
+use smallvec::SmallVec;
 
 use self::deadlines::Links;
 pub(super) use self::evictable::Candidates;
@@ -138,6 +140,25 @@ impl Slots {
             }
             None => Err(Vacant { hash }),
         }
+    }
+
+    /// See [`Keyspace::foresee`](super::Keyspace::foresee).
+    pub(super) fn foresee<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        // Each step reads what the one before it found, for all keys, and no read of a
+        // step needs another's: so the processor need not finish one to begin the next.
+        let mut hashes: SmallVec<[u32; 16]> = keys.map(|key| hash_of(&self.hasher, key)).collect();
+        hashes.retain_mut(|it| match self.slab.index.find(*it, |_| true) {
+            Some(slot) => {
+                *it = slot;
+                true
+            }
+            None => false,
+        });
+        let slots = || hashes.iter().filter_map(|slot| self.slab.get(*slot));
+        // A slot may lie across two lines of the cache, so both of its ends are read.
+        let ends = |slot: &Slot| slot.key.len() ^ usize::from(slot.value.is_some());
+        black_box(slots().fold(0, |sum, slot| sum ^ ends(slot) ^ slot.epoch as usize));
+        black_box(slots().filter_map(|slot| slot.key.first()).fold(0, |sum, byte| sum ^ byte));
     }
 
     /// The slot of a key, without changing what was found last.

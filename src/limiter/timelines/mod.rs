@@ -28,6 +28,7 @@ redis.register_function('nonsense', function(keys, args) return 'yes' end)
 
 mod language;
 mod operator;
+mod turns;
 
 struct World {
     limiter: Limiter,

@@ -137,6 +137,18 @@ impl Headers for Fields<'_> {
             Fields::Raw(headers) => headers.get(name).map(Cow::as_ref),
         }
     }
+
+    fn size_bytes(&self) -> u64 {
+        let size = |name: usize, value: usize| (name + value) as u64;
+        match self {
+            Fields::Text(headers) => {
+                headers.iter().map(|(it, value)| size(it.len(), value.len())).sum()
+            }
+            Fields::Raw(headers) => {
+                headers.iter().map(|(it, value)| size(it.len(), value.len())).sum()
+            }
+        }
+    }
 }
 
 /// Joins lines of one name with a comma, as Envoy does in the text shape, so

@@ -16,6 +16,7 @@
 mod answer;
 mod facts;
 mod metrics;
+mod patience;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -40,6 +41,7 @@ use crate::policy::client_address::Trust;
 
 use facts::{Check, Error as FactsError};
 pub use metrics::Metrics;
+use patience::patience;
 
 /// Connections at a time, for the acceptor's cap. Each worker of each Envoy
 /// holds one.
@@ -141,7 +143,11 @@ impl Authorizer {
         Authorizer { limiter, trust, metrics, scratches: Mutex::default() }
     }
 
-    async fn answer(&self, request: &CheckRequest) -> Result<CheckResponse, Status> {
+    async fn answer(
+        &self,
+        request: &CheckRequest,
+        patience: Duration,
+    ) -> Result<CheckResponse, Status> {
         let check = match Check::read(request, &self.trust) {
             Ok(check) => check,
             Err(error @ FactsError::Path(_)) => {
@@ -154,7 +160,7 @@ impl Authorizer {
             }
         };
         let mut scratch = self.take_scratch();
-        let decision = self.limiter.check(&check.facts(), &mut scratch).await;
+        let decision = self.limiter.check_within(patience, &check.facts(), &mut scratch).await;
         self.keep_scratch(scratch);
         match decision.verdict {
             Verdict::Admit => self.metrics.admitted.inc(),
@@ -183,7 +189,7 @@ impl Authorization for Authorizer {
         request: Request<CheckRequest>,
     ) -> Result<Response<CheckResponse>, Status> {
         let watch = Stopwatch::start();
-        let answer = self.answer(request.get_ref()).await;
+        let answer = self.answer(request.get_ref(), patience(request.metadata())).await;
         self.metrics.answered(watch.elapsed());
         answer.map(Response::new)
     }

@@ -31,6 +31,10 @@ impl Headers for Fields<'_> {
     fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
         self.0.get_all(name).iter().for_each(|value| visit(value.as_bytes()));
     }
+
+    fn size_bytes(&self) -> u64 {
+        self.0.iter().map(|(name, value)| (name.as_str().len() + value.len()) as u64).sum()
+    }
 }
 
 /// What was found out about a request; the facts borrow from it.

@@ -6,6 +6,7 @@
 //! becomes of a body that nobody read.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::request::Parts;
 use http::{Request, Response, header};
@@ -68,7 +69,8 @@ async fn respond(
 
     // Which limits apply, under which keys? One question, one decision.
     let mut scratch = worker.lend_scratch();
-    let decision = proxy.limiter.check(&findings.facts(), &mut scratch).await;
+    // Where a policy delays, this waits; the body stays where it is meanwhile.
+    let decision = proxy.limiter.check_within(Duration::MAX, &findings.facts(), &mut scratch).await;
     worker.give_back_scratch(scratch);
 
     // Forwarded, or refused.

@@ -5,12 +5,11 @@
 
 use std::time::Duration;
 
-use smallvec::SmallVec;
-
 use crate::function::NotKilled;
 use crate::persist::Lsn;
-use crate::resp::request::{Found, ProtocolError, RequestLimits, Requests};
+use crate::resp::request::{ProtocolError, RequestLimits, Requests};
 
+use super::ahead::{Ahead, Rest};
 use super::dispatch::Turn;
 use super::session::Session;
 use super::settings::Settings;
@@ -70,12 +69,25 @@ pub fn answer(
     let settings = server.settings.load_full();
     let mut batch = Batch { input_bytes: 0, recorded: None, is_cut_short: false, then: Then::GoOn };
     requests.set_limits(limits(&settings, session));
-    let at = &mut batch.input_bytes;
-    let mut sought = seek_past_kills(worker, session, requests, input, at, output);
-    if let Ok(Some(_)) = sought {
+    let ahead = &mut *worker.ahead.borrow_mut();
+    loop {
+        let unread = &input[batch.input_bytes..];
+        ahead.look(requests, unread);
+        match ahead.requests.first() {
+            Some(first) if ends_call(worker, session, &first.args(unread), output) => {
+                batch.input_bytes += first.end;
+                requests.rewind();
+            }
+            _ => break,
+        }
+    }
+    let rest = if ahead.requests.is_empty() {
+        batch.input_bytes += ahead.end;
+        ahead.rest
+    } else {
         let mut held = server.store.hold();
         let mut records = server.records();
-        let (begun, output_before) = (held.now(), output.len());
+        let output_before = output.len();
         let mut turn = Turn {
             server,
             settings,
@@ -86,33 +98,16 @@ pub fn answer(
             output,
             then: Then::GoOn,
         };
-        let mut last_command = None;
-        let mut count = 0;
-        while let Ok(Some(len)) = sought {
-            let args: SmallVec<[&[u8]; 8]> = requests.args(&input[batch.input_bytes..]).collect();
-            last_command = turn.take(&args).or(last_command);
-            if matches!(turn.then, Then::Pause(_)) {
-                break;
-            }
-            batch.input_bytes += len;
-            count += 1;
-            batch.is_cut_short =
-                count == HOLD_COMMANDS_MAX || turn.held.now().since(begun) > HOLD_TIME_TARGET;
-            if turn.then != Then::GoOn || batch.is_cut_short {
-                break;
-            }
-            drop(args);
-            requests.set_limits(limits(&turn.settings, turn.session));
-            sought = seek(requests, input, &mut batch.input_bytes);
-        }
+        let (last_command, rest) = take_turns(&mut turn, ahead, requests, input, &mut batch);
         batch.then = turn.then;
         records.counts.input_bytes += batch.input_bytes as u64;
         records.counts.output_bytes += (output.len() - output_before) as u64;
         let waiting = (input.len() - batch.input_bytes, output.len());
         session.show(last_command, held.now(), waiting);
         batch.recorded = held.release();
-    }
-    if let Err(error) = sought {
+        rest
+    };
+    if let Err(error) = rest {
         let mut reply = worker.reply.borrow_mut();
         reply.clear();
         reply.error(&error.to_string());
@@ -122,6 +117,47 @@ pub fn answer(
     }
     session.last_record = batch.recorded.or(session.last_record);
     batch
+}
+
+/// Answers what was found ahead, and what follows, as long as the hold may last. Says
+/// which command was the last, and what stands behind it.
+fn take_turns(
+    turn: &mut Turn<'_, '_>,
+    ahead: &mut Ahead,
+    requests: &mut Requests,
+    input: &[u8],
+    batch: &mut Batch,
+) -> (Option<&'static str>, Result<Rest, ProtocolError>) {
+    let begun = turn.held.now();
+    let (mut last_command, mut count) = (None, 0);
+    loop {
+        let unread = &input[batch.input_bytes..];
+        if ahead.requests.len() > 1 {
+            turn.held.foresee(ahead.keys(unread));
+        }
+        let mut answered_bytes = 0;
+        for request in &ahead.requests {
+            last_command = turn.take(request.entry, &request.args(unread)).or(last_command);
+            if !matches!(turn.then, Then::Pause(_)) {
+                answered_bytes = request.end;
+                count += 1;
+                batch.is_cut_short =
+                    count == HOLD_COMMANDS_MAX || turn.held.now().since(begun) > HOLD_TIME_TARGET;
+            }
+            if turn.then != Then::GoOn || batch.is_cut_short {
+                // What was found behind it is looked for again.
+                batch.input_bytes += answered_bytes;
+                requests.rewind();
+                return (last_command, Ok(Rest::Unseen));
+            }
+        }
+        batch.input_bytes += ahead.end;
+        if ahead.rest != Ok(Rest::Unseen) {
+            return (last_command, ahead.rest);
+        }
+        requests.set_limits(limits(&turn.settings, turn.session));
+        ahead.look(requests, &input[batch.input_bytes..]);
+    }
 }
 
 /// Answers `SCRIPT KILL` and `FUNCTION KILL` while a call runs, which holds the
@@ -148,42 +184,6 @@ fn ends_call(worker: &Worker, session: &Session, args: &[&[u8]], output: &mut Ve
     }
     reply.encode(session.protocol, output);
     true
-}
-
-/// Looks for the next command behind `at` that needs the keyspace.
-fn seek_past_kills(
-    worker: &Worker,
-    session: &Session,
-    requests: &mut Requests,
-    input: &[u8],
-    at: &mut usize,
-    output: &mut Vec<u8>,
-) -> Result<Option<usize>, ProtocolError> {
-    loop {
-        let sought = seek(requests, input, at);
-        let Ok(Some(len)) = sought else { return sought };
-        let args: SmallVec<[&[u8]; 8]> = requests.args(&input[*at..]).collect();
-        if !ends_call(worker, session, &args, output) {
-            return sought;
-        }
-        *at += len;
-    }
-}
-
-/// Looks for the next command behind `at`, which moves over empty requests. Says
-/// how long the command is.
-fn seek(
-    requests: &mut Requests,
-    input: &[u8],
-    at: &mut usize,
-) -> Result<Option<usize>, ProtocolError> {
-    loop {
-        match requests.next(&input[*at..])? {
-            Found::Command { len } => return Ok(Some(len)),
-            Found::Nothing { len } => *at += len,
-            Found::Incomplete => return Ok(None),
-        }
-    }
 }
 
 /// What the client may make us hold.

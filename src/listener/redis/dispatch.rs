@@ -16,7 +16,7 @@ use crate::store::Held;
 use super::Server;
 use super::batch::Then;
 use super::commands::transactions::Transaction;
-use super::directory::{self, Entry, NotFound};
+use super::directory::{Entry, NotFound};
 use super::records::{Ran, Records};
 use super::session::{Replies, Session};
 use super::settings::Settings;
@@ -59,10 +59,13 @@ enum Refusal {
 
 impl Turn<'_, '_> {
     /// Answers one request. Says which command it was, if it was one.
-    pub fn take(&mut self, args: &[&[u8]]) -> Option<&'static str> {
+    pub fn take(
+        &mut self,
+        entry: Result<&'static Entry, NotFound>,
+        args: &[&[u8]],
+    ) -> Option<&'static str> {
         self.reply.clear();
         self.then = Then::GoOn;
-        let entry = directory::find(args);
         match self.check(entry, args) {
             Ok(entry) => match self.pause(entry) {
                 Some(pause) => {

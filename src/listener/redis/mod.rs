@@ -26,6 +26,7 @@
 //!    client leaves unread in the settings.
 
 mod absent;
+mod ahead;
 mod batch;
 mod clients;
 mod commands;

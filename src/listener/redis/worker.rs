@@ -12,6 +12,7 @@ use crate::base::tasks::Tasks;
 use crate::listener::accept::{Acceptor, Cap};
 use crate::resp::Reply;
 
+use super::ahead::Ahead;
 use super::{Server, connection};
 
 /// What one thread holds.
@@ -21,6 +22,8 @@ pub struct Worker {
     pub server: Arc<Server>,
     /// The reply that is being written; between batches nobody's.
     pub reply: RefCell<Reply>,
+    /// The requests that are being answered; between batches nobody's.
+    pub ahead: RefCell<Ahead>,
     /// No connection begins any more.
     pub is_ending: Cell<bool>,
     /// Buffers that no connection needs now.
@@ -73,6 +76,7 @@ pub async fn serve(
     let worker = Rc::new(Worker {
         server,
         reply: RefCell::default(),
+        ahead: RefCell::default(),
         is_ending: Cell::new(false),
         buffers: RefCell::default(),
     });

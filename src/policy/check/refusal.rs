@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::limit::{Algorithm, Limit, Parts, Role};
-use super::super::on_deny::{Dialect, Headings, OnDeny, Penalty};
+use super::super::on_deny::{Delay, Dialect, Headings, OnDeny, Penalty};
 use super::super::written;
 use super::{Checker, is_token};
-use crate::base::units::Span;
+use crate::base::units::{ByteSize, Span};
 
 const DIALECTS: [(&str, Dialect); 5] = [
     ("draft-10", Dialect::Draft10),
@@ -22,6 +22,14 @@ const BODY_MAX_BYTES: usize = 16 << 10;
 
 /// Statuses that a refusal may have.
 const STATUSES: std::ops::RangeInclusive<u16> = 400..=599;
+
+/// Who waits longer has left.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Requests of one policy that may wait, and their bytes.
+const WAITING_MAX: u64 = 1_000_000;
+const WAITING_DEFAULT: u64 = 1_000;
+const WAITING_BYTES_DEFAULT: u64 = 16 << 20;
 
 const BAN_MAX_DEFAULT: Duration = Duration::from_secs(86_400);
 
@@ -68,7 +76,44 @@ impl Checker<'_> {
         }
         on_deny.jitter =
             self.span(&format!("{path}.jitter"), written.jitter.as_deref(), Some(Duration::ZERO))?;
+        if let Some(delay) = &written.delay {
+            on_deny.delay = Some(self.delay(&format!("{path}.delay"), delay)?);
+        }
         self.if_sound_since(before, on_deny)
+    }
+
+    fn delay(&mut self, path: &str, written: &written::Delay) -> Option<Delay> {
+        let wait_max = self.span(&format!("{path}.wait_max"), written.wait_max.as_deref(), None);
+        let wait_max = match wait_max {
+            Some(span) if span.is_zero() || span > WAIT_MAX => {
+                let message =
+                    format!("must be longer than nothing, and at most {}", Span(WAIT_MAX));
+                self.problem(format!("{path}.wait_max"), message)
+            }
+            other => other,
+        };
+        let waiting_max = match written.waiting_max.as_deref().map(str::parse::<u64>) {
+            None => Some(WAITING_DEFAULT),
+            Some(Ok(count @ 1..=WAITING_MAX)) => Some(count),
+            Some(_) => {
+                let message = format!("must say how many requests may wait, 1 to {WAITING_MAX}");
+                self.problem(format!("{path}.waiting_max"), message)
+            }
+        };
+        let memory_max = match written.memory_max.as_deref().map(str::parse::<ByteSize>) {
+            None => Some(WAITING_BYTES_DEFAULT),
+            Some(Ok(ByteSize(bytes))) if bytes > 0 => Some(bytes),
+            Some(Ok(_)) => self.problem(
+                format!("{path}.memory_max"),
+                "must be more than nothing, such as `16MiB`",
+            ),
+            Some(Err(error)) => self.problem(format!("{path}.memory_max"), error.to_string()),
+        };
+        Some(Delay {
+            wait_max: wait_max?,
+            waiting_max: waiting_max?,
+            memory_max_bytes: memory_max?,
+        })
     }
 
     fn fields(

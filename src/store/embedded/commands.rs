@@ -99,6 +99,12 @@ impl Held<'_> {
         self.now
     }
 
+    /// Says which keys the next commands name, before the first of them runs. See
+    /// [`Keyspace::foresee`].
+    pub fn foresee<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        self.owned.keyspace.foresee(keys);
+    }
+
     /// Runs one command of the keyspace or of the engine, whose `reply` is then
     /// filled: on failure, with its error.
     pub fn run(&mut self, command: &'static Command, args: &[Arg<'_>], reply: &mut Reply) {

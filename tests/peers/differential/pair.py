@@ -152,8 +152,12 @@ class Pair:
         """False for a question of which Redis' answer depends on what was before the
         run: small integers share one time of use with all keys that ever had them. And
         for a walk that uses its key as often as it has steps, which is left open."""
+        counts_uses = self.policy == "allkeys-lfu"
         if isinstance(command, Walk):
-            return self.policy != "allkeys-lfu" or command.argv[0] == b"SCAN"
+            return not counts_uses or command.argv[0] == b"SCAN"
+        # Redis keeps the arguments of scripts for the next script, count of uses and all.
+        if counts_uses and command.argv[0] == b"EVAL":
+            return False
         return self.policy == "allkeys-lru" or b"IDLETIME" not in command.argv
 
     def run(self, steps, protocol, ignore=lambda difference: False):
