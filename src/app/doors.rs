@@ -145,6 +145,12 @@ impl Doors {
             let config = config.redis.clone();
             let end = end_asked.clone();
             let server = redis::Server::new(config, store.commands(), end, registry)?;
+            let (listening, end_listening) = (Arc::clone(&server), crew.end.clone());
+            let listener = spawn_thread("redis-kill", move || {
+                redis::listen_for_kill(&listening, &end_listening);
+                Drained::Clean
+            });
+            workers.push(listener.map_err(Error::Runtime)?);
             workers.extend(crew.start(bound.sockets, "redis", move |socket, tasks| {
                 let server = Arc::clone(&server);
                 async move { redis::serve(socket, server, &tasks).await }

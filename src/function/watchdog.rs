@@ -104,6 +104,12 @@ impl Interrupter {
         }
     }
 
+    /// The call that runs, by a number that no other has.
+    pub fn running(&self) -> Option<u64> {
+        let call = self.0.call.load(Ordering::Acquire);
+        (!call.is_multiple_of(2)).then_some(call)
+    }
+
     /// True when the call that runs now was to be ended.
     pub(super) fn was_called(&self) -> bool {
         self.0.killed.load(Ordering::Acquire) == self.0.call.load(Ordering::Relaxed)

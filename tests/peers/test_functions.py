@@ -1,10 +1,13 @@
 """Functions and scripts that run for long, and libraries that clients take away: what
 Weir does in place of Redis, through the real binary."""
 
+from contextlib import ExitStack
+from time import sleep
+
 import pytest
 
 from process import wait_until
-from resp import Connection
+from resp import Connection, encode
 from weir import Weir
 
 LOOP = "redis.call('SET', 'k', 'v') while true do pcall(function() while true do end end) end"
@@ -53,3 +56,114 @@ def test_policies_go_on_when_a_client_takes_their_library_away(weir, client, rem
     assert [weir.get("/limited/x")[0] for _ in range(5)] == [200, 200, 200, 200, 429]
     assert weir.metrics()["weir_store_call_errors_total"] == 0
     assert "policies keep the file's" in (weir.folder / "weir.log").read_text()
+
+
+@pytest.fixture(params=[1, 2], ids=["one worker", "two workers"])
+def endless(request, tmp_path):
+    """Calls are never ended for their time."""
+    weir = Weir(tmp_path / "weir", redis=True)
+    weir.config["workers"] = request.param
+    with weir, Connection(weir.address) as client:
+        assert client.ask("CONFIG", "SET", "busy-reply-threshold", 0) == ("+", b"OK")
+        assert client.ask("FUNCTION", "LOAD", LIBRARY) == ("$", b"mine")
+        yield weir
+        with Connection(weir.address) as after:
+            assert after.ask("GET", "k") == ("$", None)
+            assert after.ask("SCRIPT", "KILL") == ("-", b"NOTBUSY No scripts in execution right now.")
+
+
+def begin(caller, label):
+    """A call that does not end by itself."""
+    caller.send([CALLS[label]])
+    sleep(0.15)
+
+
+KILLED = b"Script killed by user with SCRIPT KILL..."
+WORDS = {"script": "SCRIPT", "mine.loop": "FUNCTION"}
+
+
+@pytest.mark.parametrize("label", CALLS)
+def test_a_call_is_killed_by_any_client_on_whatever_thread(endless, label):
+    with ExitStack() as stack:
+        caller, *others = [stack.enter_context(Connection(endless.address)) for _ in range(9)]
+        for killer in others:
+            begin(caller, label)
+            assert killer.ask(WORDS[label], "KILL") == ("+", b"OK")
+            sort, line = caller.frame()
+            assert sort == "-" and KILLED in line, line
+
+
+@pytest.mark.parametrize("label", CALLS)
+def test_a_call_is_killed_by_clients_that_come_when_it_runs(endless, label):
+    with Connection(endless.address) as caller:
+        for _ in range(4):
+            begin(caller, label)
+            with Connection(endless.address) as killer:
+                assert killer.ask(WORDS[label], "KILL") == ("+", b"OK")
+                assert KILLED in caller.frame()[1]
+                assert killer.ask("PING") == ("+", b"PONG")
+
+
+def test_clients_that_wait_for_the_call_go_on_when_it_was_killed(endless):
+    with ExitStack() as stack:
+        caller, killer, *waiting = [stack.enter_context(Connection(endless.address)) for _ in range(9)]
+        begin(caller, "script")
+        for client in waiting:
+            client.send([["SET", "other", 1]])
+        sleep(0.1)
+        assert killer.ask("SCRIPT", "KILL") == ("+", b"OK")
+        assert [client.frame() for client in waiting] == [("+", b"OK")] * 7
+        assert KILLED in caller.frame()[1]
+        assert caller.ask("GET", "other") == ("$", b"1")
+
+
+def test_the_wrong_kind_of_kill_ends_nothing(endless):
+    with Connection(endless.address) as caller, Connection(endless.address) as killer:
+        for label, wrong, right in (("script", "FUNCTION", "SCRIPT"), ("mine.loop", "SCRIPT", "FUNCTION")):
+            begin(caller, label)
+            killer.send([[wrong, "KILL"]])
+            sleep(0.1)
+            killer.send([[right, "KILL"]])
+            busy = f"BUSY Redis is busy running a script. You can only call {right} KILL or SHUTDOWN NOSAVE."
+            assert killer.frames(2) == [("-", busy.encode()), ("+", b"OK")]
+            assert KILLED in caller.frame()[1]
+
+
+def test_a_kill_is_only_heard_from_who_may_and_as_a_request_of_its_own(endless):
+    kill = encode(["SCRIPT", "KILL"])
+    with ExitStack() as stack:
+        caller, queueing, writing, killer = [stack.enter_context(Connection(endless.address)) for _ in range(4)]
+        assert queueing.ask("MULTI") == ("+", b"OK")
+        # The beginning of a value that goes on with what looks like a request.
+        writing.write(encode(["SET", "text", kill])[: -len(kill) - 2])
+        sleep(0.1)
+        begin(caller, "script")
+        queueing.write(kill)
+        writing.write(kill + b"\r\n")
+        with pytest.raises(TimeoutError):
+            caller.socket.settimeout(0.3)
+            caller.fill()
+        caller.socket.settimeout(20)
+        assert killer.ask("SCRIPT", "KILL") == ("+", b"OK")
+        assert KILLED in caller.frame()[1]
+        assert queueing.frame() == ("+", b"QUEUED")
+        assert writing.frame() == ("+", b"OK")
+        assert writing.ask("GET", "text") == ("$", kill)
+
+
+def test_a_stranger_kills_nothing(endless):
+    with ExitStack() as stack:
+        caller, known = [stack.enter_context(Connection(endless.address)) for _ in range(2)]
+        assert caller.ask("CONFIG", "SET", "requirepass", "secret") == ("+", b"OK")
+        assert known.ask("AUTH", "secret") == ("+", b"OK")
+        begin(caller, "script")
+        stranger = stack.enter_context(Connection(endless.address))
+        stranger.send([["SCRIPT", "KILL"]])
+        with pytest.raises(TimeoutError):
+            caller.socket.settimeout(0.3)
+            caller.fill()
+        caller.socket.settimeout(20)
+        assert known.ask("SCRIPT", "KILL") == ("+", b"OK")
+        assert KILLED in caller.frame()[1]
+        assert stranger.frame() == ("-", b"NOAUTH Authentication required.")
+        assert caller.ask("CONFIG", "SET", "requirepass", "") == ("+", b"OK")

@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use crate::function::NotKilled;
 use crate::persist::Lsn;
 use crate::resp::request::{ProtocolError, RequestLimits, Requests};
 
 use super::ahead::{Ahead, Rest};
 use super::dispatch::Turn;
+use super::kill;
 use super::session::Session;
 use super::settings::Settings;
 use super::worker::Worker;
@@ -73,8 +73,11 @@ pub fn answer(
     loop {
         let unread = &input[batch.input_bytes..];
         ahead.look(requests, unread);
+        if ahead.rest == Ok(Rest::Incomplete) && ahead.end == unread.len() {
+            session.client.has_read_whole();
+        }
         match ahead.requests.first() {
-            Some(first) if ends_call(worker, session, &first.args(unread), output) => {
+            Some(first) if kill::answer(worker, session, &first.args(unread), output) => {
                 batch.input_bytes += first.end;
                 requests.rewind();
             }
@@ -158,32 +161,6 @@ fn take_turns(
         requests.set_limits(limits(&turn.settings, turn.session));
         ahead.look(requests, &input[batch.input_bytes..]);
     }
-}
-
-/// Answers `SCRIPT KILL` and `FUNCTION KILL` while a call runs, which holds the
-/// keyspace meanwhile. False for any other request, and when nothing runs: then it
-/// is a command like others.
-fn ends_call(worker: &Worker, session: &Session, args: &[&[u8]], output: &mut Vec<u8>) -> bool {
-    let [container, word] = args else { return false };
-    let is_stranger = worker.server.settings.load().password.is_some() && !session.is_authenticated;
-    if !word.eq_ignore_ascii_case(b"kill") || is_stranger || session.transaction.is_some() {
-        return false;
-    }
-    let interrupter = worker.server.store.interrupter();
-    let killed = match () {
-        () if container.eq_ignore_ascii_case(b"script") => interrupter.kill_script(),
-        () if container.eq_ignore_ascii_case(b"function") => interrupter.kill_function(),
-        () => return false,
-    };
-    let mut reply = worker.reply.borrow_mut();
-    reply.clear();
-    match killed {
-        Ok(()) => reply.status("OK"),
-        Err(NotKilled::Idle) => return false,
-        Err(error) => reply.error(&error.to_string()),
-    }
-    reply.encode(session.protocol, output);
-    true
 }
 
 /// What the client may make us hold.

@@ -1,16 +1,24 @@
 //! All connections of the door, as others see them.
 //!
 //! A connection tells what is to be seen of it at the end of each batch; names
-//! live here alone.
+//! live here alone. What has come for it can be looked at from another thread, as
+//! long as it is registered: a plain socket is open until its client was removed.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::mem::ManuallyDrop;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::FromRawFd as _;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::clock::Timestamp;
 use crate::keyspace::Listener;
+
+use super::kill::Heard;
+
+/// As much of what has come for a client as is looked at.
+const LOOK_BYTES: usize = 1 << 10;
 
 /// One connection, as others see it.
 #[derive(Debug)]
@@ -27,6 +35,10 @@ pub struct Client {
     pub since: Timestamp,
     /// What others leave for it.
     pub listener: Arc<Listener>,
+    /// Even when what was read of it ends with a whole request; every read and what
+    /// follows moves it on.
+    reads: AtomicU32,
+    heard: Mutex<Heard>,
     shown: Mutex<Shown>,
 }
 
@@ -66,6 +78,8 @@ pub struct State {
     pub is_monitor: bool,
     /// It asked not to be evicted.
     pub is_kept: bool,
+    /// It has said who it is, or needed not.
+    pub is_authenticated: bool,
 }
 
 /// The kinds of connections that `CLIENT LIST` and `CLIENT KILL` can name.
@@ -85,6 +99,37 @@ impl Client {
     /// Its name and state, to look at or to change.
     pub fn shown(&self) -> MutexGuard<'_, Shown> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its requests that were heard and are still to be read.
+    pub fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its own worker is about to read.
+    pub fn will_read(&self) {
+        // The system call behind it orders the two for others.
+        self.reads.store(self.reads.load(Ordering::Relaxed) | 1, Ordering::Release);
+    }
+
+    /// What its own worker has read ends with a whole request.
+    pub fn has_read_whole(&self) {
+        let reads = self.reads.load(Ordering::Relaxed);
+        self.reads.store(reads.wrapping_add(reads & 1), Ordering::Release);
+    }
+
+    /// What has come for it and begins with a request, without taking it. Only while it
+    /// is registered.
+    fn peek<'a>(&self, room: &'a mut [u8]) -> Option<&'a [u8]> {
+        let reads = self.reads.load(Ordering::Acquire);
+        if reads % 2 == 1 {
+            return None;
+        }
+        #[expect(unsafe_code, reason = "the socket belongs to another thread")]
+        // SAFETY: the client is registered, so the descriptor is open; it is not closed here.
+        let stream = ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(self.descriptor) });
+        let len = stream.peek(room).ok()?;
+        (self.reads.load(Ordering::Acquire) == reads).then_some(&room[..len])
     }
 
     /// The line of `CLIENT LIST`, with its line end.
@@ -162,6 +207,8 @@ impl Clients {
             descriptor,
             since,
             listener: Arc::default(),
+            reads: AtomicU32::new(0),
+            heard: Mutex::default(),
             shown: Mutex::new(Shown { state, ..Shown::default() }),
         };
         let client = Arc::new(client);
@@ -177,6 +224,24 @@ impl Clients {
     /// Every connection, the oldest first.
     pub fn all(&self) -> Vec<Arc<Client>> {
         self.lock().values().cloned().collect()
+    }
+
+    /// Shows what has come for each client that is `wanted`, without taking it, and what
+    /// was heard of it before. Not for clients within TLS.
+    pub fn overhear(
+        &self,
+        wanted: impl Fn(&State) -> bool,
+        mut show: impl FnMut(&[u8], &mut Heard),
+    ) {
+        let mut room = [0; LOOK_BYTES];
+        let connected = self.lock();
+        for client in connected.values().filter(|it| wanted(&it.shown().state)) {
+            // Held before the look: nobody answers meanwhile what is seen.
+            let mut heard = client.heard();
+            if let Some(come) = client.peek(&mut room) {
+                show(come, &mut heard);
+            }
+        }
     }
 
     /// How many there are.

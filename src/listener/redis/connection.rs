@@ -7,7 +7,7 @@
 //! never reads must not fill the memory.
 
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,12 +21,12 @@ use tokio::time;
 use tokio_util::io::poll_read_buf;
 
 use crate::base::mailbox::End;
-use crate::listener::accept::Accepted;
 use crate::resp::request::{RequestLimits, Requests};
 
 use crate::resp::Reply;
 
 use super::batch::{self, Then};
+use super::clients::Client;
 use super::session::Session;
 use super::stream::Stream;
 use super::worker::Worker;
@@ -38,21 +38,27 @@ const OUTPUT_BYTES_TARGET: usize = 256 << 10;
 /// How long a client may take to read the last replies.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Serves a connection until it ends.
-pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
-    let Accepted { stream, peer, slot } = accepted;
-    let Ok(local) = stream.local_addr() else { return };
+/// Serves a connection until it ends. `admitted` is it as others see it, or what it is
+/// told instead.
+pub async fn serve(
+    worker: Rc<Worker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    admitted: Result<Arc<Client>, &'static str>,
+) {
     let server = Arc::clone(&worker.server);
-    if let Some(refusal) = server.refusal(peer) {
-        server.records().counts.refused_connections += 1;
-        // A new socket takes a line; if not, there is nobody to tell.
-        let _ = stream.try_write(refusal.as_bytes());
-        return;
-    }
+    let client = match admitted {
+        Ok(client) => client,
+        Err(refusal) => {
+            server.records().counts.refused_connections += 1;
+            // A new socket takes a line; if not, there is nobody to tell.
+            let _ = stream.try_write(refusal.as_bytes());
+            return;
+        }
+    };
     server.records().counts.connections += 1;
     let settings = server.settings.load_full();
     keep_alive(&stream, settings.keepalive);
-    let client = server.clients.add((peer, local), stream.as_raw_fd(), server.store.now());
     client.listener.mailbox.set_bytes_max(settings.subscriber_output.ceiling());
     let stream = match server.transport.accept(stream).await {
         Ok(stream) => stream,
@@ -77,7 +83,6 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     }
     server.clients.remove(client.id);
     connection.session.leave(&mut server.store.hold(), &mut server.records());
-    drop(slot);
 }
 
 /// Lets the kernel find out when the other side is gone.
@@ -250,8 +255,13 @@ impl Connection {
         if self.input.capacity() == 0 {
             self.input = self.worker.lend_buffer();
         }
+        let client = &self.session.client;
+        client.will_read();
         let Poll::Ready(read) = poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input)
         else {
+            if self.input.is_empty() {
+                client.has_read_whole();
+            }
             self.worker.give_back(&mut self.input);
             return Poll::Pending;
         };

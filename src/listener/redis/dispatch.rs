@@ -10,7 +10,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::keyspace::{Arg, Flags, Run};
-use crate::resp::{Protocol, Reply, until_zero};
+use crate::resp::{Reply, until_zero};
 use crate::store::Held;
 
 use super::Server;
@@ -124,9 +124,7 @@ impl Turn<'_, '_> {
             let line = "Command not allowed inside a transaction".to_owned();
             return Err(Refusal::Plain(line));
         }
-        let listens_only =
-            self.session.protocol == Protocol::Resp2 && !self.session.subscriptions.is_empty();
-        if listens_only && !is_for_listeners(entry) {
+        if self.session.listens_only() && !is_for_listeners(entry) {
             return Err(Refusal::Plain(format!(
                 "Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / \
                  RESET are allowed in this context"
@@ -221,7 +219,7 @@ impl Turn<'_, '_> {
         let begun = self.held.now();
         match entry.handler {
             Some(handler) => handler(self, args),
-            None if entry.command.name == "ping" && self.answers_as_message() => {
+            None if entry.command.name == "ping" && self.session.listens_only() => {
                 self.reply.push(2);
                 self.reply.bulk(b"pong");
                 self.reply.bulk(args.get(1).copied().unwrap_or_default());
@@ -253,11 +251,6 @@ impl Turn<'_, '_> {
             error: self.reply.error_at(mark),
         };
         self.records.ran(&ran, &self.settings);
-    }
-
-    /// A client of RESP2 that listens takes what it gets for messages.
-    fn answers_as_message(&self) -> bool {
-        self.session.protocol == Protocol::Resp2 && !self.session.subscriptions.is_empty()
     }
 }
 

@@ -12,6 +12,7 @@
 //! | `commands` | the commands that the door runs itself, by kind |
 //! | `config`, `settings` | how it is set up, and what can be changed while it runs |
 //! | `worker`, `stream` | what one thread holds; plain bytes or TLS |
+//! | `kill` | how a call that runs for long is ended, though all threads are busy |
 //! | `metrics` | what Prometheus is told |
 //!
 //! # Invariants
@@ -34,6 +35,7 @@ mod config;
 mod connection;
 mod directory;
 mod dispatch;
+mod kill;
 mod metrics;
 mod records;
 mod session;
@@ -42,10 +44,12 @@ mod stream;
 mod worker;
 
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use prometheus::Registry;
+use socket2::SockRef;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -53,12 +57,14 @@ use crate::base::clock::Timestamp;
 use crate::base::mailbox::End;
 use crate::store::Commands;
 
-use clients::{Clients, Kind};
+use clients::{Client, Clients, Kind};
+use kill::Doorway;
 use records::Records;
 use settings::Settings;
 use stream::Transport;
 
 pub use config::{Config, RawConfig};
+pub use kill::listen as listen_for_kill;
 pub use stream::TlsError;
 pub use worker::serve;
 
@@ -70,6 +76,8 @@ pub struct Server {
     transport: Transport,
     clients: Clients,
     records: Mutex<Records>,
+    /// Ways into the workers, for who is accepted while they are busy.
+    doorways: Mutex<Vec<Doorway>>,
     /// Woken when clients are no longer paused.
     unpaused: Notify,
     /// Ends the process, when a client asks for it.
@@ -108,6 +116,7 @@ impl Server {
             transport: Transport::new(config.tls.as_ref())?,
             clients: Clients::default(),
             records: Mutex::default(),
+            doorways: Mutex::default(),
             unpaused: Notify::new(),
             end,
             since,
@@ -123,17 +132,27 @@ impl Server {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why a connection from `peer` is not served, as the line it is sent.
-    fn refusal(&self, peer: SocketAddr) -> Option<&'static str> {
+    /// The ways into the workers.
+    fn doorways(&self) -> MutexGuard<'_, Vec<Doorway>> {
+        self.doorways.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets others see a connection from `peer`, or says why it is not served, as the
+    /// line it is sent.
+    fn admit(&self, socket: &SockRef<'_>, peer: SocketAddr) -> Result<Arc<Client>, &'static str> {
         let settings = self.settings.load();
         if settings.password.is_none()
             && settings.is_protected
             && !peer.ip().to_canonical().is_loopback()
         {
-            return Some(PROTECTED);
+            return Err(PROTECTED);
         }
-        let count_max = settings.client_count_max as usize;
-        (self.clients.len() >= count_max).then_some("-ERR max number of clients reached\r\n")
+        if self.clients.len() >= settings.client_count_max as usize {
+            return Err("-ERR max number of clients reached\r\n");
+        }
+        // Has one, unless the connection is gone already.
+        let local = socket.local_addr().ok().and_then(|it| it.as_socket()).unwrap_or(peer);
+        Ok(self.clients.add((peer, local), socket.as_raw_fd(), self.store.now()))
     }
 
     /// Ends every connection.

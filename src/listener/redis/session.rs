@@ -67,6 +67,12 @@ impl Session {
         }
     }
 
+    /// True for a client of RESP2 that listens: to anything but messages it would take
+    /// the answer for one.
+    pub fn listens_only(&self) -> bool {
+        self.protocol == Protocol::Resp2 && !self.subscriptions.is_empty()
+    }
+
     /// Changes the version of RESP.
     pub fn speak(&mut self, protocol: Protocol) {
         self.protocol = protocol;
@@ -102,6 +108,7 @@ impl Session {
             output_bytes,
             is_monitor: self.is_monitor,
             is_kept: self.is_kept,
+            is_authenticated: self.is_authenticated,
         };
     }
 }

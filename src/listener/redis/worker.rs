@@ -6,14 +6,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::SockRef;
+use tokio::net::TcpStream;
 use tokio::time;
 
 use crate::base::tasks::Tasks;
-use crate::listener::accept::{Acceptor, Cap};
+use crate::listener::accept::{Accepted, Acceptor, Cap};
 use crate::resp::Reply;
 
+use super::Server;
 use super::ahead::Ahead;
-use super::{Server, connection};
+use super::connection;
+use super::kill::{Arrival, Doorway};
 
 /// What one thread holds.
 #[derive(Debug)]
@@ -71,6 +75,8 @@ pub async fn serve(
     server: Arc<Server>,
     tasks: &Tasks,
 ) -> io::Result<()> {
+    let (doorway, mut arrived) = Doorway::new(socket.try_clone()?);
+    server.doorways().push(doorway);
     // Who comes when there are too many is told so, and not left waiting.
     let mut acceptor = Acceptor::new("redis", socket, Cap::new(u32::MAX))?;
     let worker = Rc::new(Worker {
@@ -84,8 +90,20 @@ pub async fn serve(
     let mut sweep = time::interval(SWEEP_PERIOD);
     loop {
         tokio::select! {
-            accepted = acceptor.next() => {
-                tasks.spawn_local(connection::serve(Rc::clone(&worker), accepted));
+            Accepted { stream, peer, .. } = acceptor.next() => {
+                // Before its task runs, which may have to wait: see `kill`.
+                let admitted = worker.server.admit(&SockRef::from(&stream), peer);
+                let connection = connection::serve(Rc::clone(&worker), stream, peer, admitted);
+                tasks.spawn_local(connection);
+            }
+            Some(Arrival { stream, peer, admitted }) = arrived.recv() => {
+                match (TcpStream::from_std(stream), admitted) {
+                    (Ok(stream), admitted) => tasks.spawn_local(connection::serve(
+                        Rc::clone(&worker), stream, peer, admitted,
+                    )),
+                    (Err(_), Ok(client)) => worker.server.clients.remove(client.id),
+                    (Err(_), Err(_)) => {}
+                }
             }
             _ = sweep.tick() => worker.server.sweep(),
             () = shutdown.cancelled() => break,
