@@ -9,8 +9,8 @@
 --   FCALL adjust  n key ...  algorithm quota window_ms units option charged_at_us ...
 --   FCALL release n key ...  lease ...
 --   FCALL reset   n key ...
---   FCALL penalty, penalize, bans, banned, pardon, reserve, settle, abandoned,
---         claim, override, unoverride, overrides: see there
+--   FCALL penalty, penalize, bans, banned, pardon, decide_reserving, settle,
+--         abandoned, claim, override, unoverride, overrides: see there
 --
 -- Keys       one for each limit, each different.
 -- Arguments  six for each key, in the same order; numbers are whole, as text.
@@ -698,8 +698,9 @@ local function may_charge(refused, group)
   return not refused[group] and refused.enforced == (refused['=' .. group] or 0)
 end
 
--- decide: looks at every limit, then charges each group all or none.
-local function decide(keys, args)
+-- decide: looks at every limit, then charges each group all or none. In `stands` it
+-- marks the limits whose groups were charged, if it is asked to.
+local function decide(keys, args, stands)
   local wrong = problem(keys, args)
   if wrong then
     return redis.error_reply(wrong)
@@ -722,6 +723,11 @@ local function decide(keys, args)
     if cost > 0 and (not refused or may_charge(refused, args[at])) then
       local charge = ALGORITHMS[args[at - 5]].charge
       charge(outcomes[i], keys[i], args[at - 4], args[at - 3], cost, now, args[at - 1])
+    end
+  end
+  if stands and (not refused or refused.enforced == 0) then
+    for i = 1, #keys do
+      stands[i] = not refused or may_charge(refused, args[6 * i])
     end
   end
   return outcomes
@@ -787,14 +793,42 @@ end
 -- A cost that is known only with the response is charged twice: an estimate with
 -- the decision, the difference with `settle`. Between the two the estimate stands
 -- in a sorted set of reservations, by the moment at which it is abandoned: whoever
--- asks `abandoned` then gives it back. So a crash costs nobody his quota.
+-- asks `abandoned` then gives it back. So a crash costs nobody his quota. Charge and
+-- reservation are one call, so that there is never one without the other.
 --
---   FCALL reserve    1 reservations      ends_after_ms reservation
---   FCALL settle     n reservations key ...  reservation (as for adjust) ...
---   FCALL abandoned  1 reservations      count
+--   FCALL decide_reserving  n key ... reservations  (as for decide) ...
+--                                                   ends_after_ms name estimate ...
+--   FCALL settle            n reservations key ...  reservation (as for adjust) ...
+--   FCALL abandoned         1 reservations          count
 
-local function reserve(keys, args)
-  return call('ZADD', keys[1], now_us() + args[1] * 1000, args[2])
+-- decide_reserving: for each key an estimate, a text without line breaks; empty for a
+-- limit whose cost is known. The name is one that no other request has. Reply: as of
+-- `decide`, and then the reservation, if enforced limits did not refuse: a line with
+-- the name, one with `now_us`, and the estimates of those that were charged.
+local function decide_reserving(keys, args)
+  local count = #keys - 1
+  if count < 1 or #args ~= 7 * count + 2 then
+    return redis.error_reply(
+      'ERR decide_reserving takes the keys and arguments of decide, a key of reservations, '
+      .. 'ends_after_ms, name and an estimate for each limit')
+  end
+  local stands = {}
+  local outcomes = decide({ unpack(keys, 1, count) }, { unpack(args, 1, 6 * count) }, stands)
+  local rest = 6 * count
+  local now = now_us()
+  local lines = { args[rest + 2], format('%.0f', now) }
+  for i = 1, count do
+    local estimate = args[rest + 2 + i]
+    if stands[i] and estimate ~= '' then
+      lines[#lines + 1] = estimate
+    end
+  end
+  if #lines > 2 then
+    local reservation = table.concat(lines, '\n')
+    call('ZADD', keys[count + 1], now + args[rest + 1] * 1000, reservation)
+    outcomes[count + 1] = reservation
+  end
+  return outcomes
 end
 
 -- Settles once: 0 if the reservation was settled or abandoned before.
@@ -928,7 +962,7 @@ register('pardon', pardon, 'Revokes a ban')
 register('override', override, 'Sets an override')
 register('unoverride', unoverride, 'Takes an override back')
 register('overrides', overrides, 'All overrides, if they have changed')
-register('reserve', reserve, 'Remembers an estimate until it is settled')
+register('decide_reserving', decide_reserving, 'Decides, and remembers estimates until settled')
 register('settle', settle, 'Charges or gives back what an estimate missed')
 register('abandoned', abandoned, 'Reservations that nobody settled', { 'no-writes' })
 register('claim', claim, 'Whether a new key fits into a budget of keys')

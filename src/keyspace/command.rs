@@ -236,6 +236,11 @@ impl Command {
         }
     }
 
+    /// The place of the key, of a command that names one always.
+    pub fn sole_key_place(&self) -> Option<usize> {
+        (self.keys == short::ONE_KEY).then_some(1)
+    }
+
     /// The places of the keys among `args`, the name included. A count of keys
     /// that is no number, or more than there are, gives none of those.
     pub fn key_places(&self, args: &[&[u8]]) -> impl Iterator<Item = usize> + use<> {

@@ -301,8 +301,9 @@ impl Keyspace {
 
     /// Has the processor fetch what stands of these keys, all at once. A key alone
     /// waits for the memory four times in a row; several, looked up side by side
-    /// before the first is used, wait together. Changes nothing.
-    pub fn foresee<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+    /// before the first is used, wait together; and what was found is not looked for
+    /// again. Changes no key.
+    pub fn foresee<'k>(&mut self, keys: impl Iterator<Item = &'k [u8]>) {
         self.slots.foresee(keys);
     }
 

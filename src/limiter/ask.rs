@@ -17,6 +17,7 @@ use crate::resp::{Reply, View};
 use crate::store::{self, Call, Store};
 
 use super::decision::Outcome;
+use super::dues::Estimates;
 use super::live::{ENFORCED, Live};
 use super::outcome::{self, NotAnOutcome};
 
@@ -35,6 +36,9 @@ const PENALIZE: &str = "limiter.penalize";
 
 /// All bans, by their ends.
 pub(super) const BANS: &[u8] = b"weir:bans";
+
+/// The Function that decides as well, and remembers what is an estimate.
+const DECIDE_RESERVING: &str = "limiter.decide_reserving";
 
 /// Arguments of one limit in [`DECIDE`].
 const DECIDE_ARGS: usize = 6;
@@ -70,6 +74,8 @@ pub struct Scratch {
     /// By entry of the plan; `None` for a limit that was not asked, because
     /// another had refused before.
     outcomes: Vec<Option<Outcome>>,
+    /// The estimates that were charged, one text for each group that had any.
+    reservations: Vec<String>,
 }
 
 /// The entries of a plan that stand or fall together, those of
@@ -101,6 +107,11 @@ impl Scratch {
         &self.lease
     }
 
+    /// The estimates that were charged, as they stand in the list of reservations.
+    pub(super) fn reservations(&self) -> &[String] {
+        &self.reservations
+    }
+
     /// Names the leases that this request will hold.
     pub(super) fn set_lease(&mut self, write: impl FnOnce(&mut String)) {
         self.lease.clear();
@@ -120,6 +131,7 @@ impl Scratch {
     pub async fn ask(&mut self, live: &Live, store: &Store) -> Result<bool, Error> {
         self.outcomes.clear();
         self.outcomes.resize(self.plan.entries().len(), None);
+        self.reservations.clear();
         if live.refuses_unasked(&self.plan) {
             return Ok(false);
         }
@@ -195,6 +207,7 @@ impl Scratch {
             outcome::read(replies[0].view(), true, &windows, |at, outcome| {
                 outcomes[some[at]] = Some(outcome);
             })
+            .map(drop)
             .map_err(|source| Error::Contract { function: PEEK.to_owned(), source })?;
         }
         Ok(())
@@ -288,7 +301,7 @@ impl Scratch {
 
     /// Asks one group and notes its outcomes.
     async fn ask_group(&mut self, live: &Live, store: &Store, group: Group) -> Result<(), Error> {
-        let Scratch { plan, replies, outcomes, lease } = self;
+        let Scratch { plan, replies, outcomes, lease, reservations } = self;
         let limit_of = |index: usize| live.limit(&plan.entries()[index]);
         let mut keys: SmallVec<[&[u8]; 8]> = SmallVec::new();
         let mut args: SmallVec<[&[u8]; 48]> = SmallVec::new();
@@ -308,14 +321,19 @@ impl Scratch {
             }
         }
         let spans = group.calls();
-        let calls: SmallVec<[Call<'_>; 4]> = spans
-            .iter()
-            .map(|span| Call {
-                function: function_of(limit_of(group.entries[span.start])),
-                keys: &keys[span.clone()],
-                args: &args[group.args(span)],
-            })
-            .collect();
+        // What is an estimate is remembered by the same call.
+        let shipped = group.entries[..group.shipped].iter().map(|&index| &plan.entries()[index]);
+        let estimates = Estimates::of(live, plan, shipped);
+        let decide = (&keys[..group.shipped], &args[..DECIDE_ARGS * group.shipped]);
+        let (reserving_keys, reserving_args) =
+            estimates.as_ref().map(|it| it.reserving(decide, lease)).unwrap_or_default();
+        let call = |span: &Range<usize>| match function_of(limit_of(group.entries[span.start])) {
+            DECIDE if estimates.is_some() => {
+                Call { function: DECIDE_RESERVING, keys: &reserving_keys, args: &reserving_args }
+            }
+            function => Call { function, keys: &keys[span.clone()], args: &args[group.args(span)] },
+        };
+        let calls: SmallVec<[Call<'_>; 4]> = spans.iter().map(call).collect();
         let enforced = |index: usize| live.is_enforced(&plan.entries()[index]);
         // What stands beside the enforced limits of a call is no reason to undo.
         let heeded: SmallVec<[bool; 8]> =
@@ -342,9 +360,13 @@ impl Scratch {
             let windows: SmallVec<[Duration; 8]> =
                 entries.iter().map(|&index| limit_of(index).window()).collect();
             let reply = replies[at].view();
-            outcome::read(reply, span.start < group.shipped, &windows, note).map_err(|source| {
-                Error::Contract { function: calls[at].function.to_owned(), source }
-            })?;
+            let reservation =
+                outcome::read(reply, span.start < group.shipped, &windows, note).map_err(
+                    |source| Error::Contract { function: calls[at].function.to_owned(), source },
+                )?;
+            if let Some(text) = reservation.filter(|_| asked.kept) {
+                reservations.push(String::from_utf8_lossy(text).into_owned());
+            }
         }
         Ok(())
     }

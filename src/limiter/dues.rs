@@ -13,7 +13,8 @@
 //!
 //! If the process dies, nobody pays. A lease then ends by its deadline. An estimate
 //! stands in a list of reservations, which outlives the process: when its time is
-//! over, that same task, of whichever process, gives it back.
+//! over, that same task, of whichever process, gives it back. The call that charges
+//! writes the reservation too ([`Estimates`]), so that no crash falls between them.
 
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use tokio::sync::mpsc;
 use tokio::time::{self, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::policy::{Algorithm, Headers};
+use crate::policy::{Algorithm, Entry, Headers, Plan};
 use crate::resp::{Reply, View};
 use crate::store::{self, Call, Store};
 
@@ -33,7 +34,6 @@ use super::live::Live;
 use super::meter::Meter;
 
 const RELEASE: &str = "limiter.release";
-const RESERVE: &str = "limiter.reserve";
 const SETTLE: &str = "limiter.settle";
 const ADJUST: &str = "limiter.adjust";
 const ABANDONED: &str = "limiter.abandoned";
@@ -50,7 +50,7 @@ const ABANDONED_COUNT: &[u8] = b"100";
 #[derive(Debug)]
 pub struct Dues {
     owed: Option<Owed>,
-    /// One for each policy that settles, in the order of `owed.debts`.
+    /// One for each policy that settles.
     meters: Vec<(u32, Meter)>,
     answered: bool,
     payments: mpsc::UnboundedSender<Owed>,
@@ -62,9 +62,15 @@ pub(super) struct Owed {
     /// The name of its leases, and the store keys of the limits that leased.
     lease: Box<str>,
     leased: Vec<Box<[u8]>>,
+    reservations: Vec<Reservation>,
+}
+
+/// Estimates that were charged together.
+#[derive(Debug)]
+struct Reservation {
+    /// As they stand in the list of reservations.
+    text: String,
     debts: Vec<Debt>,
-    /// The estimates as they stand in the list of reservations.
-    reservation: Option<String>,
 }
 
 /// An estimate that one limit was charged.
@@ -75,13 +81,89 @@ struct Debt {
     quota: String,
     window_ms: String,
     option: String,
-    charged_at_us: u64,
     estimate: u64,
+    /// Of the process that asked; no other looks at it.
+    policy: u32,
+    #[serde(skip)]
+    charged_at_us: u64,
     /// What the response said was used.
     #[serde(skip)]
     used: Option<u64>,
-    #[serde(skip)]
-    policy: u32,
+}
+
+/// What `limiter.decide_reserving` is told besides what `limiter.decide` is.
+pub(super) struct Estimates {
+    ends_after_ms: String,
+    /// One for each limit; empty for one that is not settled.
+    debts: Vec<String>,
+}
+
+impl Estimates {
+    /// Those of the limits of a call; `None` when nothing is settled.
+    pub(super) fn of<'e>(
+        live: &Live,
+        plan: &Plan,
+        limits: impl Iterator<Item = &'e Entry> + Clone,
+    ) -> Option<Estimates> {
+        if !live.has_dues() {
+            return None;
+        }
+        let settled = limits.clone().filter_map(|entry| live.settle(entry.policy));
+        let longest = settled.map(|settle| settle.reserve).max()?;
+        let debt = |entry: &Entry| {
+            let limit = live.limit(entry);
+            let is_charged =
+                !matches!(limit.algorithm(), Algorithm::Concurrency | Algorithm::Penalty);
+            if live.settle(entry.policy).is_none() || !is_charged {
+                return String::new();
+            }
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let [algorithm, quota, window_ms] = limit.args().map(text);
+            let debt = Debt {
+                key: text(plan.key(entry)),
+                algorithm,
+                quota,
+                window_ms,
+                option: text(limit.option()),
+                estimate: entry.cost,
+                policy: entry.policy,
+                charged_at_us: 0,
+                used: None,
+            };
+            // Cannot fail: texts and numbers.
+            serde_json::to_string(&debt).unwrap_or_default()
+        };
+        let ends_after_ms = longest.as_millis().to_string();
+        Some(Estimates { ends_after_ms, debts: limits.map(debt).collect() })
+    }
+
+    /// The keys and arguments of `limiter.decide`, made into those of
+    /// `limiter.decide_reserving`; `name` is the request's.
+    pub(super) fn reserving<'e>(
+        &'e self,
+        (keys, args): (&[&'e [u8]], &[&'e [u8]]),
+        name: &'e str,
+    ) -> (Vec<&'e [u8]>, Vec<&'e [u8]>) {
+        let own = [self.ends_after_ms.as_bytes(), name.as_bytes()];
+        let debts = self.debts.iter().map(String::as_bytes);
+        ([keys, &[RESERVATIONS]].concat(), args.iter().copied().chain(own).chain(debts).collect())
+    }
+}
+
+impl Reservation {
+    /// Reads what the Function wrote: a line with the name, one with the moment of the
+    /// charge, and one for each debt. One of another version has no debts; it can be
+    /// taken off the list all the same.
+    fn of(text: String) -> Reservation {
+        let mut lines = text.lines().skip(1);
+        let charged_at_us = lines.next().and_then(|line| line.parse().ok()).unwrap_or_default();
+        let debt = |line| {
+            let debt: Debt = serde_json::from_str(line).ok()?;
+            Some(Debt { charged_at_us, ..debt })
+        };
+        let debts = lines.filter_map(debt).collect();
+        Reservation { text, debts }
+    }
 }
 
 impl Dues {
@@ -94,57 +176,24 @@ impl Dues {
         let mut owed = Owed::default();
         let mut meters: Vec<(u32, Meter)> = Vec::new();
         for (entry, outcome) in scratch.said() {
-            let Some(outcome) = outcome.filter(|it| it.admitted) else { continue };
-            let (limit, key) = (live.limit(entry), scratch.plan().key(entry));
-            if *limit.algorithm() == Algorithm::Concurrency {
-                owed.leased.push(key.into());
-            } else if let Some(settle) = live.settle(entry.policy)
-                && outcome.charged_at_us > 0
-            {
-                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                let [algorithm, quota, window_ms] = limit.args().map(text);
-                owed.debts.push(Debt {
-                    key: text(key),
-                    algorithm,
-                    quota,
-                    window_ms,
-                    option: text(limit.option()),
-                    charged_at_us: outcome.charged_at_us,
-                    estimate: entry.cost,
-                    used: None,
-                    policy: entry.policy,
-                });
-                if meters.last().is_none_or(|(policy, _)| *policy != entry.policy) {
-                    meters.push((entry.policy, Meter::new(settle)));
-                }
+            let is_admitted = outcome.is_some_and(|it| it.admitted);
+            if is_admitted && *live.limit(entry).algorithm() == Algorithm::Concurrency {
+                owed.leased.push(scratch.plan().key(entry).into());
             }
         }
-        if owed.leased.is_empty() && owed.debts.is_empty() {
+        owed.reservations = scratch.reservations().iter().cloned().map(Reservation::of).collect();
+        for debt in owed.reservations.iter().flat_map(|it| &it.debts) {
+            if let Some(settle) = live.settle(debt.policy)
+                && meters.iter().all(|(policy, _)| *policy != debt.policy)
+            {
+                meters.push((debt.policy, Meter::new(settle)));
+            }
+        }
+        if owed.leased.is_empty() && owed.reservations.is_empty() {
             return None;
         }
         owed.lease = scratch.lease().into();
         Some(Dues { owed: Some(owed), meters, answered: false, payments: payments.clone() })
-    }
-
-    /// Writes the estimates into the list of reservations, so that they are given
-    /// back if this process dies.
-    pub(super) async fn reserve(&mut self, live: &Live, store: &Store) -> Result<(), store::Error> {
-        let Some(owed) = self.owed.as_mut().filter(|owed| !owed.debts.is_empty()) else {
-            return Ok(());
-        };
-        let longest = owed.debts.iter().filter_map(|debt| live.settle(debt.policy));
-        let longest = longest.map(|settle| settle.reserve.as_millis()).max().unwrap_or(0);
-        // Cannot fail: texts and numbers.
-        let Ok(text) = serde_json::to_string(&(&owed.lease, &owed.debts)) else { return Ok(()) };
-        let ends_after = longest.to_string();
-        let call = Call {
-            function: RESERVE,
-            keys: &[RESERVATIONS],
-            args: &[ends_after.as_bytes(), text.as_bytes()],
-        };
-        store.call(&[call], &mut vec![Reply::default()], |_| true).await?;
-        owed.reservation = Some(text);
-        Ok(())
     }
 
     /// True when the response is to be looked at.
@@ -172,7 +221,8 @@ impl Dues {
 impl Drop for Dues {
     fn drop(&mut self) {
         let Some(mut owed) = self.owed.take() else { return };
-        for debt in owed.debts.iter_mut().filter(|_| self.answered) {
+        let debts = owed.reservations.iter_mut().flat_map(|it| &mut it.debts);
+        for debt in debts.filter(|_| self.answered) {
             let meter = self.meters.iter_mut().find(|(policy, _)| *policy == debt.policy);
             debt.used = meter.map(|(_, meter)| meter.units(debt.estimate));
         }
@@ -233,14 +283,9 @@ pub(super) async fn give_back_abandoned(store: &Store) -> Result<(), store::Erro
         })
         .collect();
     for text in texts {
-        let debts: Vec<Debt> = match serde_json::from_str::<(String, Vec<Debt>)>(&text) {
-            Ok((_, debts)) => debts,
-            // Of another version; it is taken off the list all the same.
-            Err(_) => Vec::new(),
-        };
-        let debts = debts.into_iter().map(|debt| Debt { used: Some(0), ..debt }).collect();
-        let owed = Owed { debts, reservation: Some(text), ..Owed::default() };
-        owed.settle(store).await?;
+        let mut reservation = Reservation::of(text);
+        reservation.debts.iter_mut().for_each(|debt| debt.used = Some(0));
+        reservation.settle(store).await?;
     }
     Ok(())
 }
@@ -253,11 +298,15 @@ impl Owed {
             let call = Call { function: RELEASE, keys: &keys, args: &args };
             store.call(&[call], &mut vec![Reply::default()], |_| true).await?;
         }
-        self.settle(store).await
+        for reservation in &self.reservations {
+            reservation.settle(store).await?;
+        }
+        Ok(())
     }
+}
 
+impl Reservation {
     async fn settle(&self, store: &Store) -> Result<(), store::Error> {
-        let Some(reservation) = &self.reservation else { return Ok(()) };
         let mut replies = vec![Reply::default()];
         let adjustments = self.adjustments(|debt| {
             let used = debt.used.unwrap_or(debt.estimate);
@@ -265,7 +314,7 @@ impl Owed {
         });
         let mut keys: SmallVec<[&[u8]; 4]> = SmallVec::from_slice(&[RESERVATIONS]);
         keys.extend(self.debts.iter().map(|debt| debt.key.as_bytes()));
-        let mut args: Vec<&[u8]> = vec![reservation.as_bytes()];
+        let mut args: Vec<&[u8]> = vec![self.text.as_bytes()];
         args.extend(adjustments.iter().map(String::as_bytes));
         let call = Call { function: SETTLE, keys: &keys, args: &args };
         store.call(&[call], &mut replies, |_| true).await?;

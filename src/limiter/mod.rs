@@ -188,9 +188,6 @@ impl Limiter {
                 if may_pass && live.has_dues() {
                     dues = Dues::of(scratch, &live, &self.dues);
                 }
-                if let Some(dues) = &mut dues {
-                    self.tell_failure(dues.reserve(&live, &self.store).await);
-                }
                 Decision { dues, ..live.decide(scratch) }
             }
             Err(error) => self.fail(&error),

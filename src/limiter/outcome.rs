@@ -57,25 +57,27 @@ fn single(reply: View<'_>, window: Duration) -> Result<Outcome, NotAnOutcome> {
 
 /// Reads the outcomes of a call over `count` limits and hands each on with its
 /// place. With `listed`, the reply is an array of outcomes, as of
-/// `limiter.decide`; otherwise it is the one outcome of one limit.
-pub fn read(
-    reply: View<'_>,
+/// `limiter.decide`; otherwise it is the one outcome of one limit. Returns the
+/// reservation that may follow the outcomes.
+pub fn read<'r>(
+    reply: View<'r>,
     listed: bool,
     windows: &[Duration],
     mut each: impl FnMut(usize, Outcome),
-) -> Result<(), NotAnOutcome> {
+) -> Result<Option<&'r [u8]>, NotAnOutcome> {
     if !listed {
         each(0, single(reply, windows[0])?);
-        return Ok(());
+        return Ok(None);
     }
-    let View::Array(items) = reply else { return Err(NotAnOutcome) };
-    if items.len() != windows.len() {
-        return Err(NotAnOutcome);
+    let View::Array(mut items) = reply else { return Err(NotAnOutcome) };
+    for (index, window) in windows.iter().enumerate() {
+        each(index, single(items.next().ok_or(NotAnOutcome)?, *window)?);
     }
-    for (index, item) in items.enumerate() {
-        each(index, single(item, windows[index])?);
+    match (items.next(), items.next()) {
+        (None, None) => Ok(None),
+        (Some(View::Bulk(reservation)), None) => Ok(Some(reservation)),
+        _ => Err(NotAnOutcome),
     }
-    Ok(())
 }
 
 /// True when every limit of a reply had room that is `heeded`; of several limits

@@ -189,6 +189,10 @@ impl Decoder {
             };
             return Err(Malformed { offset: self.position, what });
         }
+        if let Some((number, len)) = plain_line(rest) {
+            self.position += len;
+            return Ok(Some(number));
+        }
         let window = &rest[..rest.len().min(LINE_BYTES_MAX)];
         let Some(line_end) = memchr::memchr(b'\n', window) else {
             if window.len() == LINE_BYTES_MAX {
@@ -208,6 +212,22 @@ impl Decoder {
         self.position += line_end + 1;
         Ok(Some(number))
     }
+}
+
+/// The number of a line as nearly all are, and the bytes of that line: a type byte, a
+/// few digits, CR LF. `None` for any other, which is then looked at closely.
+fn plain_line(rest: &[u8]) -> Option<(usize, usize)> {
+    let (mut number, mut digits) = (0, 0);
+    for &byte in rest.get(1..)?.iter().take(8) {
+        if !byte.is_ascii_digit() {
+            break;
+        }
+        number = number * 10 + usize::from(byte - b'0');
+        digits += 1;
+    }
+    let is_canonical = digits == 1 || (digits > 1 && rest[1] != b'0');
+    let has_end = matches!(rest.get(digits + 1..), Some([b'\r', b'\n', ..]));
+    (is_canonical && has_end).then_some((number, digits + 3))
 }
 
 fn parse_length(digits: &[u8]) -> Option<usize> {
@@ -288,6 +308,18 @@ mod tests {
             proptest::prop_assert_eq!(len, bytes.len());
             let found: Vec<&[u8]> = decoder.args().iter().map(|it| &bytes[it.clone()]).collect();
             proptest::prop_assert_eq!(found, args);
+        }
+
+        #[test]
+        fn a_line_is_read_alike_quickly_and_closely(line in "[$][0-9-]{0,12}\r?\n?") {
+            let digits = line[1..].trim_end_matches(['\r', '\n']);
+            if let Some((number, len)) = plain_line(line.as_bytes()) {
+                proptest::prop_assert_eq!(len, line.len());
+                proptest::prop_assert_eq!(Some(number), parse_length(digits.as_bytes()));
+            } else {
+                let is_short = (1..=8).contains(&digits.len()) && line.ends_with("\r\n");
+                proptest::prop_assert!(!is_short || parse_length(digits.as_bytes()).is_none());
+            }
         }
 
         #[test]

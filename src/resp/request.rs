@@ -120,33 +120,51 @@ fn shown(byte: u8) -> char {
 pub struct Requests {
     limits: RequestLimits,
     decoder: Decoder,
-    /// The words of an inline command, unquoted.
-    inline: Option<Words>,
+    /// The words of the command found last, if it was an inline one.
+    inline: Option<InlineWords>,
     /// Bytes looked through for the end of an inline command.
     scanned: usize,
 }
 
-/// The words of a command: its name and its arguments. They do not hold on to the
-/// input that most of them lie in.
-#[derive(Clone, Debug)]
-pub struct Words {
-    /// The words of an inline command, unquoted; of others they lie in the input.
-    text: Option<Vec<u8>>,
-    ranges: SmallVec<[Range<usize>; 8]>,
+/// A command's name and its arguments.
+pub type Args<'a> = SmallVec<[&'a [u8]; 8]>;
+
+/// Where the words of a command lie: its name and its arguments.
+#[derive(Clone, Copy, Debug)]
+pub struct Words<'a> {
+    /// What the words of an inline command lie in, which are unquoted; those of
+    /// others lie in the input.
+    pub text: Option<&'a [u8]>,
+    /// Where they lie.
+    pub ranges: &'a [Range<usize>],
 }
 
-impl Words {
+impl<'a> Words<'a> {
     /// The words themselves; the command lies at the start of `input`.
-    pub fn of<'a>(&'a self, input: &'a [u8]) -> SmallVec<[&'a [u8]; 8]> {
-        let bytes = self.text.as_deref().unwrap_or(input);
+    pub fn of(self, input: &'a [u8]) -> Args<'a> {
+        let bytes = self.text.unwrap_or(input);
         self.ranges.iter().map(|range| &bytes[range.clone()]).collect()
     }
+
+    /// The word at this place.
+    pub fn get(self, place: usize, input: &'a [u8]) -> Option<&'a [u8]> {
+        let range = self.ranges.get(place)?;
+        Some(&self.text.unwrap_or(input)[range.clone()])
+    }
+}
+
+/// The words of an inline command, unquoted.
+#[derive(Clone, Debug)]
+struct InlineWords {
+    text: Vec<u8>,
+    ranges: Vec<Range<usize>>,
 }
 
 impl Requests {
     /// Refuses what is over `limits`.
     pub fn new(limits: RequestLimits) -> Requests {
-        Requests { limits, decoder: Decoder::new(limits.of_arrays()), inline: None, scanned: 0 }
+        let decoder = Decoder::new(limits.of_arrays());
+        Requests { limits, decoder, inline: None, scanned: 0 }
     }
 
     /// Changes the limits, from the next request on.
@@ -181,10 +199,10 @@ impl Requests {
     }
 
     /// The words of the command found last.
-    pub fn words(&mut self) -> Words {
-        match self.inline.take() {
-            Some(inline) => inline,
-            None => Words { text: None, ranges: self.decoder.args().iter().cloned().collect() },
+    pub fn words(&self) -> Words<'_> {
+        match &self.inline {
+            Some(inline) => Words { text: Some(&inline.text), ranges: &inline.ranges },
+            None => Words { text: None, ranges: self.decoder.args() },
         }
     }
 
@@ -279,16 +297,16 @@ fn skip_empty_array(input: &[u8]) -> Result<Found, ProtocolError> {
 /// Splits a line into words. Within double quotes there are escapes (`\n`,
 /// `\x41`), within single quotes only `\'`. `None` when a quote does not end
 /// where a word does. A NUL ends the line.
-fn split_words(line: &[u8]) -> Option<Words> {
+fn split_words(line: &[u8]) -> Option<InlineWords> {
     let line = line.split(|byte| *byte == 0).next().unwrap_or_default();
-    let (mut text, mut ranges) = (Vec::with_capacity(line.len()), SmallVec::new());
+    let (mut text, mut ranges) = (Vec::with_capacity(line.len()), Vec::new());
     let mut rest = skip_blanks(line);
     while !rest.is_empty() {
         let start = text.len();
         rest = skip_blanks(take_word(rest, &mut text)?);
         ranges.push(start..text.len());
     }
-    Some(Words { text: Some(text), ranges })
+    Some(InlineWords { text, ranges })
 }
 
 /// What `isspace` of C says.

@@ -10,6 +10,7 @@
 //! slot       key | value | deadline | epoch | usage | links
 //! index      hash of key -> slot
 //! deadlines  which slots expire next
+//! foresight  where the keys stand that are asked for next
 //! ```
 //!
 //! What hangs there:
@@ -32,6 +33,7 @@
 
 mod deadlines;
 mod evictable;
+mod foresight;
 mod graveyard;
 mod journal;
 mod slab;
@@ -42,14 +44,13 @@ mod usage;
 mod within;
 
 use std::hash::{BuildHasher, RandomState};
-use std::hint::black_box;
 use std::mem;
 
 use fastrand::Rng;
-use smallvec::SmallVec;
 
 use self::deadlines::Links;
 pub(super) use self::evictable::Candidates;
+use self::foresight::Foresight;
 use self::graveyard::Graveyard;
 pub use self::graveyard::Remains;
 use self::journal::{Journal, Undo};
@@ -91,6 +92,7 @@ pub(super) struct Slots {
     journal: Journal,
     /// What is gone and still to be freed.
     graveyard: Graveyard,
+    foresight: Foresight,
     /// The moment of the last look-up; a birth takes it for its first use.
     present: Timestamp,
     counting: Counting,
@@ -111,6 +113,7 @@ impl Slots {
             snapshot: None,
             journal: Journal::default(),
             graveyard: Graveyard::default(),
+            foresight: Foresight::default(),
             present: Timestamp::default(),
             counting: Counting::Recency,
             is_guarding: false,
@@ -123,16 +126,21 @@ impl Slots {
     }
 
     /// The slot of a key, or the proof that there is none. Hashes the key once,
-    /// or not at all if it is the one found last.
+    /// or not at all if it was foreseen or is the one found last.
     pub(super) fn find(&mut self, key: &[u8]) -> Result<SlotId, Vacant> {
         let slab = &mut self.slab;
-        if let Some(recent) = slab.get(slab.recent)
-            && recent.value.is_some()
-            && *recent.key == *key
+        if let Some(slot) = self.foresight.next()
+            && slab.holds(slot, key)
         {
+            self.foresight.pass();
+            slab.recent = slot;
+            return Ok(SlotId(slot));
+        }
+        if slab.holds(slab.recent, key) {
             return Ok(SlotId(slab.recent));
         }
         let hash = hash_of(&self.hasher, key);
+        self.foresight.pass_by(hash);
         match slab.index.find(hash, |slot| *slab.slot(SlotId(slot)).key == *key) {
             Some(slot) => {
                 slab.recent = slot;
@@ -143,22 +151,8 @@ impl Slots {
     }
 
     /// See [`Keyspace::foresee`](super::Keyspace::foresee).
-    pub(super) fn foresee<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
-        // Each step reads what the one before it found, for all keys, and no read of a
-        // step needs another's: so the processor need not finish one to begin the next.
-        let mut hashes: SmallVec<[u32; 16]> = keys.map(|key| hash_of(&self.hasher, key)).collect();
-        hashes.retain_mut(|it| match self.slab.index.find(*it, |_| true) {
-            Some(slot) => {
-                *it = slot;
-                true
-            }
-            None => false,
-        });
-        let slots = || hashes.iter().filter_map(|slot| self.slab.get(*slot));
-        // A slot may lie across two lines of the cache, so both of its ends are read.
-        let ends = |slot: &Slot| slot.key.len() ^ usize::from(slot.value.is_some());
-        black_box(slots().fold(0, |sum, slot| sum ^ ends(slot) ^ slot.epoch as usize));
-        black_box(slots().filter_map(|slot| slot.key.first()).fold(0, |sum, byte| sum ^ byte));
+    pub(super) fn foresee<'k>(&mut self, keys: impl Iterator<Item = &'k [u8]>) {
+        self.foresight.look(&self.slab, keys.map(|key| hash_of(&self.hasher, key)));
     }
 
     /// The slot of a key, without changing what was found last.

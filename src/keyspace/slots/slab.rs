@@ -103,6 +103,11 @@ impl Slab {
         self.segments.get(slot as usize / SEGMENT_LEN)?.get(slot as usize % SEGMENT_LEN)
     }
 
+    /// True if this is the live slot of this key.
+    pub(super) fn holds(&self, slot: u32, key: &[u8]) -> bool {
+        self.get(slot).is_some_and(|it| it.value.is_some() && *it.key == *key)
+    }
+
     pub(super) fn slot(&self, id: SlotId) -> &Slot {
         &self.segments[id.0 as usize / SEGMENT_LEN][id.0 as usize % SEGMENT_LEN]
     }

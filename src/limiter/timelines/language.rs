@@ -3,6 +3,7 @@
 
 use super::super::FailureMode;
 use super::super::dues::give_back_abandoned;
+use super::operator::left;
 use super::{World, check};
 
 #[test]
@@ -257,6 +258,62 @@ policies:
         34s GET /  429 retry in 3599s, "p";r=0;t=3597
         "#,
     );
+}
+
+#[test]
+fn a_refused_group_leaves_neither_a_charge_nor_a_reservation() {
+    let mut world = World::new(
+        "
+policies:
+  - name: p
+    cost: 4
+    settle: { from: 'header:x-used', reserve: 30s }
+    limits: [{ quota: 10, window: 1h, algorithm: fixed_window, begins: first_hit }]
+  - name: own
+    cost: 2
+    match: { path: /own }
+    limits: [{ quota: 1, window: 10s, algorithm: mylimiter.allow }]
+",
+        FailureMode::Open,
+    );
+    world.run(
+        r#"
+         0s GET / as a  admit, "p";r=6;t=3600
+         1s END a 200  paid
+         2s GET /own  429 retry in 10s, "p";r=6;t=3598
+        40s GET /own  429 retry in 10s, "p";r=6;t=3560
+        "#,
+    );
+    // Were there a reservation, this would give back what was never charged.
+    world.wait(async |world| give_back_abandoned(world.limiter.store()).await.unwrap());
+    world.run("40s GET / as b  admit, \"p\";r=2;t=3560");
+}
+
+#[test]
+fn what_a_shadowed_policy_did_not_charge_is_not_given_back() {
+    let mut world = World::new(
+        "
+policies:
+  - name: p
+    mode: shadow
+    cost: 4
+    settle: { when_status: [401] }
+    limits:
+      - { quota: 10, window: 1h, algorithm: fixed_window }
+      - { quota: 5, window: 1h, algorithm: fixed_window }
+",
+        FailureMode::Open,
+    );
+    let mut remaining = |timeline: &str| {
+        world.run(timeline);
+        let (_, left) = left(&world.look("p", "all"));
+        left.into_iter().map(|it| it.unwrap().remaining).collect::<Vec<_>>()
+    };
+    assert_eq!(remaining("0s GET / as a  admit"), [6, 1]);
+    // The second limit has no room, so that neither is charged and nothing is owed.
+    assert_eq!(remaining("1s GET / as b  admit"), [6, 1]);
+    assert_eq!(remaining("3s END a 200  paid"), [10, 5]);
+    assert!(world.under_way.is_empty(), "b owes what it was not charged");
 }
 
 #[test]

@@ -31,7 +31,7 @@ impl World {
         self.limiter.granted(id).expect("kept").standing
     }
 
-    fn look(&mut self, policy: &str, key: &str) -> Explained {
+    pub(super) fn look(&mut self, policy: &str, key: &str) -> Explained {
         let live = self.limiter.live();
         let place = live.policies().find(policy).unwrap();
         let look = async |world: &mut World| {
@@ -41,7 +41,7 @@ impl World {
     }
 }
 
-fn left(explained: &Explained) -> (Origin, Vec<Option<Left>>) {
+pub(super) fn left(explained: &Explained) -> (Origin, Vec<Option<Left>>) {
     match &explained.made {
         Made::Limited { by, limits, .. } => (*by, limits.iter().map(|it| it.left).collect()),
         other => panic!("{other:?}"),

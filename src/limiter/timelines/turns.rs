@@ -13,20 +13,20 @@ use super::super::{FailureMode, Scratch, Verdict};
 use super::{Fields, World};
 use crate::policy::RequestFacts;
 
-/// Plays requests, `AT KEY [cost C] [leaves AT]` in ms, for so long, and compares what
+/// Plays requests, `AT KEY [cost C] [leaves AT] [holds MS]` in ms, for so long, and compares what
 /// happened, in the order in which it did: `AT KEY admit`.
 #[track_caller]
 fn check(policies: &str, requests: &[&str], lasts_ms: u64, expected: &[&str]) {
-    let world = World::new(policies, FailureMode::Open);
+    let World { limiter, clock, mut payments, .. } = World::new(policies, FailureMode::Open);
     let happened = RefCell::new(Vec::new());
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.unwrap().block_on(async {
-        let began = world.limiter.store().now();
+        let began = limiter.store().now();
         type Part<'p> = Pin<Box<dyn Future<Output = ()> + 'p>>;
         let of_one = |line: &&str| -> Part<'_> {
             let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-            let (world, happened) = (&world, &happened);
+            let (limiter, happened) = (&limiter, &happened);
             Box::pin(async move {
                 let number = |at: usize| words[at].parse::<u64>().unwrap();
                 let named = |name: &str| words.iter().position(|it| it == name).map(|at| at + 1);
@@ -45,14 +45,18 @@ fn check(policies: &str, requests: &[&str], lasts_ms: u64, expected: &[&str]) {
                     descriptors: &[],
                 };
                 let mut scratch = Scratch::default();
-                let decided = world.limiter.check_within(Duration::MAX, &facts, &mut scratch);
+                let decided = limiter.check_within(Duration::MAX, &facts, &mut scratch);
                 let stays = named("leaves").map_or(1 << 40, |at| number(at) - number(0));
                 let decided = time::timeout(Duration::from_millis(stays), decided).await;
-                let at = world.limiter.store().now().since(began).as_millis();
+                let at = limiter.store().now().since(began).as_millis();
+                let mut dues = None;
                 let what = match decided {
                     Err(_) => "left".to_owned(),
                     Ok(decision) => match (decision.verdict, decision.refusal) {
-                        (Verdict::Admit, _) => "admit".to_owned(),
+                        (Verdict::Admit, _) => {
+                            dues = decision.dues;
+                            "admit".to_owned()
+                        }
                         (_, Some(refusal)) => match refusal.retry_after_seconds {
                             Some(wait) => format!("{} retry in {wait}s", refusal.status),
                             None => format!("{}", refusal.status),
@@ -61,6 +65,9 @@ fn check(policies: &str, requests: &[&str], lasts_ms: u64, expected: &[&str]) {
                     },
                 };
                 happened.borrow_mut().push(format!("{at} {} {what}", words[1]));
+                let holds = named("holds").map_or(0, number);
+                time::sleep(Duration::from_millis(holds)).await;
+                drop(dues);
             })
         };
         let mut parts: Vec<Part<'_>> = requests.iter().map(of_one).collect();
@@ -69,7 +76,8 @@ fn check(policies: &str, requests: &[&str], lasts_ms: u64, expected: &[&str]) {
                 for _ in 0..4 {
                     tokio::task::yield_now().await;
                 }
-                world.clock.advance(Duration::from_millis(1));
+                payments.pay_waiting(&limiter).await;
+                clock.advance(Duration::from_millis(1));
                 time::advance(Duration::from_millis(1)).await;
             }
         }));
@@ -227,5 +235,15 @@ policies:
         &["0 a1", "0 a2", "0 b1"],
         1_100,
         &["0 a1 admit", "0 a2 429 retry in 10s", "1000 b1 admit"],
+    );
+}
+
+#[test]
+fn whoever_waits_for_a_lease_gets_it_soon_after_it_comes_back() {
+    check(
+        &policy("quota: 1, window: 10s, algorithm: concurrency", "wait_max: 2s"),
+        &["0 a1 holds 480", "0 a2 holds 5000", "10 a3", "20 b1 holds 50"],
+        2_200,
+        &["0 a1 admit", "20 b1 admit", "490 a2 admit", "2010 a3 429 retry in 1s"],
     );
 }

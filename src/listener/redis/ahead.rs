@@ -4,24 +4,27 @@
 //! What changes how bytes are read (`AUTH`, `HELLO`, `CONFIG SET`) has run before the
 //! next request is looked for: a command of the door ends the look ahead.
 
-use smallvec::SmallVec;
+use std::ops::Range;
 
 use super::directory::{self, Entry, NotFound};
-use crate::keyspace::Run;
-use crate::resp::request::{Found, ProtocolError, Requests, Words};
+use crate::keyspace::{Command, Run};
+use crate::resp::request::{Args, Found, ProtocolError, Requests, Words};
 
 /// Requests that are found at once.
 const AHEAD_MAX: usize = 16;
+
+/// Words, and bytes of inline ones, for which memory is kept.
+const KEPT_MAX: usize = 1024;
 
 /// A request whose turn has yet to come.
 #[derive(Debug)]
 pub struct Request {
     /// What it names.
     pub entry: Result<&'static Entry, NotFound>,
-    words: Words,
-    /// Where it begins in the input that was looked at.
-    begin: usize,
-    /// Where it ends.
+    /// Its words, among all.
+    words: Range<usize>,
+    is_inline: bool,
+    /// Where it ends in the input that was looked at.
     pub end: usize,
 }
 
@@ -30,6 +33,10 @@ pub struct Request {
 pub struct Ahead {
     /// Whole requests.
     pub requests: Vec<Request>,
+    /// Where the words of all of them lie: in the input, those of inline ones in
+    /// `inline`.
+    words: Vec<Range<usize>>,
+    inline: Vec<u8>,
     /// Where they end, and what is passed over behind them.
     pub end: usize,
     /// What follows.
@@ -39,7 +46,8 @@ pub struct Ahead {
 impl Default for Ahead {
     fn default() -> Ahead {
         let requests = Vec::with_capacity(AHEAD_MAX);
-        Ahead { requests, end: 0, rest: Ok(Rest::Incomplete) }
+        let rest = Ok(Rest::Incomplete);
+        Ahead { requests, words: Vec::new(), inline: Vec::new(), end: 0, rest }
     }
 }
 
@@ -53,11 +61,6 @@ pub enum Rest {
 }
 
 impl Request {
-    /// Its words, which lie in the input that was looked at.
-    pub fn args<'a>(&'a self, input: &'a [u8]) -> SmallVec<[&'a [u8]; 8]> {
-        self.words.of(&input[self.begin..])
-    }
-
     /// True if the next one is read as this one was, whatever this one does.
     fn leaves_reading_alone(&self) -> bool {
         self.entry.is_ok_and(|entry| !matches!(entry.command.run, Run::Door))
@@ -68,6 +71,10 @@ impl Ahead {
     /// Finds requests at the start of `input`; what was found before is forgotten.
     pub fn look(&mut self, finder: &mut Requests, input: &[u8]) {
         self.requests.clear();
+        self.words.clear();
+        self.words.shrink_to(KEPT_MAX);
+        self.inline.clear();
+        self.inline.shrink_to(KEPT_MAX);
         self.end = 0;
         self.rest = loop {
             let begin = self.end;
@@ -80,9 +87,7 @@ impl Ahead {
                 Ok(Found::Incomplete) => break Ok(Rest::Incomplete),
                 Err(error) => break Err(error),
             }
-            let words = finder.words();
-            let entry = directory::find(&words.of(&input[begin..]));
-            let request = Request { entry, words, begin, end: self.end };
+            let request = self.note(finder.words(), input, begin);
             let is_last = self.requests.len() + 1 == AHEAD_MAX || !request.leaves_reading_alone();
             self.requests.push(request);
             if is_last {
@@ -91,12 +96,49 @@ impl Ahead {
         };
     }
 
+    /// Notes a request that begins here in the input.
+    fn note(&mut self, words: Words<'_>, input: &[u8], begin: usize) -> Request {
+        let (bytes, offset) = match words.text {
+            Some(text) => {
+                self.inline.extend_from_slice(text);
+                (text, self.inline.len() - text.len())
+            }
+            None => (&input[begin..], begin),
+        };
+        let word = |place: usize| words.ranges.get(place).map(|range| &bytes[range.clone()]);
+        let entry = directory::find_by(word(0), word(1));
+        let first = self.words.len();
+        let moved = |it: &Range<usize>| it.start + offset..it.end + offset;
+        self.words.extend(words.ranges.iter().map(moved));
+        let is_inline = words.text.is_some();
+        Request { entry, words: first..self.words.len(), is_inline, end: self.end }
+    }
+
+    /// What the words of a request lie in, and where.
+    fn words(&self, request: &Request) -> Words<'_> {
+        let text = request.is_inline.then_some(&*self.inline);
+        Words { text, ranges: &self.words[request.words.clone()] }
+    }
+
+    /// The words of a request, which lie in the input that was looked at.
+    pub fn args<'a>(&'a self, request: &Request, input: &'a [u8]) -> Args<'a> {
+        self.words(request).of(input)
+    }
+
     /// The keys that the requests name.
     pub fn keys<'a>(&'a self, input: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         self.requests.iter().flat_map(move |request| {
-            let args = request.args(input);
-            let places = request.entry.ok().map(|entry| entry.command.key_places(&args));
-            places.into_iter().flatten().filter_map(move |place| args.get(place).copied())
+            let command = request.entry.ok().map(|entry| entry.command);
+            let sole = command.and_then(Command::sole_key_place);
+            let args = match sole {
+                Some(_) => Args::new(),
+                None => self.args(request, input),
+            };
+            let words = self.words(request);
+            let places = command.filter(|_| sole.is_none()).map(|it| it.key_places(&args));
+            sole.into_iter()
+                .chain(places.into_iter().flatten())
+                .filter_map(move |at| words.get(at, input))
         })
     }
 }
@@ -112,7 +154,8 @@ mod tests {
         let (mut ahead, input) = (Ahead::default(), input.as_bytes());
         ahead.look(&mut Requests::new(RequestLimits::REDIS), input);
         let join = |words: &[&[u8]]| String::from_utf8(words.join(&b' ')).unwrap();
-        let found: Vec<String> = ahead.requests.iter().map(|it| join(&it.args(input))).collect();
+        let found: Vec<String> =
+            ahead.requests.iter().map(|it| join(&ahead.args(it, input))).collect();
         assert_eq!(found, requests);
         assert_eq!(join(&ahead.keys(input).collect::<Vec<_>>()), keys);
         assert_eq!(input[ahead.end..].escape_ascii().to_string(), left);

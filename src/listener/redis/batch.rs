@@ -21,6 +21,9 @@ const HOLD_COMMANDS_MAX: usize = 64;
 /// Time after which no further command begins under the same hold.
 const HOLD_TIME_TARGET: Duration = Duration::from_micros(500);
 
+/// Fewer requests are answered sooner than what they need is foreseen.
+const FORESEEN_MIN: usize = 4;
+
 /// What came of a batch.
 #[derive(Debug)]
 pub struct Batch {
@@ -74,7 +77,7 @@ pub fn answer(
         let unread = &input[batch.input_bytes..];
         ahead.look(requests, unread);
         match ahead.requests.first() {
-            Some(first) if ends_call(worker, session, &first.args(unread), output) => {
+            Some(first) if ends_call(worker, session, &ahead.args(first, unread), output) => {
                 batch.input_bytes += first.end;
                 requests.rewind();
             }
@@ -132,12 +135,12 @@ fn take_turns(
     let (mut last_command, mut count) = (None, 0);
     loop {
         let unread = &input[batch.input_bytes..];
-        if ahead.requests.len() > 1 {
+        if ahead.requests.len() >= FORESEEN_MIN {
             turn.held.foresee(ahead.keys(unread));
         }
         let mut answered_bytes = 0;
         for request in &ahead.requests {
-            last_command = turn.take(request.entry, &request.args(unread)).or(last_command);
+            last_command = turn.take(request.entry, &ahead.args(request, unread)).or(last_command);
             if !matches!(turn.then, Then::Pause(_)) {
                 answered_bytes = request.end;
                 count += 1;
@@ -165,8 +168,11 @@ fn take_turns(
 /// is a command like others.
 fn ends_call(worker: &Worker, session: &Session, args: &[&[u8]], output: &mut Vec<u8>) -> bool {
     let [container, word] = args else { return false };
+    if !word.eq_ignore_ascii_case(b"kill") || session.transaction.is_some() {
+        return false;
+    }
     let is_stranger = worker.server.settings.load().password.is_some() && !session.is_authenticated;
-    if !word.eq_ignore_ascii_case(b"kill") || is_stranger || session.transaction.is_some() {
+    if is_stranger {
         return false;
     }
     let interrupter = worker.server.store.interrupter();

@@ -54,9 +54,16 @@ pub enum NotFound {
 /// # Errors
 /// See [`NotFound`].
 pub fn find(args: &[&[u8]]) -> Result<&'static Entry, NotFound> {
-    let name = args.first().ok_or(NotFound::Command)?;
-    let entry = DIRECTORY.find(name).ok_or(NotFound::Command)?;
-    match args.get(1) {
+    find_by(args.first().copied(), args.get(1).copied())
+}
+
+/// Finds what a request of this name, with this first argument, names.
+///
+/// # Errors
+/// See [`NotFound`].
+pub fn find_by(name: Option<&[u8]>, first: Option<&[u8]>) -> Result<&'static Entry, NotFound> {
+    let entry = name.and_then(|name| DIRECTORY.find(name)).ok_or(NotFound::Command)?;
+    match first {
         Some(name) if !entry.subcommands.is_empty() => entry
             .subcommands
             .iter()

@@ -101,7 +101,7 @@ impl Held<'_> {
 
     /// Says which keys the next commands name, before the first of them runs. See
     /// [`Keyspace::foresee`].
-    pub fn foresee<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+    pub fn foresee<'k>(&mut self, keys: impl Iterator<Item = &'k [u8]>) {
         self.owned.keyspace.foresee(keys);
     }
 
