@@ -27,14 +27,16 @@ pub struct Check {
     /// beside them, as NAME.damaged.
     #[arg(long)]
     fix: bool,
-    /// The data directory, which holds `appendonlydir`.
+    /// The data directory: it holds `appendonlydir`, or what Redis left before there
+    /// was a log.
     dir: PathBuf,
 }
 
 /// The options of `weir log dump`.
 #[derive(Debug, Args)]
 pub struct Dump {
-    /// The data directory, which holds `appendonlydir`.
+    /// The data directory: it holds `appendonlydir`, or what Redis left before there
+    /// was a log.
     dir: PathBuf,
 }
 
@@ -62,6 +64,9 @@ fn check(options: &Check) -> Result<bool, Error> {
     let told = (|| {
         for (path, len) in &found.files {
             writeln!(out, "{}  {}", path.display(), HumanBytes(*len))?;
+        }
+        if found.is_origin {
+            writeln!(out, "no log yet: a start begins one with this file")?;
         }
         let (keys, records) = (recovery.keys, recovery.records);
         let libraries = recovery.libraries.len();

@@ -102,6 +102,13 @@ pub enum Error {
         found: String,
     },
 
+    /// There is nothing to look at.
+    #[error("{} holds no log: no appendonlydir with a manifest, no appendonly.aof, no dump.rdb", dir.display())]
+    NoLog {
+        /// The data directory.
+        dir: PathBuf,
+    },
+
     /// The manifest names a file that the directory does not hold.
     #[error("{} is named by the manifest but missing", path.display())]
     Missing {

@@ -9,9 +9,8 @@ use super::base::MAGIC;
 use super::base::decode::{BaseReader, Part};
 use super::disk::Directory;
 use super::error::Error;
-use super::manifest;
 use super::record::{Next, RecordReader};
-use super::recovery::{self, Mend, Progress, Recovery};
+use super::recovery::{self, Found, Mend, Progress, Recovery};
 use super::source::Source;
 use crate::base::clock::Timestamp;
 use crate::keyspace::Value;
@@ -21,6 +20,9 @@ use crate::keyspace::Value;
 pub struct Examined {
     /// Its files in the order they are loaded, with their lengths.
     pub files: Vec<(PathBuf, u64)>,
+    /// Whether that is one file which Redis has left beside the log's folder: a start
+    /// begins a log with it.
+    pub is_origin: bool,
     /// What a start would find; [`Recovery::cut_tail`] is what it would cut, or,
     /// when the log was mended, what was cut.
     pub recovery: Recovery,
@@ -39,12 +41,12 @@ pub fn check(
 ) -> Result<Examined, Error> {
     let directory = if mend { Directory::open(dir)? } else { Directory::open_to_look(dir) };
     let mend = if mend { Mend::Damaged } else { Mend::Look };
-    let (manifest, recovery) = recovery::examine(&directory, mend, now, progress)?;
-    let file = |entry: &manifest::Entry| {
-        Ok((directory.path_of(&entry.name), directory.open_to_read(&entry.name)?.1))
-    };
-    let files = manifest.load_order().map(file).collect::<Result<_, Error>>()?;
-    Ok(Examined { files, recovery })
+    let (found, recovery) = recovery::examine(&directory, mend, now, progress)?;
+    let files = found
+        .files(&directory)
+        .map(|(folder, name)| Ok((folder.path_of(name), folder.open_to_read(name)?.1)))
+        .collect::<Result<_, Error>>()?;
+    Ok(Examined { files, is_origin: found.is_origin(), recovery })
 }
 
 /// A piece of a log, as it is read.
@@ -89,11 +91,10 @@ pub enum Piece<'a> {
 /// The log cannot be read to its end.
 pub fn dump(dir: &Path, show: &mut dyn FnMut(Piece<'_>) -> bool) -> Result<(), Error> {
     let directory = Directory::open_to_look(dir);
-    let missing = || Error::Missing { path: directory.path_of(manifest::FILE_NAME) };
-    let manifest = recovery::manifest_on_disk(&directory)?.ok_or_else(missing)?;
-    for entry in manifest.load_order() {
-        let (file, len) = directory.open_to_read(&entry.name)?;
-        let path = directory.path_of(&entry.name);
+    let found = Found::something_at(&directory)?;
+    for (folder, name) in found.files(&directory) {
+        let (file, len) = folder.open_to_read(name)?;
+        let path = folder.path_of(name);
         if !show(Piece::File { path: &path, len }) {
             return Ok(());
         }

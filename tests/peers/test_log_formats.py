@@ -162,6 +162,10 @@ def test_weir_begins_where_a_redis_without_a_log_directory_ended(weir, tmp_path,
         # One file, as it was: the base, and the records behind it.
         parts = sorted((redis.folder / "appendonlydir").glob("*.base.*")) + sorted((redis.folder / "appendonlydir").glob("*.incr.*"))
         (gateway.data / name).write_bytes(b"".join(part.read_bytes() for part in parts))
+    looked = subprocess.run([BINARY, "log", "check", gateway.data], capture_output=True, text=True, timeout=60)
+    assert looked.returncode == 0, looked.stderr
+    assert "no log yet: a start begins one with this file" in looked.stdout
+    assert [entry.name for entry in gateway.data.iterdir()] == [name]
     for _ in range(2):
         with gateway:
             assert holds(gateway.address) == theirs

@@ -271,9 +271,12 @@ impl Directory {
         }
     }
 
-    /// The names in the folder, those that are UTF-8.
+    /// The names in the folder, those that are UTF-8. None where there is no folder.
     pub fn names(&self) -> Result<Vec<String>, Error> {
-        self.volume.names(self.folder).map_err(Error::io(Op::List, &self.path_of("")))
+        match self.volume.names(self.folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            names => names.map_err(Error::io(Op::List, &self.path_of(""))),
+        }
     }
 
     /// Makes the names of the folder durable.

@@ -33,6 +33,7 @@ mod files;
 mod origin;
 mod replay;
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -118,14 +119,9 @@ pub fn recover(
 ) -> Result<Recovered, Error> {
     debug_assert!(keyspace.is_empty(), "recovery starts from an empty keyspace");
     let stopwatch = Stopwatch::start();
-    let manifest = read_manifest(&directory)?;
-    let origin = Origin::find(&directory, &manifest)?;
-    let manifest = origin.map_or(manifest, Origin::manifest);
-    let mut bytes_total = 0;
-    for entry in manifest.load_order() {
-        let (folder, name) = origin::place_of(origin, &directory, entry);
-        bytes_total += folder.open_to_read(name)?.1;
-    }
+    let found = Found::at(&directory)?;
+    let bytes_total = found.len(&directory)?;
+    let Found { manifest, origin } = found;
     let mend = if config.aof_load_truncated { Mend::Torn } else { Mend::Refuse };
     let mut loading = Loading::new(&directory, keyspace, now, bytes_total, mend, progress);
     loading.origin = origin;
@@ -139,25 +135,65 @@ pub fn recover(
     Ok(Recovered { directory, opened, place, claimed: loaded.claimed, recovery })
 }
 
+/// What a log is to be loaded from.
+#[derive(Debug)]
+pub struct Found {
+    manifest: Manifest,
+    origin: Option<Origin>,
+}
+
+impl Found {
+    /// Looks as a start does.
+    pub fn at(directory: &Directory) -> Result<Found, Error> {
+        let manifest = read_manifest(directory)?;
+        let origin = Origin::find(directory, &manifest)?;
+        Ok(Found { manifest: origin.map_or(manifest, Origin::manifest), origin })
+    }
+
+    /// The same, where there has to be something.
+    pub fn something_at(directory: &Directory) -> Result<Found, Error> {
+        let found = Found::at(directory)?;
+        if found.manifest == Manifest::default() {
+            return Err(Error::NoLog { dir: directory.parent().path_of("") });
+        }
+        Ok(found)
+    }
+
+    /// Whether it is one file that is not in the log's folder yet.
+    pub fn is_origin(&self) -> bool {
+        self.origin.is_some()
+    }
+
+    /// Its files in the order they are loaded: the folder of each, and its name there.
+    pub fn files<'a>(
+        &'a self,
+        directory: &'a Directory,
+    ) -> impl Iterator<Item = (Cow<'a, Directory>, &'a str)> {
+        self.manifest.load_order().map(|entry| origin::place_of(self.origin, directory, entry))
+    }
+
+    /// Bytes of all its files.
+    fn len(&self, directory: &Directory) -> Result<u64, Error> {
+        self.files(directory).map(|(folder, name)| Ok(folder.open_to_read(name)?.1)).sum()
+    }
+}
+
 /// Loads the log of a folder and opens nothing. What a start would find.
 pub fn examine(
     directory: &Directory,
     mend: Mend,
     now: Timestamp,
     progress: &mut dyn FnMut(Progress),
-) -> Result<(Manifest, Recovery), Error> {
+) -> Result<(Found, Recovery), Error> {
     let stopwatch = Stopwatch::start();
-    let missing = || Error::Missing { path: directory.path_of(manifest::FILE_NAME) };
-    let manifest = manifest_on_disk(directory)?.ok_or_else(missing)?;
-    let mut bytes_total = 0;
-    for entry in manifest.load_order() {
-        bytes_total += directory.open_to_read(&entry.name)?.1;
-    }
+    let found = Found::something_at(directory)?;
+    let bytes_total = found.len(directory)?;
     let mut keyspace = Keyspace::new();
     let mut loading = Loading::new(directory, &mut keyspace, now, bytes_total, mend, progress);
-    loading.load_all(&manifest)?;
+    loading.origin = found.origin;
+    loading.load_all(&found.manifest)?;
     let recovery = Recovery { duration: stopwatch.elapsed(), ..loading.finish().recovery };
-    Ok((manifest, recovery))
+    Ok((found, recovery))
 }
 
 /// Loads the log of a folder once more into `keyspace`, which is empty. All of it was

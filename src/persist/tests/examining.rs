@@ -103,3 +103,45 @@ fn a_dump_shows_every_piece_in_order() {
     ];
     assert_eq!(shown, expected);
 }
+
+#[test]
+fn what_redis_left_where_there_is_no_log_yet_is_looked_at_and_left_alone() {
+    let log = some_log();
+    let dump = std::fs::read(folder(log.path()).join("appendonly.aof.2.base.rdb")).unwrap();
+    let commands = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n".as_slice();
+    for (name, content, records) in
+        [("dump.rdb", dump.as_slice(), 0), ("appendonly.aof", commands, 1)]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        let found = check(dir.path(), false).unwrap();
+        assert!(found.is_origin);
+        assert_eq!(found.files, [(path.clone(), content.len() as u64)]);
+        assert_eq!((found.recovery.keys, found.recovery.records), (1, records), "{name}");
+        let mut pieces = 0;
+        let mut count = |piece: Piece<'_>| {
+            pieces += u64::from(matches!(piece, Piece::Entry { .. } | Piece::Record { .. }));
+            true
+        };
+        examine::dump(dir.path(), &mut count).unwrap();
+        assert_eq!(pieces, 1);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing was made");
+
+        std::fs::write(&path, &content[..content.len() - 3]).unwrap();
+        match check(dir.path(), false) {
+            Ok(found) => assert_eq!(found.recovery.cut_tail.unwrap().path, path),
+            Err(error) => assert!(matches!(error, Error::Truncated { .. }), "{error}"),
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), content[..content.len() - 3]);
+    }
+}
+
+#[test]
+fn a_directory_without_a_log_is_said_to_have_none() {
+    let dir = tempfile::tempdir().unwrap();
+    for dir in [dir.path(), &dir.path().join("missing")] {
+        assert!(matches!(check(dir, false), Err(Error::NoLog { .. })));
+        assert!(matches!(examine::dump(dir, &mut |_| true), Err(Error::NoLog { .. })));
+    }
+}
