@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use tokio::time;
 
-use super::super::{FailureMode, Scratch, Verdict};
+use super::super::{FailureMode, Limiter, Scratch, Verdict};
 use super::{Fields, World};
+use crate::base::clock::Timestamp;
 use crate::policy::RequestFacts;
 
 /// Plays requests, `AT KEY [cost C] [leaves AT] [holds MS]` in ms, for so long, and compares what
@@ -24,53 +25,10 @@ fn check(policies: &str, requests: &[&str], lasts_ms: u64, expected: &[&str]) {
     runtime.unwrap().block_on(async {
         let began = limiter.store().now();
         type Part<'p> = Pin<Box<dyn Future<Output = ()> + 'p>>;
-        let of_one = |line: &&str| -> Part<'_> {
-            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-            let (limiter, happened) = (&limiter, &happened);
-            Box::pin(async move {
-                let number = |at: usize| words[at].parse::<u64>().unwrap();
-                let named = |name: &str| words.iter().position(|it| it == name).map(|at| at + 1);
-                let cost = named("cost").map_or("1", |at| &words[at]).to_owned();
-                time::sleep(Duration::from_millis(number(0))).await;
-                let group: String = words[1].trim_end_matches(char::is_numeric).to_owned();
-                let fields = Fields(vec![("x-key".to_owned(), group), ("x-cost".to_owned(), cost)]);
-                let facts = RequestFacts {
-                    method: "GET",
-                    host: "example.com",
-                    path: "/",
-                    query: "",
-                    client: "192.0.2.1".parse().unwrap(),
-                    headers: &fields,
-                    body_bytes: None,
-                    descriptors: &[],
-                };
-                let mut scratch = Scratch::default();
-                let decided = limiter.check_within(Duration::MAX, &facts, &mut scratch);
-                let stays = named("leaves").map_or(1 << 40, |at| number(at) - number(0));
-                let decided = time::timeout(Duration::from_millis(stays), decided).await;
-                let at = limiter.store().now().since(began).as_millis();
-                let mut dues = None;
-                let what = match decided {
-                    Err(_) => "left".to_owned(),
-                    Ok(decision) => match (decision.verdict, decision.refusal) {
-                        (Verdict::Admit, _) => {
-                            dues = decision.dues;
-                            "admit".to_owned()
-                        }
-                        (_, Some(refusal)) => match refusal.retry_after_seconds {
-                            Some(wait) => format!("{} retry in {wait}s", refusal.status),
-                            None => format!("{}", refusal.status),
-                        },
-                        (Verdict::Deny, None) => "deny".to_owned(),
-                    },
-                };
-                happened.borrow_mut().push(format!("{at} {} {what}", words[1]));
-                let holds = named("holds").map_or(0, number);
-                time::sleep(Duration::from_millis(holds)).await;
-                drop(dues);
-            })
-        };
-        let mut parts: Vec<Part<'_>> = requests.iter().map(of_one).collect();
+        let mut parts: Vec<Part<'_>> = Vec::new();
+        for line in requests {
+            parts.push(Box::pin(play(&limiter, line, began, &happened)));
+        }
         parts.push(Box::pin(async {
             for _ in 0..lasts_ms {
                 for _ in 0..4 {
@@ -88,6 +46,50 @@ fn check(policies: &str, requests: &[&str], lasts_ms: u64, expected: &[&str]) {
         .await;
     });
     assert_eq!(*happened.borrow(), expected);
+}
+
+/// Plays one request and notes what became of it.
+async fn play(limiter: &Limiter, line: &str, began: Timestamp, happened: &RefCell<Vec<String>>) {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let number = |at: usize| words[at].parse::<u64>().unwrap();
+    let named = |name: &str| words.iter().position(|it| *it == name).map(|at| at + 1);
+    let cost = named("cost").map_or("1", |at| words[at]).to_owned();
+    time::sleep(Duration::from_millis(number(0))).await;
+    let group = words[1].trim_end_matches(char::is_numeric).to_owned();
+    let fields = Fields(vec![("x-key".to_owned(), group), ("x-cost".to_owned(), cost)]);
+    let facts = RequestFacts {
+        method: "GET",
+        host: "example.com",
+        path: "/",
+        query: "",
+        client: "192.0.2.1".parse().unwrap(),
+        headers: &fields,
+        body_bytes: None,
+        descriptors: &[],
+    };
+    let mut scratch = Scratch::default();
+    let decided = limiter.check_within(Duration::MAX, &facts, &mut scratch);
+    let stays = named("leaves").map_or(1 << 40, |at| number(at) - number(0));
+    let decided = time::timeout(Duration::from_millis(stays), decided).await;
+    let at = limiter.store().now().since(began).as_millis();
+    let mut dues = None;
+    let what = match decided {
+        Err(_) => "left".to_owned(),
+        Ok(decision) => match (decision.verdict, decision.refusal) {
+            (Verdict::Admit, _) => {
+                dues = decision.dues;
+                "admit".to_owned()
+            }
+            (_, Some(refusal)) => match refusal.retry_after_seconds {
+                Some(wait) => format!("{} retry in {wait}s", refusal.status),
+                None => format!("{}", refusal.status),
+            },
+            (Verdict::Deny, None) => "deny".to_owned(),
+        },
+    };
+    happened.borrow_mut().push(format!("{at} {} {what}", words[1]));
+    time::sleep(Duration::from_millis(named("holds").map_or(0, number))).await;
+    drop(dues);
 }
 
 fn policy(limit: &str, delay: &str) -> String {
