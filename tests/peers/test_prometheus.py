@@ -200,5 +200,5 @@ def test_names_and_types_follow_the_conventions(busy):
 def test_nothing_taken_from_a_request_is_a_label(busy):
     _, page = busy
     labels = set(re.findall(r"[{,](\w+)=", page))
-    assert labels <= {"policy", "verdict", "mode", "outcome", "upstream", "le", "reason", "phase", "class", "live", "candidate", "group", "direction"}, labels
+    assert labels <= {"policy", "verdict", "mode", "outcome", "upstream", "le", "reason", "phase", "class", "live", "candidate", "group", "direction", "function"}, labels
     assert page.count("\n") < 2_000
