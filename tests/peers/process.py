@@ -1,5 +1,6 @@
 """A child process that is always stopped, by its own pid and nobody else's."""
 
+import itertools
 import os
 import signal
 import socket
@@ -9,11 +10,24 @@ import urllib.error
 import urllib.request
 
 
+# Below those that Linux gives to connections that go out: one of them could take a
+# port between the moment at which it is found free and the start of who listens.
+_ports = itertools.cycle(range(12_000, 32_000))
+for _ in range(os.getpid() % 20_000):
+    next(_ports)
+
+
 def free_port():
-    """A port of 127.0.0.1 that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port of 127.0.0.1 that nobody listens on, and that no connection will take."""
+    while True:
+        with socket.socket() as probe:
+            # As servers do: what an ended connection has left is not in the way.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port := next(_ports)))
+            except OSError:
+                continue
+            return port
 
 
 def wait_until(condition, what, seconds=20, interval=0.02):
