@@ -20,7 +20,7 @@ mod run;
 mod tests;
 
 use std::collections::VecDeque;
-use std::ops::{Deref, Range};
+use std::ops::Range;
 
 use self::big::{Big, Leaf};
 use self::run::Run;
@@ -223,15 +223,16 @@ impl SortedSet {
     }
 
     /// A set of these members, which are distinct and in order.
-    pub fn from_sorted<M>(entries: impl Iterator<Item = (M, f64)> + Clone) -> SortedSet
-    where
-        M: Deref<Target = [u8]>,
-    {
-        // A set that ends big begins so: each entry is moved once.
+    pub fn from_sorted<'m>(entries: impl Iterator<Item = (&'m [u8], f64)> + Clone) -> SortedSet {
         let sizes = entries.clone().map(|(member, _)| member.len());
         let (len, longest) = sizes.fold((0, 0), |(len, longest), it| (len + 1, longest.max(it)));
         let mut set = SortedSet::expecting(len, longest);
-        entries.for_each(|(member, score)| set.add(&member, score));
+        match &mut set.form {
+            Form::Small(run) if len > 0 => *run = Run::of_sorted(entries),
+            Form::Small(_) => {}
+            // A set that ends big begins so: each entry is moved once.
+            Form::Big(big) => entries.for_each(|(member, score)| big.add(member, score)),
+        }
         set
     }
 

@@ -261,6 +261,23 @@ impl Run<true> {
 
 /// Changing.
 impl<const TAGGED: bool> Run<TAGGED> {
+    /// A run of these entries, which are in order and distinct. Each is written once,
+    /// into a block that fits them all.
+    pub(super) fn of_sorted<'m>(entries: impl Iterator<Item = (&'m [u8], f64)> + Clone) -> Self {
+        let named = entries.map(|(member, score)| (score + 0.0, Name::of(member)));
+        let layout = Layout::of(named.clone());
+        let texts = named.clone().filter(|_| layout.names.is_none());
+        let bytes = texts.map(|(_, name)| name.text().len()).sum();
+        let mut run = Run::blank(layout, named.clone().count(), bytes);
+        for (at, (score, name)) in named.enumerate() {
+            debug_assert!(!score.is_nan());
+            run.put_score(at, score);
+            run.put_name(at, name);
+            run.len += 1;
+        }
+        run
+    }
+
     /// Puts an entry at the place that [`Run::search`] named.
     pub(super) fn insert(&mut self, at: usize, score: f64, member: &[u8]) {
         debug_assert!(at <= self.len() && !score.is_nan());
