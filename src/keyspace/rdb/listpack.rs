@@ -9,75 +9,42 @@
 //! the smallest form. All integers of the frame are little-endian; the 12- and
 //! 13-bit forms carry their high bits first.
 
-use super::packed::{Element, Malformed, sign_extended};
+use super::packed::{END, Element, Layout, Malformed, Sequence, sign_extended};
 
 /// Bytes before the first element.
 const HEADER_LEN: usize = 6;
-/// Ends every listpack.
-const END: u8 = 0xFF;
 /// An element count that says: too many, walk.
 const COUNT_UNKNOWN: u16 = u16::MAX;
 
-/// The elements of a listpack, in order. An `Err` is the last item.
+/// How a listpack lies in memory.
 #[derive(Debug)]
-pub struct Listpack<'a> {
-    rest: &'a [u8],
-    left: Option<usize>,
-}
+pub struct Listpack;
 
 /// Opens a listpack.
 ///
 /// # Errors
 /// The blob is shorter than a frame, or its frame contradicts its length.
-pub fn elements(blob: &[u8]) -> Result<Listpack<'_>, Malformed> {
+pub fn elements(blob: &[u8]) -> Result<Sequence<'_, Listpack>, Malformed> {
     let (total, rest) = blob.split_first_chunk::<4>().ok_or(Malformed)?;
     let (count, rest) = rest.split_first_chunk::<2>().ok_or(Malformed)?;
     if usize::try_from(u32::from_le_bytes(*total)) != Ok(blob.len()) {
         return Err(Malformed);
     }
     let count = u16::from_le_bytes(*count);
-    Ok(Listpack { rest, left: (count != COUNT_UNKNOWN).then_some(usize::from(count)) })
+    let left = (count != COUNT_UNKNOWN).then_some(usize::from(count));
+    Ok(Sequence { rest, left, layout: Listpack })
 }
 
-impl<'a> Iterator for Listpack<'a> {
-    type Item = Result<Element<'a>, Malformed>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.rest == [END] {
-            let complete = self.left.is_none_or(|left| left == 0);
-            self.rest = &[];
-            return (!complete).then_some(Err(Malformed));
-        }
-        if self.rest.is_empty() {
-            return None;
-        }
-        let parsed = self.step();
-        if parsed.is_none() {
-            self.rest = &[];
-        }
-        Some(parsed.ok_or(Malformed))
-    }
-}
-
-impl<'a> Listpack<'a> {
-    /// Parses one element and its back length; `None` if they do not parse.
-    fn step(&mut self) -> Option<Element<'a>> {
-        self.left = match self.left {
-            Some(left) => Some(left.checked_sub(1)?),
-            None => None,
-        };
-        let (element, len) = parse(self.rest)?;
+impl Layout for Listpack {
+    fn step<'a>(&mut self, rest: &'a [u8]) -> Option<(Element<'a>, &'a [u8])> {
+        let (element, len) = parse(rest)?;
         let (width, groups) = back_length(len);
         // Nearly always it is one byte, and comparing that needs no call.
-        let fits = match self.rest.get(len..len + width)? {
+        let fits = match rest.get(len..len + width)? {
             [only] => *only == groups[0],
             found => *found == groups[..width],
         };
-        if !fits {
-            return None;
-        }
-        self.rest = &self.rest[len + width..];
-        if self.rest.is_empty() { None } else { Some(element) }
+        fits.then(|| (element, &rest[len + width..]))
     }
 }
 

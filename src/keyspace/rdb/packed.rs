@@ -14,6 +14,9 @@ use super::listpack::{self, Listpack};
 use super::ziplist::{self, Ziplist};
 use super::zipmap::{self, Zipmap};
 
+/// Ends every blob of a form that is read element by element.
+pub const END: u8 = 0xFF;
+
 /// One element, as packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Element<'a> {
@@ -52,11 +55,66 @@ pub enum Form {
 #[derive(Debug)]
 pub enum Elements<'a> {
     /// Of a listpack.
-    Listpack(Listpack<'a>),
+    Listpack(Sequence<'a, Listpack>),
     /// Of a ziplist.
-    Ziplist(Ziplist<'a>),
+    Ziplist(Sequence<'a, Ziplist>),
     /// Of a zipmap: key, value, key, value.
-    Zipmap(Zipmap<'a>),
+    Zipmap(Sequence<'a, Zipmap>),
+}
+
+/// How a form lays out its elements.
+pub trait Layout {
+    /// The element at the start of `rest`, and what follows it; `None` if it does not
+    /// parse.
+    fn step<'a>(&mut self, rest: &'a [u8]) -> Option<(Element<'a>, &'a [u8])>;
+
+    /// True if what was read may be all.
+    fn may_end(&self) -> bool {
+        true
+    }
+}
+
+/// The elements of a blob of one form, in order. An `Err` is the last item.
+#[derive(Debug)]
+pub struct Sequence<'a, L> {
+    /// What is still to be read, [`END`] included.
+    pub rest: &'a [u8],
+    /// Elements to come; `None` where the frame does not say.
+    pub left: Option<usize>,
+    /// How they lie there.
+    pub layout: L,
+}
+
+impl<'a, L: Layout> Iterator for Sequence<'a, L> {
+    type Item = Result<Element<'a>, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        if self.rest == [END] && self.layout.may_end() {
+            self.rest = &[];
+            let complete = self.left.is_none_or(|left| left == 0);
+            return (!complete).then_some(Err(Malformed));
+        }
+        let parsed = self.step();
+        if parsed.is_none() {
+            self.rest = &[];
+        }
+        Some(parsed.ok_or(Malformed))
+    }
+}
+
+impl<'a, L: Layout> Sequence<'a, L> {
+    /// The next element, which something must follow.
+    fn step(&mut self) -> Option<Element<'a>> {
+        if let Some(left) = &mut self.left {
+            *left = left.checked_sub(1)?;
+        }
+        let (element, rest) = self.layout.step(self.rest)?;
+        self.rest = rest;
+        (!rest.is_empty()).then_some(element)
+    }
 }
 
 /// Opens a blob.

@@ -9,25 +9,22 @@
 //!           | C0 i16 | D0 i32 | E0 i64 | F0 i24 | FE i8 | F1..FD: 0 to 12
 //! ```
 
-use super::packed::{Element, Malformed, sign_extended};
+use super::packed::{END, Element, Layout, Malformed, Sequence, sign_extended};
 
 /// Bytes before the first element.
 const HEADER_LEN: usize = 10;
-/// Ends every ziplist.
-const END: u8 = 0xFF;
 /// An element count that says: too many, walk.
 const COUNT_UNKNOWN: u16 = u16::MAX;
 /// Marks a length of the element before that takes four more bytes.
 const LONG_BEFORE: u8 = 0xFE;
 
-/// The elements of a ziplist, in order. An `Err` is the last item.
+/// How a ziplist lies in memory: each element says how long the one before it is, and
+/// the frame where the last one begins.
 #[derive(Debug)]
-pub struct Ziplist<'a> {
-    rest: &'a [u8],
-    left: Option<usize>,
+pub struct Ziplist {
     /// Length of the element before.
     before: usize,
-    /// Offset of `rest` in the blob, and of the last element.
+    /// Offset in the blob of what is next, and of the last element.
     offset: usize,
     last: usize,
 }
@@ -36,7 +33,7 @@ pub struct Ziplist<'a> {
 ///
 /// # Errors
 /// The blob is shorter than a frame, or its frame contradicts its length.
-pub fn elements(blob: &[u8]) -> Result<Ziplist<'_>, Malformed> {
+pub fn elements(blob: &[u8]) -> Result<Sequence<'_, Ziplist>, Malformed> {
     let (total, rest) = blob.split_first_chunk::<4>().ok_or(Malformed)?;
     let (last, rest) = rest.split_first_chunk::<4>().ok_or(Malformed)?;
     let (count, rest) = rest.split_first_chunk::<2>().ok_or(Malformed)?;
@@ -44,47 +41,17 @@ pub fn elements(blob: &[u8]) -> Result<Ziplist<'_>, Malformed> {
         return Err(Malformed);
     }
     let count = u16::from_le_bytes(*count);
-    Ok(Ziplist {
-        rest,
-        left: (count != COUNT_UNKNOWN).then_some(usize::from(count)),
-        before: 0,
-        offset: HEADER_LEN,
-        last: usize::try_from(u32::from_le_bytes(*last)).map_err(|_| Malformed)?,
-    })
+    let left = (count != COUNT_UNKNOWN).then_some(usize::from(count));
+    let last = usize::try_from(u32::from_le_bytes(*last)).map_err(|_| Malformed)?;
+    Ok(Sequence { rest, left, layout: Ziplist { before: 0, offset: HEADER_LEN, last } })
 }
 
-impl<'a> Iterator for Ziplist<'a> {
-    type Item = Result<Element<'a>, Malformed>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.rest == [END] {
-            self.rest = &[];
-            let complete = self.left.is_none_or(|left| left == 0);
-            let starts = self.offset - self.before == self.last;
-            return (!complete || !starts).then_some(Err(Malformed));
-        }
-        if self.rest.is_empty() {
-            return None;
-        }
-        let parsed = self.step();
-        if parsed.is_none() {
-            self.rest = &[];
-        }
-        Some(parsed.ok_or(Malformed))
-    }
-}
-
-impl<'a> Ziplist<'a> {
-    /// Parses one element; `None` if it does not parse.
-    fn step(&mut self) -> Option<Element<'a>> {
-        self.left = match self.left {
-            Some(left) => Some(left.checked_sub(1)?),
-            None => None,
-        };
-        let (before, head_len) = match *self.rest.first()? {
+impl Layout for Ziplist {
+    fn step<'a>(&mut self, rest: &'a [u8]) -> Option<(Element<'a>, &'a [u8])> {
+        let (before, head_len) = match *rest.first()? {
             END => return None,
             LONG_BEFORE => {
-                let before = u32::from_le_bytes(*self.rest.get(1..)?.first_chunk::<4>()?);
+                let before = u32::from_le_bytes(*rest.get(1..)?.first_chunk::<4>()?);
                 (usize::try_from(before).ok()?, 5)
             }
             before => (usize::from(before), 1),
@@ -92,11 +59,14 @@ impl<'a> Ziplist<'a> {
         if before != self.before {
             return None;
         }
-        let (element, len) = parse(self.rest.get(head_len..)?)?;
+        let (element, len) = parse(rest.get(head_len..)?)?;
         self.before = head_len + len;
         self.offset += self.before;
-        self.rest = self.rest.get(self.before..)?;
-        if self.rest.is_empty() { None } else { Some(element) }
+        Some((element, rest.get(self.before..)?))
+    }
+
+    fn may_end(&self) -> bool {
+        self.offset - self.before == self.last
     }
 }
 

@@ -6,21 +6,16 @@
 //! length = 1 byte, or FE and u32
 //! ```
 
-use super::packed::{Element, Malformed};
+use super::packed::{END, Element, Layout, Malformed, Sequence};
 
-/// Ends every zipmap.
-const END: u8 = 0xFF;
 /// A pair count from here on says: too many, walk.
 const COUNT_UNKNOWN: u8 = 254;
 /// Marks a length that takes four more bytes.
 const LONG: u8 = 0xFE;
 
-/// Keys and values in turn. An `Err` is the last item.
+/// How a zipmap lies in memory: keys and values in turn.
 #[derive(Debug)]
-pub struct Zipmap<'a> {
-    rest: &'a [u8],
-    /// Elements to come.
-    left: Option<usize>,
+pub struct Zipmap {
     is_value: bool,
 }
 
@@ -28,43 +23,18 @@ pub struct Zipmap<'a> {
 ///
 /// # Errors
 /// The blob is empty.
-pub fn elements(blob: &[u8]) -> Result<Zipmap<'_>, Malformed> {
+pub fn elements(blob: &[u8]) -> Result<Sequence<'_, Zipmap>, Malformed> {
     let (&count, rest) = blob.split_first().ok_or(Malformed)?;
     if rest.is_empty() {
         return Err(Malformed);
     }
     let left = (count < COUNT_UNKNOWN).then_some(2 * usize::from(count));
-    Ok(Zipmap { rest, left, is_value: false })
+    Ok(Sequence { rest, left, layout: Zipmap { is_value: false } })
 }
 
-impl<'a> Iterator for Zipmap<'a> {
-    type Item = Result<Element<'a>, Malformed>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.rest == [END] && !self.is_value {
-            self.rest = &[];
-            let complete = self.left.is_none_or(|left| left == 0);
-            return (!complete).then_some(Err(Malformed));
-        }
-        if self.rest.is_empty() {
-            return None;
-        }
-        let parsed = self.step();
-        if parsed.is_none() {
-            self.rest = &[];
-        }
-        Some(parsed.ok_or(Malformed))
-    }
-}
-
-impl<'a> Zipmap<'a> {
-    /// Parses one element; `None` if it does not parse.
-    fn step(&mut self) -> Option<Element<'a>> {
-        self.left = match self.left {
-            Some(left) => Some(left.checked_sub(1)?),
-            None => None,
-        };
-        let (len, rest) = match self.rest.split_first()? {
+impl Layout for Zipmap {
+    fn step<'a>(&mut self, rest: &'a [u8]) -> Option<(Element<'a>, &'a [u8])> {
+        let (len, rest) = match rest.split_first()? {
             (&LONG, rest) => {
                 let (len, rest) = rest.split_first_chunk::<4>()?;
                 (usize::try_from(u32::from_le_bytes(*len)).ok()?, rest)
@@ -79,9 +49,12 @@ impl<'a> Zipmap<'a> {
             (0, rest)
         };
         let (text, rest) = rest.split_at_checked(len)?;
-        self.rest = rest.get(free..)?;
         self.is_value = !self.is_value;
-        if self.rest.is_empty() { None } else { Some(Element::Text(text)) }
+        Some((Element::Text(text), rest.get(free..)?))
+    }
+
+    fn may_end(&self) -> bool {
+        !self.is_value
     }
 }
 
