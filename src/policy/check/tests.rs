@@ -446,6 +446,41 @@ policies.yaml:15:21: policies[0].settle.from: `nowhere` is no place in a respons
 }
 
 #[test]
+fn an_issuer_or_audience_that_nobody_could_have_is_told() {
+    refused(
+        "
+jwt: { unverified: true, issuer: 'https://id', audience: [] }
+policies: []
+",
+        "
+policies.yaml:1:34: jwt.issuer: is believed of a token only where its signature is checked; it needs `keys`
+  1 | jwt: { unverified: true, issuer: 'https://id', audience: [] }
+    |                                  ^
+policies.yaml:1:48: jwt.audience: is believed of a token only where its signature is checked; it needs `keys`
+  1 | jwt: { unverified: true, issuer: 'https://id', audience: [] }
+    |                                                ^
+",
+    );
+    refused(
+        "
+jwt: { keys: nowhere, issuer: [''], audience: [] }
+policies: []
+",
+        "
+policies.yaml:1:14: jwt.keys: `nowhere` cannot be read: there are no files here
+  1 | jwt: { keys: nowhere, issuer: [''], audience: [] }
+    |              ^
+policies.yaml:1:31: jwt.issuer: names nobody; leave it out to believe tokens of any issuer
+  1 | jwt: { keys: nowhere, issuer: [''], audience: [] }
+    |                               ^
+policies.yaml:1:37: jwt.audience: names nobody; leave it out to believe tokens of any audience
+  1 | jwt: { keys: nowhere, issuer: [''], audience: [] }
+    |                                     ^
+",
+    );
+}
+
+#[test]
 fn refusals_and_penalties_that_make_no_sense_are_told() {
     refused(
         "
