@@ -93,8 +93,7 @@ fn keep_alive(stream: &TcpStream, silence: Duration) {
     if !silence.is_zero() {
         // In whole seconds, of which there must be one.
         let interval = (silence / 3).max(Duration::from_secs(1));
-        let probes =
-            TcpKeepalive::new().with_time(silence).with_interval(interval).with_retries(3);
+        let probes = TcpKeepalive::new().with_time(silence).with_interval(interval).with_retries(3);
         // Without it a connection that is gone is found when it is written to.
         let _ = SockRef::from(stream).set_tcp_keepalive(&probes);
     }
