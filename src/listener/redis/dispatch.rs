@@ -74,9 +74,20 @@ impl Turn<'_, '_> {
             },
             Err(refusal) => self.refuse(entry.ok(), refusal),
         }
-        // What others have left comes first: it happened before.
+        // What others have left comes first: it happened before. An end is for the
+        // connection to see.
         if self.session.client.listener.mailbox.is_flagged() {
             let _ = self.session.client.listener.mailbox.take(self.output);
+        }
+        if self.reply.is_overfull() {
+            self.records.counts.overflows += 1;
+            tracing::warn!(
+                client = self.session.client.id,
+                command = entry.map_or("", |it| it.command.name),
+                "dropped a redis client whose reply is longer than 4 GiB"
+            );
+            self.then = Then::Drop;
+            return entry.ok().map(|entry| entry.full_name.as_str());
         }
         match self.session.replies {
             Replies::On => self.reply.encode(self.session.protocol, self.output),

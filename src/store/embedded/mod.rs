@@ -49,7 +49,7 @@ pub enum OpenError {
     /// A library did not load.
     #[error("{origin}{}", line.map(|line| format!(":{line}")).unwrap_or_default())]
     Library {
-        /// The file, or `built in`.
+        /// Where its text comes from, as [`Library::origin`] has it.
         origin: String,
         /// The line of the text that is at fault, when Lua named one.
         line: Option<u32>,
