@@ -2,7 +2,7 @@
 
 use super::packed::{self, Element, Form, Malformed};
 use super::{kind, lzf};
-use crate::keyspace::sorted_set::SMALL_LEN_MAX;
+use crate::keyspace::sorted_set::{Name, SMALL_LEN_MAX};
 use crate::keyspace::{Hash, List, Set, SortedSet, Value};
 
 /// Longest string: Redis' own limit.
@@ -310,68 +310,58 @@ fn text_score<I: Input>(input: &mut I) -> Result<f64, I::Error> {
     }
 }
 
-/// Members with scores as they are read, and whether they can be taken as they come.
-struct Scored<'a> {
-    texts: Vec<u8>,
-    /// Where each member ends in `texts`, and its score.
-    entries: Vec<(usize, f64)>,
-    last: Option<Element<'a>>,
-    /// True while both scores and members rise, as those of a limiter do, whose hits
-    /// are named by their time: then they are in order, and no member comes twice.
-    rises: bool,
-}
-
-impl<'a> Scored<'a> {
-    fn new() -> Scored<'a> {
-        Scored { texts: Vec::new(), entries: Vec::new(), last: None, rises: true }
-    }
-
-    fn push(&mut self, member: Element<'a>, score: f64) {
-        let low = self.entries.last().map_or(f64::NEG_INFINITY, |(_, score)| *score);
-        let is_above = match (self.last.replace(member), member) {
-            (None, _) => score >= low,
-            // Numbers in order are different texts; which is first matters in a tie.
-            (Some(Element::Integer(before)), Element::Integer(number)) => {
-                before < number && low < score
-            }
-            (Some(Element::Text(before)), Element::Text(text)) => before < text && low <= score,
-            _ => false,
-        };
-        self.rises &= is_above;
-        member.with_text(|text| self.texts.extend_from_slice(text));
-        self.entries.push((self.texts.len(), score));
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (&[u8], f64)> + Clone {
-        let begins = std::iter::once(0).chain(self.entries.iter().map(|(end, _)| *end));
-        let ends = self.entries.iter();
-        ends.zip(begins).map(|((end, score), begin)| (&self.texts[begin..*end], *score))
-    }
-}
-
 fn packed_sorted_set<I: Input>(input: &mut I, form: Form) -> Result<Value, I::Error> {
     let blob = string(input)?;
+    if let Some(entries) = rising(form, &blob) {
+        return not_empty(input, SortedSet::from_sorted(&entries));
+    }
     let malformed = || input.malformed("a packed sorted set");
     let mut elements = packed::elements(form, &blob).map_err(|Malformed| malformed())?;
-    let mut scored = Scored::new();
+    let mut set = SortedSet::new();
     while let Some(member) = elements.next() {
         let (Ok(member), Some(Ok(score))) = (member, elements.next()) else {
             return Err(malformed());
         };
-        let score = match score {
-            Element::Integer(integer) => integer as f64,
-            Element::Text(text) => parse_score(text).ok_or_else(malformed)?,
-        };
-        scored.push(member, score);
-    }
-    if scored.rises {
-        return not_empty(input, SortedSet::from_sorted(scored.iter()));
-    }
-    let mut set = SortedSet::new();
-    for (member, score) in scored.iter() {
-        join(input, &mut set, member, score)?;
+        let score = packed_score(score).ok_or_else(malformed)?;
+        member.with_text(|member| join(input, &mut set, member, score))?;
     }
     not_empty(input, set)
+}
+
+/// The members of a packed sorted set if both they and their scores rise, as those of a
+/// limiter do, whose hits are named by their time: then they are in order, and none
+/// comes twice. `None` also if the blob is not what it should be.
+fn rising(form: Form, blob: &[u8]) -> Option<Vec<(Name<'_>, f64)>> {
+    let mut entries: Vec<(Name<'_>, f64)> = Vec::with_capacity(SMALL_LEN_MAX);
+    let mut elements = packed::elements(form, blob).ok()?;
+    while let Some(member) = elements.next() {
+        let name = match member.ok()? {
+            Element::Integer(integer) => Name::number(integer)?,
+            Element::Text(text) => Name::of(text),
+        };
+        let score = packed_score(elements.next()?.ok()?)?;
+        let is_above = match (entries.last(), name) {
+            (None, _) => !score.is_nan(),
+            // Numbers in order are different texts; which is first matters in a tie.
+            (Some((Name::Number(before), low)), Name::Number(number)) => {
+                *before < number && *low < score
+            }
+            (Some((Name::Text(before), low)), Name::Text(text)) => *before < text && *low <= score,
+            _ => false,
+        };
+        if !is_above {
+            return None;
+        }
+        entries.push((name, score));
+    }
+    Some(entries)
+}
+
+fn packed_score(element: Element<'_>) -> Option<f64> {
+    match element {
+        Element::Integer(integer) => Some(integer as f64),
+        Element::Text(text) => parse_score(text),
+    }
 }
 
 fn join<I: Input>(
