@@ -38,6 +38,7 @@ pub fn elements(blob: &[u8]) -> Result<Sequence<'_, Listpack>, Malformed> {
 }
 
 impl Layout for Listpack {
+    #[inline]
     fn step<'a>(&mut self, rest: &'a [u8]) -> Option<(Element<'a>, &'a [u8])> {
         let (element, len) = parse(rest)?;
         let behind = rest.get(len..)?;
@@ -51,6 +52,7 @@ impl Layout for Listpack {
 }
 
 /// The element at the start of `bytes` and the length of its header and data.
+#[inline]
 fn parse(bytes: &[u8]) -> Option<(Element<'_>, usize)> {
     let text = |start: usize, len: usize| {
         let end = start.checked_add(len)?;
@@ -83,6 +85,7 @@ fn parse(bytes: &[u8]) -> Option<(Element<'_>, usize)> {
 }
 
 /// An integer of so many bytes behind its header.
+#[inline]
 fn integer<const WIDTH: usize>(bytes: &[u8]) -> Option<(Element<'_>, usize)> {
     let raw = bytes.get(1..)?.first_chunk::<WIDTH>()?;
     Some((Element::Integer(sign_extended(raw)), 1 + WIDTH))

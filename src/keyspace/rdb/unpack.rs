@@ -5,7 +5,7 @@
 
 use super::decode::Blob;
 use super::kind;
-use super::packed::{self, Element, Form, Malformed};
+use super::packed::{self, Element, Elements, Form, Malformed};
 use crate::keyspace::sorted_set::{Name, SMALL_LEN_MAX};
 use crate::keyspace::{Hash, List, Set, SortedSet, Value};
 
@@ -144,11 +144,17 @@ pub(super) fn finished_hash(hash: Hash) -> Result<Value, Expected> {
 }
 
 fn sorted_set(form: Form, blob: &[u8]) -> Result<Value, Expected> {
-    if let Some(entries) = rising(form, blob) {
+    let broken = || Expected("a packed sorted set");
+    let elements = || packed::elements(form, blob).map_err(|Malformed| broken());
+    let rising = match elements()? {
+        Elements::Listpack(elements) => rising(elements),
+        Elements::Ziplist(elements) => rising(elements),
+        Elements::Zipmap(elements) => rising(elements),
+    };
+    if let Some(entries) = rising {
         return finished_sorted_set(SortedSet::from_sorted(&entries));
     }
-    let broken = || Expected("a packed sorted set");
-    let mut elements = packed::elements(form, blob).map_err(|Malformed| broken())?;
+    let mut elements = elements()?;
     let mut set = SortedSet::new();
     while let Some(member) = elements.next() {
         let (Ok(member), Some(Ok(score))) = (member, elements.next()) else {
@@ -162,10 +168,11 @@ fn sorted_set(form: Form, blob: &[u8]) -> Result<Value, Expected> {
 
 /// The members of a packed sorted set if both they and their scores rise, as those of a
 /// limiter do, whose hits are named by their time: then they are in order, and none
-/// comes twice. `None` also if the blob is not what it should be.
-fn rising(form: Form, blob: &[u8]) -> Option<Vec<(Name<'_>, f64)>> {
+/// comes twice. `None` also if they are not what they should be.
+fn rising<'a>(
+    mut elements: impl Iterator<Item = Result<Element<'a>, Malformed>>,
+) -> Option<Vec<(Name<'a>, f64)>> {
     let mut entries: Vec<(Name<'_>, f64)> = Vec::with_capacity(SMALL_LEN_MAX);
-    let mut elements = packed::elements(form, blob).ok()?;
     while let Some(member) = elements.next() {
         let name = match member.ok()? {
             Element::Integer(integer) => Name::number(integer)?,

@@ -46,6 +46,7 @@ impl<'a> Name<'a> {
     }
 
     /// The member that is the canonical decimal of this; `None` if that is a text here.
+    #[inline]
     pub fn number(number: i64) -> Option<Name<'static>> {
         (-NUMBER_MAX..=NUMBER_MAX).contains(&number).then_some(Name::Number(number))
     }
@@ -60,6 +61,7 @@ impl<'a> Name<'a> {
 }
 
 /// A score as a whole number, where it is one.
+#[inline]
 pub(super) fn whole(score: f64) -> Option<i64> {
     let whole = score as i64;
     // Minus zero, fractions and what saturates do not come back.
@@ -87,12 +89,14 @@ impl Offsets {
     }
 
     /// The cell of a value, if there is one.
+    #[inline]
     pub(super) fn cell(self, value: i64) -> Option<u64> {
         let offset = value.wrapping_sub(self.base) as u64;
         (value >= self.base && offset <= self.width.mask()).then_some(offset)
     }
 
     /// The value of a cell.
+    #[inline]
     pub(super) fn value(self, cell: u64) -> i64 {
         self.base.wrapping_add(cell as i64)
     }
@@ -138,6 +142,7 @@ impl Width {
     }
 
     /// The largest value of a cell.
+    #[inline]
     pub(super) fn mask(self) -> u64 {
         u64::MAX.checked_shr(64 - 8 * self as u32).unwrap_or(0)
     }
@@ -161,6 +166,7 @@ impl Layout {
     }
 
     /// What the cell of a score is to hold.
+    #[inline]
     pub(super) fn score_cell(self, score: f64) -> u64 {
         match self.scores {
             Some(offsets) => whole(score).and_then(|it| offsets.cell(it)).unwrap_or_default(),
@@ -169,6 +175,7 @@ impl Layout {
     }
 
     /// How far a member is from what it is counted from; nothing for a text.
+    #[inline]
     pub(super) fn distance(self, score: f64, name: Name<'_>) -> Option<i64> {
         match name {
             Name::Number(number) if self.scores.is_some() => Some(number - whole(score)?),
@@ -198,6 +205,7 @@ pub(super) struct Column {
 }
 
 impl Column {
+    #[inline]
     pub(super) fn load(self, block: &[u8], place: usize) -> u64 {
         let at = self.place(place);
         let mut word = [0; 8];
@@ -205,6 +213,7 @@ impl Column {
         u64::from_le_bytes(word) & self.width.mask()
     }
 
+    #[inline]
     pub(super) fn store(self, block: &mut [u8], place: usize, cell: u64) {
         let (at, mask) = (self.place(place), self.width.mask());
         debug_assert!(cell <= mask);
@@ -233,6 +242,7 @@ impl Column {
     }
 
     /// Where in the block a place is.
+    #[inline]
     pub(super) fn place(self, place: usize) -> usize {
         self.start + place * self.width.bytes()
     }
