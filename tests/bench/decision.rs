@@ -125,7 +125,7 @@ fn admitted<const KEY_COUNT: usize>(bencher: Bencher<'_, '_>, function: &str) {
 #[divan::bench(args = FUNCTIONS, consts = KEY_COUNTS, sample_count = 100, sample_size = 2_000)]
 fn refused<const KEY_COUNT: usize>(bencher: Bencher<'_, '_>, function: &str) {
     let mut world = World::full(function, KEY_COUNT);
-    bencher.bench_local(|| world.decide(function, b"10", 0));
+    bencher.bench_local(|| world.decide(function, b"50", 0));
 }
 
 /// The same logic without commands, replies, effects and Lua.
@@ -177,5 +177,5 @@ fn admitted_in_plain_rust<const KEY_COUNT: usize>(bencher: Bencher<'_, '_>) {
 #[divan::bench(consts = KEY_COUNTS, sample_count = 100, sample_size = 2_000)]
 fn refused_in_plain_rust<const KEY_COUNT: usize>(bencher: Bencher<'_, '_>) {
     let mut plain = Plain::full(KEY_COUNT);
-    bencher.bench_local(|| plain.decide(10, 0));
+    bencher.bench_local(|| plain.decide(UNITS, 0));
 }

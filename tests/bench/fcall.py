@@ -122,7 +122,7 @@ def main():
         for function in ("decide", "allow"):
             for side in (weir, redis):
                 side.fill(function)
-            for outcome, quota in (("admitted", 1_000_000), ("refused", 10)):
+            for outcome, quota in (("admitted", 1_000_000), ("refused", UNITS)):
                 compare(weir, redis, function, outcome, quota, options.rounds)
 
 
