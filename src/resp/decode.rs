@@ -30,6 +30,9 @@ impl Limits {
         Limits { args_max: 1 << 20, bulk_bytes_max: 512 << 20, command_bytes_max: 1 << 30 };
 }
 
+/// Arguments for which memory is kept from one command to the next.
+const KEPT_ARGS_MAX: usize = 1024;
+
 /// A header line is a type byte, at most twenty digits and the line end.
 const LINE_BYTES_MAX: usize = 32;
 
@@ -133,6 +136,7 @@ impl Decoder {
     /// Forgets a command of which only a part was seen.
     pub fn reset(&mut self) {
         self.args.clear();
+        self.args.shrink_to(KEPT_ARGS_MAX);
         self.missing = None;
         self.position = 0;
     }

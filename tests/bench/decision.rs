@@ -75,6 +75,7 @@ impl World {
         let mut run = Execution {
             now: Timestamp::from_micros(self.now),
             mode: Mode::Live,
+            denied: None,
             effects: &mut self.effects,
             reply: &mut self.reply,
         };
