@@ -79,7 +79,7 @@ pub(super) struct Offsets {
 impl Offsets {
     /// Cells for the values between these two, with some room on both sides: most
     /// values that come are new extremes.
-    fn spanning(least: i64, most: i64) -> Offsets {
+    pub(super) fn spanning(least: i64, most: i64) -> Offsets {
         let span = most.wrapping_sub(least) as u64;
         let wanted = span.saturating_add(span / 8);
         let width = Width::of(wanted);
@@ -103,7 +103,7 @@ impl Offsets {
 }
 
 /// Bytes of a cell: none when all values are equal.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]
 #[repr(u8)]
 pub(super) enum Width {
     #[default]
