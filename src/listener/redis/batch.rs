@@ -53,6 +53,8 @@ pub enum Then {
         /// It also waits for what will not come.
         needs_more: bool,
     },
+    /// It waits while somebody else has the keyspace, for longer than a thread can wait.
+    AwaitKeyspace,
     /// It waits until a snapshot has been made, and is told if that succeeded.
     AwaitSave,
     /// It waits for this long, or until the pause is over, and sends the same
@@ -91,7 +93,11 @@ pub fn answer(
         batch.input_bytes += ahead.end;
         ahead.rest
     } else {
-        let mut held = server.store.hold();
+        let Some(mut held) = server.store.hold_soon() else {
+            // What was found is looked for again.
+            requests.rewind();
+            return Batch { then: Then::AwaitKeyspace, ..batch };
+        };
         let mut records = server.records();
         let output_before = output.len();
         let mut turn = Turn {
