@@ -3,6 +3,7 @@
 //! The hold is bounded in commands and in time, so that one client's pipeline
 //! does not keep the others waiting.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::persist::Lsn;
@@ -98,6 +99,7 @@ pub fn answer(
             requests.rewind();
             return Batch { then: Then::AwaitKeyspace, ..batch };
         };
+        worker.is_holding.store(true, Ordering::Relaxed);
         let mut records = server.records();
         let output_before = output.len();
         let mut turn = Turn {
@@ -117,6 +119,7 @@ pub fn answer(
         let waiting = (input.len() - batch.input_bytes, output.len());
         session.show(last_command, held.now(), waiting);
         batch.recorded = held.release();
+        worker.is_holding.store(false, Ordering::Relaxed);
         rest
     };
     if let Err(error) = rest {
