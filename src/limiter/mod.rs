@@ -191,12 +191,11 @@ impl Limiter {
         };
         let decision = match asked {
             Ok(may_pass) => {
-                let told = if may_pass {
-                    scratch.ask_apart(&live, &self.store).await
-                } else {
-                    scratch.penalize(&live, &self.store).await
-                };
-                if let Err(error) = told {
+                if may_pass && let Err(error) = scratch.ask_apart(&live, &self.store).await {
+                    self.tell(&error);
+                }
+                live.count(scratch);
+                if !may_pass && let Err(error) = scratch.penalize(&live, &self.store).await {
                     self.tell(&error);
                 }
                 let mut dues = None;

@@ -11,6 +11,7 @@ mod loading;
 mod memory;
 mod replies;
 mod sandbox;
+mod timelines;
 mod truths;
 
 use std::fmt::Write;

@@ -244,7 +244,7 @@ impl Turn<'_, '_> {
                 self.reply.bulk(args.get(1).copied().unwrap_or_default());
             }
             None => {
-                let args: SmallVec<[Arg<'_>; 8]> = args.iter().map(|it| Arg::Bytes(it)).collect();
+                let args: SmallVec<[Arg<'_>; 16]> = args.iter().map(|it| Arg::Bytes(it)).collect();
                 self.held.run(entry.runs, &args, self.reply);
             }
         }
