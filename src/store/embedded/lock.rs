@@ -125,18 +125,20 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::base::tasks::spawn_thread;
 
     /// A hold by another thread, until what is returned is dropped.
     fn hold(lock: &Arc<Lock<u32>>) -> (mpsc::Sender<()>, thread::JoinHandle<()>) {
         let lock = Arc::clone(lock);
         let (end, ended) = mpsc::channel::<()>();
         let (begin, begun) = mpsc::channel();
-        let holder = thread::spawn(move || {
+        let holder = spawn_thread("holder", move || {
             let mut locked = lock.lock();
             begin.send(()).unwrap();
             let _ = ended.recv();
             *locked += 1;
-        });
+        })
+        .unwrap();
         begun.recv().unwrap();
         (end, holder)
     }
