@@ -385,6 +385,32 @@ fn clients_are_ended_and_paused_by_others() {
 }
 
 #[test]
+fn a_client_that_waits_for_what_will_not_come_can_leave_and_be_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let door = Door::open_with_log(dir.path(), "{}");
+    let mut other = door.connect();
+    for end in ["leaves", "is ended", "is ended at the bound of what is read meanwhile"] {
+        let mut client = door.connect();
+        client.send(b"CLIENT SETNAME waits\r\nWAITAOF 0 1 0\r\n");
+        if end.ends_with("meanwhile") {
+            let pings = "PING\r\n".repeat(20_000);
+            client.send(pings.as_bytes());
+        }
+        until(|| other.ask("CLIENT LIST").contains("name=waits"));
+        match end {
+            "leaves" => drop(client),
+            _ => {
+                let list = other.ask("CLIENT LIST");
+                let line = list.split("id=").find(|it| it.contains("name=waits")).unwrap();
+                let id = line.split(' ').next().unwrap();
+                assert_eq!(other.ask(&format!("CLIENT KILL ID {id}")), ":1");
+            }
+        }
+        until(|| !other.ask("CLIENT LIST").contains("name=waits"));
+    }
+}
+
+#[test]
 fn replies_can_be_switched_off() {
     let door = Door::open("{}");
     let mut client = door.connect();

@@ -16,14 +16,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode};
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
-use tokio::sync::mpsc;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::files;
+use crate::base::watch::Watch;
 use crate::listener::admin::State;
 use crate::store::{Embedded, Library};
 
@@ -68,7 +66,7 @@ pub fn collect(folder: &Path) -> Result<Vec<Library>, Error> {
         })
         .collect();
     for path in files {
-        let code = fs::read_to_string(&path).map_err(|source| {
+        let code = read(&path).map_err(|source| {
             let path = path.clone();
             Error { path, source }
         })?;
@@ -77,11 +75,28 @@ pub fn collect(folder: &Path) -> Result<Vec<Library>, Error> {
     Ok(libraries)
 }
 
+/// Reads the text of a library.
+///
+/// # Errors
+/// It cannot be read, is too long, or no text.
+pub(super) fn read(path: &Path) -> io::Result<String> {
+    let bytes = files::read(path, SIZE_MAX_BYTES)?;
+    let is_whole = bytes.len() <= SIZE_MAX_BYTES;
+    let text = String::from_utf8(bytes).ok().filter(|_| is_whole);
+    text.ok_or_else(|| {
+        let what = if is_whole { "it is not UTF-8" } else { "it is larger than 4 MiB" };
+        io::Error::new(io::ErrorKind::InvalidData, what)
+    })
+}
+
+/// The text of a file, or why it cannot be read.
+type Read = Result<String, String>;
+
 /// The files of the folder as they were last read.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    read: BTreeMap<PathBuf, Result<Vec<u8>, String>>,
+    read: BTreeMap<PathBuf, Read>,
     faults: Faults,
     metrics: Metrics,
 }
@@ -157,9 +172,7 @@ impl Faults {
 impl Folder {
     /// The folder at `path`, of whose files `libraries` were loaded.
     pub fn new(path: PathBuf, libraries: &[Library], metrics: Metrics) -> Folder {
-        let read = libraries
-            .iter()
-            .map(|it| (PathBuf::from(&it.origin), Ok(it.code.clone().into_bytes())));
+        let read = libraries.iter().map(|it| (PathBuf::from(&it.origin), Ok(it.code.clone())));
         Folder { path, read: read.collect(), faults: Faults::default(), metrics }
     }
 
@@ -169,12 +182,12 @@ impl Folder {
     }
 
     /// Files that say something else than when they were last read.
-    fn changed(&mut self) -> Vec<(PathBuf, Result<Vec<u8>, String>)> {
+    fn changed(&mut self) -> Vec<(PathBuf, Read)> {
         let files = lua_files(&self.path).unwrap_or_default();
         self.read.retain(|path, _| files.contains(path));
         let mut changed = Vec::new();
         for path in files {
-            let read = files::read(&path, SIZE_MAX_BYTES).map_err(|error| error.to_string());
+            let read = read(&path).map_err(|error| error.to_string());
             if self.read.get(&path) != Some(&read) {
                 self.read.insert(path.clone(), read.clone());
                 changed.push((path, read));
@@ -187,12 +200,11 @@ impl Folder {
     fn reload(&mut self, store: &Embedded) {
         for (path, read) in self.changed() {
             let file = path.display().to_string();
-            let loaded = match read.map(String::from_utf8) {
-                Ok(Ok(code)) => store.load_library(&code).map_err(|error| match error.line() {
+            let loaded = match read {
+                Ok(code) => store.load_library(&code).map_err(|error| match error.line() {
                     Some(line) => format!("{file}:{line}: {error}"),
                     None => format!("{file}: {error}"),
                 }),
-                Ok(Err(_bytes)) => Err(format!("{file}: is not UTF-8")),
                 Err(error) => Err(format!("{file}: cannot be read: {error}")),
             };
             match &loaded {
@@ -210,13 +222,11 @@ impl Folder {
 /// Reloads libraries whenever their files change, until shutdown. Cancel safe: the
 /// `select!` waits and does no work.
 pub async fn keep_current(store: &Embedded, mut folder: Folder, shutdown: CancellationToken) {
-    let (events, mut changed) = mpsc::channel(1);
-    // Held for as long as this task lives; dropping it would end the watch.
-    let _watcher = watch(&folder.path, events)
-        .inspect_err(|error| {
-            tracing::debug!(%error, poll = ?POLL, "cannot watch the functions folder");
-        })
-        .ok();
+    let (mut watch, mut changed) = Watch::new();
+    if let Err(error) = watch.add(&folder.path) {
+        // It need not exist.
+        tracing::debug!(%error, poll = ?POLL, "cannot watch the functions folder");
+    }
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -226,22 +236,6 @@ pub async fn keep_current(store: &Embedded, mut folder: Folder, shutdown: Cancel
         while changed.try_recv().is_ok() {}
         folder.reload(store);
     }
-}
-
-fn watch(folder: &Path, events: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-        // Opening a file to read it is an event too, and must not cause another.
-        let only_read = |kind: &EventKind| match kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
-            kind => kind.is_access(),
-        };
-        if !event.is_ok_and(|event| only_read(&event.kind)) {
-            // Full means that a look at the files is due anyway.
-            let _ = events.try_send(());
-        }
-    })?;
-    watcher.watch(folder, RecursiveMode::NonRecursive)?;
-    Ok(watcher)
 }
 
 fn lua_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
@@ -312,6 +306,20 @@ mod tests {
         .unwrap();
         watched.reload(&store);
         assert!(store.functions().contains(&"more.g".to_owned()));
+    }
+
+    #[test]
+    fn what_is_no_text_of_a_library_is_an_error_that_says_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("mine.lua");
+        for (bytes, why) in
+            [(vec![b' '; SIZE_MAX_BYTES + 1], "larger than 4 MiB"), (vec![0xff], "not UTF-8")]
+        {
+            fs::write(&file, bytes).unwrap();
+            let error = collect(folder.path()).unwrap_err();
+            let told = crate::base::chain::Chain(&error).to_string();
+            assert!(told.contains("mine.lua") && told.contains(why), "{told}");
+        }
     }
 
     #[test]

@@ -13,16 +13,16 @@
 use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 use crate::base::clock::Timestamp;
-use crate::base::files;
 use crate::base::units::{self, Span};
 use crate::function::{self, CallError, Engine, Limits, LoadError};
 use crate::keyspace::{self, Arg, Effects, Execution, Keyspace, Mode, Run};
 use crate::resp::decode::{self, Decoded, Decoder};
 use crate::resp::request::{Found, RequestLimits, Requests};
 use crate::resp::{Items, Reply, View};
+
+use super::libraries;
 
 /// Why a library could not be tried.
 #[derive(Debug, thiserror::Error)]
@@ -59,9 +59,6 @@ pub enum Error {
     #[error("a step failed")]
     Failed,
 }
-
-/// Longest text of a library.
-const SIZE_MAX_BYTES: usize = 4 << 20;
 
 /// The clock at the first step: 2026-01-01, so that runs can be compared.
 const START: Timestamp = Timestamp::from_millis(1_767_225_600_000);
@@ -109,9 +106,8 @@ struct Trial {
 impl Trial {
     fn load(file: &Path) -> Result<Trial, Error> {
         let name = file.display().to_string();
-        let read = files::read(file, SIZE_MAX_BYTES);
-        let bytes = read.map_err(|source| Error::Read { file: name.clone(), source })?;
-        let code = String::from_utf8_lossy(&bytes);
+        let read = libraries::read(file);
+        let code = read.map_err(|source| Error::Read { file: name.clone(), source })?;
         let mut engine = Engine::new(Limits::DEFAULT)?;
         engine.load(&code, false).map_err(|source| Error::Load {
             place: source.line().map_or(name.clone(), |line| format!("{name}:{line}")),
@@ -125,7 +121,7 @@ impl Trial {
         let odd = |problem: String| Error::Step { step: step.to_owned(), problem };
         if let Some(span) = step.strip_prefix('+') {
             let Span(by) = span.parse().map_err(|error: units::Error| odd(error.to_string()))?;
-            self.now = Timestamp::from_micros(self.now.micros() + micros(by));
+            self.now = self.now.plus(by);
             let text = format!("+{:?}", self.now.since(START));
             return Ok(Outcome { text, failed: false });
         }
@@ -155,8 +151,13 @@ impl Trial {
         let rest = &words[1..];
         let comma = rest.iter().position(|it| *it == b",").unwrap_or(rest.len());
         let (keys, args) = (&rest[..comma], rest.get(comma + 1..).unwrap_or_default());
-        let mut run =
-            Execution { now: self.now, mode: Mode::Live, effects: &mut self.effects, reply };
+        let mut run = Execution {
+            now: self.now,
+            mode: Mode::Live,
+            denied: None,
+            effects: &mut self.effects,
+            reply,
+        };
         self.keyspace.begin();
         match self.engine.call(&name, keys, args, &mut self.keyspace, &mut run) {
             Ok(()) => {
@@ -177,8 +178,13 @@ impl Trial {
     fn send(&mut self, words: &[&[u8]], reply: &mut Reply) -> Result<Option<String>, String> {
         let command = keyspace::command(words[0]).ok_or("no such command")?;
         let args: Vec<Arg<'_>> = words.iter().map(|it| Arg::Bytes(it)).collect();
-        let mut run =
-            Execution { now: self.now, mode: Mode::Live, effects: &mut self.effects, reply };
+        let mut run = Execution {
+            now: self.now,
+            mode: Mode::Live,
+            denied: None,
+            effects: &mut self.effects,
+            reply,
+        };
         match command.run {
             Run::Keyspace(_) => {
                 let done = self.keyspace.execute(command, &args, &mut run);
@@ -191,10 +197,6 @@ impl Trial {
             Run::Door => Err("not a command on data".to_owned()),
         }
     }
-}
-
-fn micros(span: Duration) -> u64 {
-    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Words as a client writes them on a line: blanks part them, quotes join them.

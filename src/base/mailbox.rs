@@ -83,10 +83,11 @@ impl Mailbox {
         self.flagged.load(Ordering::Acquire)
     }
 
-    /// Moves what was left to the end of `out`; says if the connection is to end.
+    /// Moves what was left to the end of `out`; says if the connection is to end. An
+    /// end stays to be seen: who takes mail may have something to finish first.
     pub fn take(&self, out: &mut Vec<u8>) -> Option<End> {
-        self.flagged.store(false, Ordering::Release);
         let mut mail = self.lock();
+        self.flagged.store(mail.end.is_some(), Ordering::Release);
         out.append(&mut mail.bytes);
         if mail.bytes.capacity() > KEPT_BYTES_MAX {
             mail.bytes = Vec::new();
@@ -138,5 +139,7 @@ mod tests {
         let mut out = Vec::new();
         assert_eq!(mailbox.take(&mut out), Some(End::Overflowed));
         assert!(out.is_empty());
+        assert!(mailbox.is_flagged(), "who takes mail later sees the end as well");
+        assert_eq!(mailbox.take(&mut out), Some(End::Overflowed));
     }
 }

@@ -1,7 +1,16 @@
-//! Ground floor: time, units, tasks and problem lists that every room uses.
+//! Ground floor: what every room may use, and what knows neither HTTP nor Redis nor
+//! policies.
 //!
-//! Nothing here knows HTTP, Redis or policies. [`clock`] is the only reader of
-//! clocks, [`tasks`] the only spawner of tasks and threads.
+//! | file | what |
+//! |---|---|
+//! | `clock` | time: the only reader of clocks |
+//! | `tasks` | the only spawner of tasks and threads, and how they end |
+//! | `mailbox` | what is left for a connection by others |
+//! | `files`, `watch` | files that people write: read whole, and noticed when they change |
+//! | `yaml`, `units` | what stands in them |
+//! | `problems`, `chain` | what is wrong with them; errors with their causes |
+//! | `throttle` | a log line a second |
+//! | `process`, `huge_pages` | what the operating system knows, and is asked for |
 
 pub mod chain;
 pub mod clock;
@@ -13,4 +22,5 @@ pub mod process;
 pub mod tasks;
 pub mod throttle;
 pub mod units;
+pub mod watch;
 pub mod yaml;

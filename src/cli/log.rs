@@ -8,8 +8,8 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use crate::base::clock::Clock;
 use crate::keyspace::Value;
+use crate::persist::Error;
 use crate::persist::examine::{self, Piece};
-use crate::persist::{Error, Progress};
 
 /// What to do with a log.
 #[derive(Debug, Subcommand)]
@@ -55,7 +55,7 @@ fn check(options: &Check) -> Result<bool, Error> {
     let bar = progress_bar("checking");
     let found = examine::check(&options.dir, options.fix, Clock::system().now(), &mut |at| {
         bar.set_length(at.bytes_total);
-        show_progress(&bar, at);
+        bar.set_position(at.bytes_read);
     });
     bar.finish_and_clear();
     let found = found?;
@@ -117,10 +117,6 @@ fn progress_bar(verb: &str) -> ProgressBar {
     let template = format!("  {verb} {{bar:32}} {{bytes}}/{{total_bytes}}, {{eta}} left");
     let style = ProgressStyle::with_template(&template);
     ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
-fn show_progress(bar: &ProgressBar, at: Progress) {
-    bar.set_position(at.bytes_read);
 }
 
 fn write_piece(out: &mut impl Write, piece: &Piece<'_>) -> io::Result<()> {

@@ -1,4 +1,5 @@
-//! The command line: `weir`, `weir serve`, `weir check`, `weir replay`, `weir log`.
+//! The command line. What each command does is in [`app`], but for `weir log`, which
+//! stands here in [`log`].
 //!
 //! Exit codes: 0 when all went well, 1 when something is wrong with a file, an
 //! address or the data, 2 when the command line itself is wrong. What is wrong

@@ -23,8 +23,8 @@ const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 /// The effects of one call, in order. Reused between calls.
 #[derive(Clone, Debug)]
 pub struct Effects {
-    /// `MULTI`, the effects, `EXEC`, and then bytes left from longer calls: this
-    /// only grows, so that effects are written into bytes that are there.
+    /// `MULTI`, the effects, `EXEC`, and then bytes left from longer calls, so that
+    /// effects are written into bytes that are there.
     bytes: Vec<u8>,
     /// Where the next effect begins; `EXEC` stands there meanwhile.
     end: usize,
@@ -34,6 +34,9 @@ pub struct Effects {
     /// What scripts ran, if somebody wants to see it.
     scripted: Option<Vec<Vec<Box<[u8]>>>>,
 }
+
+/// Bytes that are kept from one call to the next.
+const KEPT_BYTES_MAX: usize = 1 << 20;
 
 /// Commands of one script that are noted: who is shown more is behind already.
 const SCRIPTED_COUNT_MAX: usize = 1 << 16;
@@ -67,8 +70,10 @@ impl Effects {
         }
     }
 
-    /// Forgets the effects, keeps the memory.
+    /// Forgets the effects, and keeps the memory unless it is much.
     pub fn clear(&mut self) {
+        self.bytes.truncate(KEPT_BYTES_MAX);
+        self.bytes.shrink_to(KEPT_BYTES_MAX);
         self.truncate(EffectsMark {
             end: MULTI.len(),
             count: 0,

@@ -8,9 +8,10 @@
 //! | large | from 64 KiB on | `raw` |
 //!
 //! Clones of a large string share its bytes until one of them is written into, so
-//! to keep one as it is, for a snapshot, costs nothing. A counter is changed without formatting or allocating. What is written into
-//! piece by piece (`APPEND`, `SETRANGE`) stands on the heap with room to grow,
-//! and is `raw` however short, as in Redis.
+//! to keep one as it is, for a snapshot, costs nothing. A counter is changed without
+//! formatting or allocating. What is written into piece by piece (`APPEND`,
+//! `SETRANGE`) stands on the heap with room to grow, and is `raw` however short, as in
+//! Redis.
 
 use std::mem;
 use std::sync::Arc;

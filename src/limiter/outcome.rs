@@ -1,9 +1,9 @@
 //! From the reply of a limiter Function to outcomes.
 //!
-//! The contract of `design.md`, section 5: a limit answers
+//! The contract of a limiter Function: a limit answers
 //! `{admitted, remaining, reset_after_ms, retry_after_ms}`, or a bare 1 or 0. A
 //! Function over several limits answers an array of those, one per key. The shipped
-//! ones add a fifth number, when they charged.
+//! ones add a fifth number, when they charged (`functions/limiter.lua`).
 
 use std::time::Duration;
 
@@ -55,8 +55,8 @@ fn single(reply: View<'_>, window: Duration) -> Result<Outcome, NotAnOutcome> {
     }
 }
 
-/// Reads the outcomes of a call over `count` limits and hands each on with its
-/// place. With `listed`, the reply is an array of outcomes, as of
+/// Reads the outcomes of a call, a limit for each of `windows`, and hands each on with
+/// its place. With `listed`, the reply is an array of outcomes, as of
 /// `limiter.decide`; otherwise it is the one outcome of one limit. Returns the
 /// reservation that may follow the outcomes.
 pub fn read<'r>(

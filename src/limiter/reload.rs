@@ -1,11 +1,9 @@
 //! Hot reload: keeps the policies in force equal to the file, as long as the
 //! file is right.
 //!
-//! The *folder* of the file is watched, not the file: editors replace a file by
-//! renaming another onto it, and Kubernetes swaps a symlink, after which a
-//! watch on the file itself hears nothing. Any event means "maybe": the file is
-//! read 100 ms later, and what counts is whether its text differs from the text
-//! read last. File systems without events are read every 30 s.
+//! Its folder is watched ([`watch`](crate::base::watch)). After an event the file is
+//! read 100 ms later, and what counts is whether its text differs from the text read
+//! last. File systems without events are read every 30 s.
 //!
 //! A file that is missing, unreadable or wrong leaves the live set in force, is
 //! said in the log and in a metric, and is tried again at the next change.
@@ -15,14 +13,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode};
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::files;
 use crate::base::problems::{Problem, Problems};
+use crate::base::watch::Watch;
 use crate::base::yaml;
 use crate::policy::{self, Functions, PolicySet};
 
@@ -130,11 +127,14 @@ pub async fn keep_current(
     mut nudges: mpsc::Receiver<()>,
     shutdown: CancellationToken,
 ) {
-    let (events, mut changed) = mpsc::channel(1);
-    // Held for as long as this task lives; dropping it would end the watch.
-    let mut watcher = Watch::new(events);
+    let (mut watch, mut changed) = Watch::new();
     loop {
-        watcher.watch(file.folders());
+        for folder in file.folders() {
+            if let Err(error) = watch.add(&folder) {
+                let folder = folder.display();
+                tracing::warn!(%error, %folder, poll = ?POLL, "cannot watch a folder");
+            }
+        }
         let forced = tokio::select! {
             () = shutdown.cancelled() => return,
             Some(()) = changed.recv() => false,
@@ -149,47 +149,6 @@ pub async fn keep_current(
         }
         while changed.try_recv().is_ok() {}
         reload(limiter, &mut file);
-    }
-}
-
-/// Tells of changes in folders.
-struct Watch {
-    watcher: Option<RecommendedWatcher>,
-    watched: BTreeSet<PathBuf>,
-}
-
-impl Watch {
-    fn new(events: mpsc::Sender<()>) -> Watch {
-        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            // Opening the file to read it is an event too, and must not cause another.
-            let only_read = |kind: &EventKind| match kind {
-                EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
-                kind => kind.is_access(),
-            };
-            if !event.is_ok_and(|event| only_read(&event.kind)) {
-                // Full means that a look at the file is due anyway.
-                let _ = events.try_send(());
-            }
-        });
-        let watcher = watcher.inspect_err(|error| {
-            tracing::warn!(%error, poll = ?POLL, "cannot watch the policy file's folder");
-        });
-        Watch { watcher: watcher.ok(), watched: BTreeSet::new() }
-    }
-
-    /// Watches these folders too. One that cannot be watched is read now and then.
-    fn watch(&mut self, folders: BTreeSet<PathBuf>) {
-        let Some(watcher) = &mut self.watcher else { return };
-        for folder in folders {
-            if self.watched.contains(&folder) {
-                continue;
-            }
-            if let Err(error) = watcher.watch(&folder, RecursiveMode::NonRecursive) {
-                let folder = folder.display();
-                tracing::warn!(%error, %folder, poll = ?POLL, "cannot watch a folder");
-            }
-            self.watched.insert(folder);
-        }
     }
 }
 

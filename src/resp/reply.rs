@@ -11,7 +11,7 @@
 //! A reply knows nothing of the protocol until [`Reply::encode`]: what RESP2 does
 //! not have (doubles, maps, sets, booleans) becomes there what Redis makes of it.
 
-use super::encode::{bulk, header};
+use super::encode::{bulk, header, integer};
 use super::number::NumberText;
 
 /// Which version of the protocol a peer speaks.
@@ -29,7 +29,15 @@ pub enum Protocol {
 pub struct Reply {
     nodes: Vec<Node>,
     arena: Vec<u8>,
+    is_overfull: bool,
 }
+
+/// Bytes that all texts of a reply may have; nodes name their places in 32 bits.
+const ARENA_BYTES_MAX: usize = if cfg!(test) { 32 << 20 } else { u32::MAX as usize };
+
+/// Bytes of texts, and nodes, for which a reply that is cleared keeps memory.
+const KEPT_BYTES_MAX: usize = 1 << 20;
+const KEPT_NODES_MAX: usize = 64 << 10;
 
 /// A place in a reply, to go back to or to fill in later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,10 +112,19 @@ impl Reply {
         Reply::default()
     }
 
-    /// Forgets everything but the memory.
+    /// Forgets everything but the memory, and that too if it is much.
     pub fn clear(&mut self) {
         self.nodes.clear();
+        self.nodes.shrink_to(KEPT_NODES_MAX);
         self.arena.clear();
+        self.arena.shrink_to(KEPT_BYTES_MAX);
+        self.is_overfull = false;
+    }
+
+    /// True if more was written than a reply can hold: texts are missing, and it must
+    /// not be sent.
+    pub fn is_overfull(&self) -> bool {
+        self.is_overfull
     }
 
     /// True when nothing was written.
@@ -339,9 +356,7 @@ impl Reply {
         match node {
             Node::Status(text) => line(b'+', self.bytes(text), out),
             Node::Error(text) => line(b'-', self.bytes(text), out),
-            Node::Integer(value) => {
-                line(b':', itoa::Buffer::new().format(value).as_bytes(), out);
-            }
+            Node::Integer(value) => integer(value, out),
             Node::Double(value) => line(b',', &NumberText::double(value), out),
             Node::BigNumber(text) => line(b'(', self.bytes(text), out),
             Node::Bulk(text) => bulk(self.bytes(text), out),
@@ -363,6 +378,10 @@ impl Reply {
 
     fn text(&mut self, bytes: &[u8]) -> Text {
         let start = self.arena.len();
+        if start + bytes.len() > ARENA_BYTES_MAX {
+            self.is_overfull = true;
+            return Text { start: 0, len: 0 };
+        }
         self.arena.extend_from_slice(bytes);
         Text { start: start as u32, len: bytes.len() as u32 }
     }
@@ -532,5 +551,20 @@ mod tests {
         reply.bulk(b"gone");
         reply.truncate(mark);
         assert_eq!(reply, before);
+    }
+
+    #[test]
+    fn a_reply_that_is_too_long_says_so_until_it_is_cleared() {
+        let mut reply = Reply::new();
+        let text = vec![b'x'; ARENA_BYTES_MAX - 1];
+        reply.bulk(&text);
+        reply.bulk(b"y");
+        assert!(!reply.is_overfull());
+        reply.verbatim(*b"txt", b"z");
+        assert!(reply.is_overfull());
+        let View::Bulk(first) = reply.view() else { unreachable!("a text was written") };
+        assert_eq!(first.len(), text.len(), "what came before is whole");
+        reply.clear();
+        assert!(!reply.is_overfull() && reply.arena.capacity() <= KEPT_BYTES_MAX);
     }
 }

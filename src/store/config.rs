@@ -11,7 +11,7 @@ use crate::base::units::{ByteSize, Span};
 use crate::function;
 use crate::keyspace::{EvictionPolicy, MemoryLimits};
 
-/// Redis accepts no more than this either.
+/// More than this only costs time: the choice hardly becomes better.
 const SAMPLES_MAX: u32 = 64;
 
 /// The section as written. Its defaults are the documented ones.

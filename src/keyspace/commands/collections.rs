@@ -1,16 +1,13 @@
 //! What commands on values of every kind have in common: how they find one, make
 //! one, and let the key of a collection go with its last element.
 
+use super::REPEATS_MAX;
 use crate::keyspace::arg::Arg;
 use crate::keyspace::error::CommandError;
 use crate::keyspace::notices::EventClass;
 use crate::keyspace::slots::{SlotId, Vacant, ValueMut};
 use crate::keyspace::space::{Execution, Keyspace};
 use crate::keyspace::value::{Kind, Value};
-
-/// How often one command picks the same collection's elements over again at most:
-/// a reply must fit into memory.
-const REPEATS_MAX: usize = 1 << 24;
 
 /// The collection of a key that is only read; `None` without the key.
 pub(super) fn read<'a, T: Kind>(

@@ -26,8 +26,8 @@ pub(super) mod transactions;
 use super::error::CommandError;
 use super::space::Execution;
 
-/// How often a command may show members that it has shown before, as `ZRANDMEMBER`
-/// does with a negative count: else one command could ask for all memory.
+/// How often a command may show what it has shown before, as `SRANDMEMBER` does with a
+/// negative count: else one command could ask for all memory.
 const REPEATS_MAX: usize = 10_000_000;
 
 /// What every handler returns: the reply is in [`Execution::reply`].

@@ -6,7 +6,7 @@
 //! command, script or sweep can forget what hangs there.
 //!
 //! ```text
-//! slab       [ segment of 512 slots ][ segment ][ segment … ]
+//! slab       [ segment of 256 slots ][ segment ][ segment … ]
 //! slot       key | value | deadline | epoch | usage | links
 //! index      hash of key -> slot
 //! deadlines  which slots expire next
@@ -17,7 +17,7 @@
 //! - the running snapshot (`snapshot`): the slot as it was at the cut is handed
 //!   to the sink before it changes;
 //! - the open transaction (`journal`): how to undo the change is noted down; of a
-//!   change within a value by `within`, piece by piece.
+//!   change within a value by `within`, piece by piece;
 //! - the account of bytes (`slab`): what the slot took before the change;
 //! - the guard: what the limiter writes is never evicted.
 //!

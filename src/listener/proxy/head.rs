@@ -240,8 +240,9 @@ pub struct Sender {
 ///
 /// `Forwarded` is removed and not written: of two ways to say who the client is
 /// an upstream might believe the wrong one. Where it is the one we believe, its
-/// addresses go on as `X-Forwarded-For`, and what came under that name does not. `X-Forwarded-Proto` and `-Host` are
-/// replaced, unless by a proxy that is trusted: a stranger's are worth nothing.
+/// addresses go on as `X-Forwarded-For`, and what came under that name does not.
+/// `X-Forwarded-Proto` and `-Host` are replaced, unless by a proxy that is trusted: a
+/// stranger's are worth nothing.
 pub fn prepare_request(head: &mut Parts, sender: &Sender, upstream: &Authority) {
     let host = head.headers.get(header::HOST).cloned().or_else(|| {
         let authority = head.uri.authority().unwrap_or(upstream);

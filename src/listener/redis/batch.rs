@@ -44,7 +44,7 @@ pub enum Then {
     GoOn,
     /// It is closed when the replies are written.
     Close,
-    /// It is closed now, because it does not read.
+    /// It is closed now: it does not read, or is gone, or cannot be answered.
     Drop,
     /// It waits until its last record is on disk, and is told if it is.
     AwaitSync {

@@ -8,7 +8,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -21,9 +21,8 @@ use tokio::time;
 use tokio_util::io::poll_read_buf;
 
 use crate::base::mailbox::End;
-use crate::resp::request::{RequestLimits, Requests};
-
 use crate::resp::Reply;
+use crate::resp::request::{RequestLimits, Requests};
 
 use super::batch::{self, Then};
 use super::clients::Client;
@@ -34,6 +33,10 @@ use super::worker::Worker;
 /// Replies are offered to the socket when they come to so much, even if more
 /// requests are at hand.
 const OUTPUT_BYTES_TARGET: usize = 256 << 10;
+
+/// Bytes that are read of a client while it waits for others, so that it is seen to
+/// leave.
+const WAITING_INPUT_BYTES_MAX: usize = 64 << 10;
 
 /// How long a client may take to read the last replies.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -88,8 +91,9 @@ pub async fn serve(
 /// Lets the kernel find out when the other side is gone.
 fn keep_alive(stream: &TcpStream, silence: Duration) {
     if !silence.is_zero() {
-        let probes =
-            TcpKeepalive::new().with_time(silence).with_interval(silence / 3).with_retries(3);
+        // In whole seconds, of which there must be one.
+        let interval = (silence / 3).max(Duration::from_secs(1));
+        let probes = TcpKeepalive::new().with_time(silence).with_interval(interval).with_retries(3);
         // Without it a connection that is gone is found when it is written to.
         let _ = SockRef::from(stream).set_tcp_keepalive(&probes);
     }
@@ -118,7 +122,7 @@ impl Connection {
     /// Answers until the client closes or is to be closed.
     async fn run(&mut self) -> io::Result<()> {
         loop {
-            match std::future::poll_fn(|cx| self.poll_event(cx)).await? {
+            match std::future::poll_fn(|cx| self.poll_event(cx, true)).await? {
                 Event::Input => {}
                 Event::End => return Ok(()),
             }
@@ -157,9 +161,16 @@ impl Connection {
             }
             match batch.then {
                 Then::Close | Then::Drop => break batch.then,
-                Then::Pause(pause) => self.pause(pause).await,
+                Then::Pause(pause) => {
+                    let unpaused = worker.server.unpaused.notified();
+                    if self.wait(time::timeout(pause, unpaused)).await.is_none() {
+                        break Then::Drop;
+                    }
+                }
                 Then::AwaitSync { timeout, needs_more } => {
-                    self.await_sync(timeout, needs_more).await;
+                    if self.await_sync(timeout, needs_more).await.is_none() {
+                        break Then::Drop;
+                    }
                 }
                 Then::AwaitSave => {
                     let mut reply = Reply::new();
@@ -185,38 +196,52 @@ impl Connection {
         then
     }
 
-    /// Waits while clients are paused.
-    async fn pause(&self, pause: Duration) {
-        let unpaused = self.worker.server.unpaused.notified();
-        let _ = time::timeout(pause, unpaused).await;
+    /// Waits for something that others do, perhaps for ever; `None` if the connection is
+    /// to end before. A client that has sent more than [`WAITING_INPUT_BYTES_MAX`]
+    /// meanwhile is not seen to leave: that stands behind all of it.
+    async fn wait<T>(&mut self, event: impl Future<Output = T>) -> Option<T> {
+        let mut event = pin!(event);
+        loop {
+            let may_read = self.input.len() < WAITING_INPUT_BYTES_MAX;
+            tokio::select! {
+                happened = event.as_mut() => return Some(happened),
+                came = std::future::poll_fn(|cx| self.poll_event(cx, may_read)) => match came {
+                    Ok(Event::Input) => {}
+                    Ok(Event::End) | Err(_) => return None,
+                },
+            }
+        }
     }
 
-    /// Waits until what the client wrote last is on disk, and tells it.
-    async fn await_sync(&mut self, timeout: Option<Duration>, needs_more: bool) {
-        let store = &self.worker.server.store;
+    /// Waits until what the client wrote last is on disk, and tells it; `None` if the
+    /// connection is to end before.
+    async fn await_sync(&mut self, timeout: Option<Duration>, needs_more: bool) -> Option<()> {
+        let server = Arc::clone(&self.worker.server);
+        let last_record = self.session.last_record;
         let synced = async {
-            let synced = store.synced(self.session.last_record).await;
+            let synced = server.store.synced(last_record).await;
             if needs_more {
                 std::future::pending::<()>().await;
             }
             synced
         };
         let is_synced = match timeout {
-            Some(timeout) => match time::timeout(timeout, synced).await {
+            Some(timeout) => match self.wait(time::timeout(timeout, synced)).await? {
                 Ok(synced) => synced,
                 // What is on disk by now is told without waiting.
                 Err(_elapsed) => {
-                    let synced = store.synced(self.session.last_record);
+                    let synced = server.store.synced(last_record);
                     time::timeout(Duration::ZERO, synced).await.unwrap_or(false)
                 }
             },
-            None => synced.await,
+            None => self.wait(synced).await?,
         };
         let mut reply = Reply::new();
         reply.array(2);
         reply.integer(is_synced.into());
         reply.integer(0);
         reply.encode(self.session.protocol, &mut self.output);
+        Some(())
     }
 
     /// True if the client leaves more unread than it may.
@@ -234,8 +259,9 @@ impl Connection {
         is_over
     }
 
-    /// Waits for input, or for an end. Writes what is to be written meanwhile.
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Event>> {
+    /// Waits for input, if there is to be more, or for an end. Writes what is to be
+    /// written meanwhile.
+    fn poll_event(&mut self, cx: &mut Context<'_>, may_read: bool) -> Poll<io::Result<Event>> {
         let mailbox = &self.session.client.listener.mailbox;
         mailbox.register(cx.waker());
         if mailbox.is_flagged()
@@ -251,6 +277,9 @@ impl Connection {
                 Poll::Pending if self.is_over_ceiling() => return Poll::Ready(Ok(Event::End)),
                 Poll::Pending | Poll::Ready(Ok(())) => {}
             }
+        }
+        if !may_read {
+            return Poll::Pending;
         }
         if self.input.capacity() == 0 {
             self.input = self.worker.lend_buffer();
