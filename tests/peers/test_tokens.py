@@ -168,3 +168,32 @@ def test_keys_that_are_exchanged_check_from_then_on_and_a_broken_set_does_not(ga
     (gateway.folder / "keys").write_text(jwks())
     wait_until(lambda: gateway.generation() > generation, "whole again")
     assert [ask(gateway, token(algorithm))[0] for algorithm in ("EdDSA", "RS256")] == [200, 200]
+
+
+def test_claims_choose_tiers_and_overrides(weir):
+    policies = """
+jwt: { keys: keys }
+policies:
+  - name: each
+    key: jwt:sub
+    limits: [{ quota: 1, window: 1h }]
+    tiers: { by: jwt:plan.name, limits: { pro: [{ quota: 5, window: 1h }] } }
+    overrides:
+      - { when: { jwt:role: staff }, unlimited: true }
+      - { when: { jwt:blocked: "true" }, deny: true }
+"""
+    gateway = weir(policies=policies)
+    write(gateway, jwks())
+    with gateway:
+        def quota(**claims):
+            status, fields, _ = ask(gateway, token(**claims))
+            return items(fields["ratelimit-policy"])["each"]["q"] if "ratelimit" in fields else status
+
+        assert quota() == 1
+        assert quota(plan={"name": "pro"}) == 5
+        assert quota(plan={"name": "gold"}) == 1, "a tier that there is not"
+        assert quota(role="staff", plan={"name": "pro"}) == 200
+        assert quota(blocked=True) == 403
+        # Whose token is not believed is in no tier and has no override.
+        forged = token(key=rsa.generate_private_key(public_exponent=65537, key_size=2048), role="staff")
+        assert items(ask(gateway, forged)[1]["ratelimit-policy"])["each"]["q"] == 1
