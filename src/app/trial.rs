@@ -175,17 +175,12 @@ impl Trial {
         let args: Vec<Arg<'_>> = words.iter().map(|it| Arg::Bytes(it)).collect();
         let mut run =
             Execution { now: self.now, mode: Mode::Live, effects: &mut self.effects, reply };
-        match command.run {
-            Run::Keyspace(_) => {
-                let done = self.keyspace.execute(command, &args, &mut run);
-                Ok(done.err().map(|error| error.to_string()))
-            }
-            Run::Engine => {
-                self.engine.run_command(command, &args, &mut self.keyspace, &mut run);
-                Ok(None)
-            }
-            Run::Door => Err("not a command on data".to_owned()),
+        if matches!(command.run, Run::Engine) {
+            self.engine.run_command(command, &args, &mut self.keyspace, &mut run);
+            return Ok(None);
         }
+        let done = self.keyspace.execute(command, &args, &mut run);
+        Ok(done.err().map(|error| error.to_string()))
     }
 }
 

@@ -83,8 +83,14 @@ pub struct Proxy {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The access log cannot be opened.
-    #[error("cannot open the access log (proxy.access_log)")]
-    AccessLog(#[source] io::Error),
+    #[error("cannot open the access log {log} (proxy.access_log)")]
+    AccessLog {
+        /// Where it is to be.
+        log: AccessLog,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// A metric of the same name exists.
     #[error("cannot register the metrics of the proxy")]
     Metrics(#[from] prometheus::Error),
@@ -102,7 +108,7 @@ impl Proxy {
     ) -> Result<Arc<Proxy>, Error> {
         let metrics = Metrics::register(registry)?;
         let access = access::Log::open(&config.access_log, metrics.access_lines_lost.clone())
-            .map_err(Error::AccessLog)?;
+            .map_err(|source| Error::AccessLog { log: config.access_log, source })?;
         Ok(Arc::new(Proxy {
             limiter,
             upstreams: config.upstreams,
