@@ -10,7 +10,7 @@
 --   FCALL release n key ...  lease ...
 --   FCALL reset   n key ...
 --   FCALL penalty, penalize, bans, banned, pardon, decide_reserving, settle,
---         abandoned, claim, override, unoverride, overrides: see there
+--         abandoned, claim, override, unoverride, overrides, guard: see there
 --
 -- Keys       one for each limit, each different.
 -- Arguments  six for each key, in the same order; numbers are whole, as text.
@@ -915,16 +915,32 @@ local function unoverride(keys, args)
   return new_version(keys[1])
 end
 
--- Without a version it is the first look after a start: the hash is written to, which
--- keeps it from being evicted.
 local function overrides(keys, args)
-  local version = call('HGET', keys[1], 'version')
-  if args[1] == '' and version then
-    call('HSET', keys[1], 'version', version)
-  elseif args[1] == (version or '0') then
+  if args[1] == (call('HGET', keys[1], 'version') or '0') then
     return 0
   end
   return call('HGETALL', keys[1])
+end
+
+-------------------------------------------------------------------------- guard
+--
+-- What a gateway keeps for itself is not evicted once it has been written to. After a
+-- start it writes there what is there.
+--
+--   FCALL guard  3 overrides bans reservations         reply: OK
+
+local function guard(keys)
+  local version = call('HGET', keys[1], 'version')
+  if version then
+    call('HSET', keys[1], 'version', version)
+  end
+  for i = 2, #keys do
+    local first = call('ZRANGE', keys[i], 0, 0, 'WITHSCORES')
+    if first[1] then
+      call('ZADD', keys[i], first[2], first[1])
+    end
+  end
+  return redis.status_reply('OK')
 end
 
 ------------------------------------------------------------------------ register
@@ -961,7 +977,8 @@ register('banned', banned, 'The bans of keys', { 'no-writes' })
 register('pardon', pardon, 'Revokes a ban')
 register('override', override, 'Sets an override')
 register('unoverride', unoverride, 'Takes an override back')
-register('overrides', overrides, 'All overrides, if they have changed')
+register('overrides', overrides, 'All overrides, if they have changed', { 'no-writes' })
+register('guard', guard, 'Keeps from eviction what a gateway keeps for itself')
 register('decide_reserving', decide_reserving, 'Decides, and remembers estimates until settled')
 register('settle', settle, 'Charges or gives back what an estimate missed')
 register('abandoned', abandoned, 'Reservations that nobody settled', { 'no-writes' })

@@ -39,7 +39,7 @@ impl Session {
         self.reply.clear();
         let now = Timestamp::from_millis(1_700_000_000_000);
         let (effects, reply) = (&mut self.effects, &mut self.reply);
-        let mut run = Execution { now, mode: Mode::Live, effects, reply };
+        let mut run = Execution { now, mode: Mode::Live, denied: None, effects, reply };
         let command = command(words[0].as_bytes()).unwrap();
         self.space.execute(command, &args, &mut run).unwrap();
     }

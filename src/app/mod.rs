@@ -119,7 +119,6 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     }
     readiness.probe("log", loading::log_probe(log));
     opened.recovery.iter().for_each(loading::report);
-    opened.store.set_memory_limits(written.config.memory);
     opened.store.set_function_limits(written.config.function_limits);
     let limiter = Arc::new(Limiter::new(
         Store::Embedded(opened.store),
@@ -127,8 +126,11 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
         written.config.failure_mode,
         limiter::Metrics::register(&registry)?,
     ));
-    // Before a request is decided, and before the API shows them.
-    limiter.load_grants().await;
+    // Before a request is decided, before the API shows it, and before anything is
+    // evicted.
+    limiter.take_over().await;
+    let Store::Embedded(store) = limiter.store();
+    store.set_memory_limits(written.config.memory);
     policies_page.show(&limiter);
     readiness.probe("policies", policies_probe(Arc::clone(&limiter)));
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::engine::{Engine, Task, What};
+use super::engine::{Engine, Task, What, permit};
 use super::error::{CallError, CommandError, LoadError};
 use super::help;
 use super::library::{Flags, Library, Rule};
@@ -80,6 +80,7 @@ impl Engine {
         if !part.accepts(words.len()) {
             return Err(CommandError::Arity(format!("{}|{}", container.name, part.name)));
         }
+        run.permit(part.flags).map_err(CallError::Denied)?;
         let rest = &words[2..];
         match (container.name, part.name) {
             ("script", "load") => self.script_load(rest, run.reply),
@@ -135,6 +136,7 @@ impl Engine {
     ) -> Done {
         let Request { access, keyspace, run, .. } = request;
         let Callable { callback, flags } = callable;
+        flags.map_or(Ok(()), |flags| permit(flags, run))?;
         let no_writes = flags.is_some_and(Flags::no_writes);
         if access == Access::ReadOnly && flags.is_some() && !no_writes {
             return Err(CommandError::WritesUnderReadOnly);

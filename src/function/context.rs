@@ -365,7 +365,7 @@ fn check_allowed(
     if command.flags.contains(Flags::NOSCRIPT) {
         return Err(Refusal::Script(NOT_ALLOWED));
     }
-    if read_only && command.flags.contains(Flags::WRITE) {
+    if read_only && command.may_write() {
         return Err(Refusal::Script("ERR Write commands are not allowed from read-only scripts."));
     }
     Ok(())

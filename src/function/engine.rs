@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::context::Origin;
 use super::error::{CallError, Callee, Error, Overrun};
-use super::library::{Library, Names, Target};
+use super::library::{Flags, Library, Names, Target};
 use super::metrics::{Meter, Metrics};
 use super::random::Random;
 use super::raw::Anchor;
@@ -18,7 +18,7 @@ use super::script::{Scripts, Sha};
 use super::vm::{Fault, Job, Scene, Vm};
 use super::watchdog::{Interrupter, Watchdog};
 use crate::base::clock::Stopwatch;
-use crate::keyspace::{Execution, Keyspace};
+use crate::keyspace::{self, Execution, Keyspace};
 
 /// What Lua may use. Time is work of the thread that calls: a call is not ended
 /// because the machine gave its core to somebody else.
@@ -172,6 +172,7 @@ impl Engine {
     ) -> Result<(), CallError> {
         let target = self.names.for_policies(function).ok_or(CallError::NotFound)?;
         let function = self.function(target);
+        permit(function.flags, run)?;
         let task = Task {
             what: What::Function(target),
             callback: function.callback,
@@ -210,6 +211,7 @@ impl Engine {
         done.map_err(|fault| self.call_error(fault, task))
     }
 
+    /// What became of a call that did not end well.
     fn call_error(&mut self, fault: Fault, task: &Task) -> CallError {
         let (vm, callee) = match task.what {
             What::Function(target) => {
@@ -225,5 +227,13 @@ impl Engine {
             Fault::Memory => Overrun::Memory(self.limits.memory_bytes_max),
         };
         CallError::Budget { callee, overrun }
+    }
+}
+
+/// Lets what declares flags run, unless it may write while nothing may be written.
+pub(super) fn permit(flags: Flags, run: &Execution<'_>) -> Result<(), CallError> {
+    match flags.no_writes() {
+        true => Ok(()),
+        false => run.permit(keyspace::Flags::WRITE).map_err(CallError::Denied),
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::script::Sha;
 use super::watchdog::NotKilled;
+use crate::keyspace;
 use crate::resp::Reply;
 
 /// Why no engine could be made.
@@ -107,6 +108,9 @@ pub enum CallError {
     /// No library registered a Function of this name.
     #[error("ERR Function not found")]
     NotFound,
+    /// It may write, and nothing may be written now.
+    #[error(transparent)]
+    Denied(keyspace::CommandError),
     /// An error was raised.
     #[error("{}", String::from_utf8_lossy(line))]
     Raised {

@@ -119,8 +119,9 @@ impl Flags {
     pub const SKIP_SLOWLOG: Flags = Flags(1 << 10);
     /// Answered before the client has said who it is.
     pub const NO_AUTH: Flags = Flags(1 << 11);
-    /// May write by what it runs. Ours alone: Redis has such a flag and does not
-    /// show it.
+    /// Writes nothing itself and counts as a write where clients or scripts may only
+    /// read: what it runs may write, or it is heard beyond this server. Not shown, as
+    /// in Redis.
     pub const MAY_REPLICATE: Flags = Flags(1 << 12);
     /// Not within `MULTI`.
     pub const NO_MULTI: Flags = Flags(1 << 13);
@@ -213,6 +214,11 @@ impl Command {
     pub fn accepts(&self, arg_count: usize) -> bool {
         let least = self.arity.unsigned_abs() as usize;
         if self.arity < 0 { arg_count >= least } else { arg_count == least }
+    }
+
+    /// True if it may change something, by itself or by what it runs.
+    pub fn may_write(&self) -> bool {
+        self.flags.contains(Flags::WRITE) || self.flags.contains(Flags::MAY_REPLICATE)
     }
 
     /// The command that `args` name: this one, or the subcommand of it.

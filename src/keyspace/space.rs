@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 use super::arg::Arg;
 use super::channels::{Announced, Channels, Ear};
-use super::command::{Command, Run};
+use super::command::{Command, Flags, Run};
 use super::effects::Effects;
 use super::error::CommandError;
 use super::eviction::{MemoryLimits, Pool};
@@ -47,10 +47,27 @@ pub struct Execution<'a> {
     pub now: Timestamp,
     /// Whether this happens now or has happened before.
     pub mode: Mode,
+    /// Why nothing may be written, if so: the log cannot remember it.
+    pub denied: Option<&'a str>,
     /// What the command changes is added here.
     pub effects: &'a mut Effects,
     /// What the command answers is added here: one reply, or on an error none.
     pub reply: &'a mut Reply,
+}
+
+impl Execution<'_> {
+    /// Refuses what writes while nothing may be written.
+    ///
+    /// # Errors
+    /// [`CommandError::WritesDenied`].
+    pub fn permit(&self, flags: Flags) -> Result<(), CommandError> {
+        match self.denied {
+            Some(reason) if flags.contains(Flags::WRITE) => {
+                Err(CommandError::WritesDenied(reason.into()))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Whether a command happens for the first time.
@@ -169,6 +186,7 @@ impl Keyspace {
         let Run::Keyspace(handler) = command.run else {
             return Err(CommandError::Elsewhere(command.name));
         };
+        run.permit(command.flags)?;
         let mark = run.reply.mark();
         let result = self.watched(run, |space, run| handler(space, args, run));
         if result.is_err() {

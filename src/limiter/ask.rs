@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::policy::{Algorithm, Entry, Limit, Mode, Plan};
+use crate::policy::{Algorithm, Entry, Limit, Mode, Plan, Role};
 use crate::resp::{Reply, View};
 use crate::store::{self, Call, Store};
 
@@ -76,6 +76,10 @@ pub struct Scratch {
     outcomes: Vec<Option<Outcome>>,
     /// The estimates that were charged, one text for each group that had any.
     reservations: Vec<String>,
+    /// By entry: a candidate that was charged when the request was asked about before.
+    charged_before: Vec<bool>,
+    /// What was asked last was not undone.
+    was_kept: bool,
 }
 
 /// The entries of a plan that stand or fall together, those of
@@ -129,13 +133,58 @@ impl Scratch {
     /// # Errors
     /// The store did not answer, or not by the contract.
     pub async fn ask(&mut self, live: &Live, store: &Store) -> Result<bool, Error> {
+        let count = self.plan.entries().len();
         self.outcomes.clear();
-        self.outcomes.resize(self.plan.entries().len(), None);
+        self.outcomes.resize(count, None);
+        self.charged_before.clear();
+        self.charged_before.resize(count, false);
+        self.ask_together(live, store).await
+    }
+
+    /// As [`Scratch::ask`], about a request that was refused and has waited. In the
+    /// place of a limit that refused, a candidate may have let it pass then: that one
+    /// was charged, and is not asked again.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn ask_again(&mut self, live: &Live, store: &Store) -> Result<bool, Error> {
+        for index in 0..self.outcomes.len() {
+            self.charged_before[index] |= self.was_charged_beside(live, index);
+            if !self.charged_before[index] {
+                self.outcomes[index] = None;
+            }
+        }
+        self.ask_together(live, store).await
+    }
+
+    /// Whether an entry is a candidate that was charged, though the request was refused:
+    /// all candidates of its policy had room, and nobody refused whose place they
+    /// do not take.
+    fn was_charged_beside(&self, live: &Live, index: usize) -> bool {
+        let policy = self.plan.entries()[index].policy;
+        let agrees = |(entry, outcome): (&Entry, Option<&Outcome>)| {
+            let had_room = outcome.is_some_and(|it| it.admitted);
+            let is_of_policy = entry.policy == policy;
+            match live.limit(entry).role() {
+                Role::Candidate => had_room || !is_of_policy,
+                Role::LiveWithCandidate if is_of_policy => true,
+                Role::Live | Role::LiveWithCandidate => had_room || !live.is_enforced(entry),
+            }
+        };
+        let is_candidate = live.limit(&self.plan.entries()[index]).role() == Role::Candidate;
+        is_candidate && self.was_kept && self.said().all(agrees)
+    }
+
+    async fn ask_together(&mut self, live: &Live, store: &Store) -> Result<bool, Error> {
         self.reservations.clear();
         if live.refuses_unasked(&self.plan) {
             return Ok(false);
         }
-        let together = self.group(live, |entry| !live.is_asked_apart(entry.policy));
+        let is_asked = |index: usize| {
+            let is_apart = live.is_asked_apart(self.plan.entries()[index].policy);
+            !is_apart && !self.charged_before[index]
+        };
+        let together = self.group(live, is_asked);
         if together.entries.is_empty() {
             return Ok(true);
         }
@@ -173,7 +222,8 @@ impl Scratch {
                 continue;
             }
             last = Some(policy);
-            let apart = self.group(live, |entry| entry.policy == policy);
+            let of_policy = |index: usize| self.plan.entries()[index].policy == policy;
+            let apart = self.group(live, of_policy);
             asked = self.ask_group(live, store, apart).await.and(asked);
         }
         asked
@@ -213,21 +263,32 @@ impl Scratch {
         Ok(())
     }
 
-    /// Has the limits refuse that `belongs` names, whatever room they have: others come
-    /// first. Only those that are enforced matter.
-    pub(super) fn refuse(&mut self, belongs: impl Fn(&Entry) -> bool) {
+    /// Has every policy refuse that delays and has room now, because others come first.
+    pub(super) fn refuse_for_others(&mut self, live: &Live) {
         const SOON: Duration = Duration::from_millis(1);
-        for (entry, outcome) in self.plan.entries().iter().zip(&mut self.outcomes) {
-            if belongs(entry) {
-                let told = outcome.get_or_insert(Outcome {
-                    admitted: true,
-                    remaining: None,
-                    reset_after: None,
-                    retry_after: None,
-                    charged_at_us: 0,
-                });
-                if told.admitted {
-                    *told = Outcome { admitted: false, retry_after: Some(SOON), ..*told };
+        let may_refuse = |entry: &Entry| {
+            live.is_enforced(entry) && *live.limit(entry).algorithm() != Algorithm::Penalty
+        };
+        let Scratch { plan, outcomes, .. } = self;
+        let mut start = 0;
+        for of_policy in plan.entries().chunk_by(|a, b| a.policy == b.policy) {
+            let own = &mut outcomes[start..start + of_policy.len()];
+            start += of_policy.len();
+            let mut said = of_policy.iter().zip(&*own).filter(|(entry, _)| may_refuse(entry));
+            let has_refused = said.any(|(_, it)| it.is_some_and(|it| !it.admitted));
+            if has_refused || live.delay(of_policy[0].policy).is_none() {
+                continue;
+            }
+            for (entry, outcome) in of_policy.iter().zip(own) {
+                if may_refuse(entry) {
+                    let room = outcome.map_or((None, None), |it| (it.remaining, it.reset_after));
+                    *outcome = Some(Outcome {
+                        admitted: false,
+                        remaining: room.0,
+                        reset_after: room.1,
+                        retry_after: Some(SOON),
+                        charged_at_us: 0,
+                    });
                 }
             }
         }
@@ -268,10 +329,10 @@ impl Scratch {
             let own = &mut outcomes[start..start + of_policy.len()];
             start += of_policy.len();
             let Some(penalty) = live.penalty(of_policy[0].policy) else { continue };
-            let refused = of_policy
-                .iter()
-                .zip(&*own)
-                .any(|(entry, outcome)| !is_ban(entry) && outcome.is_some_and(|it| !it.admitted));
+            let refused = of_policy.iter().zip(&*own).any(|(entry, outcome)| {
+                let has_refused = outcome.is_some_and(|it| !it.admitted);
+                has_refused && live.is_enforced(entry) && !is_ban(entry)
+            });
             let Some(place) = of_policy.iter().position(is_ban).filter(|_| refused) else {
                 continue;
             };
@@ -289,10 +350,10 @@ impl Scratch {
         Ok(())
     }
 
-    fn group(&self, live: &Live, belongs: impl Fn(&Entry) -> bool) -> Group {
+    fn group(&self, live: &Live, belongs: impl Fn(usize) -> bool) -> Group {
         let planned = self.plan.entries();
         let mut entries: SmallVec<[usize; 8]> =
-            (0..planned.len()).filter(|index| belongs(&planned[*index])).collect();
+            (0..planned.len()).filter(|&index| belongs(index)).collect();
         let is_own = |index: &usize| !live.limit(&planned[*index]).algorithm().is_shipped();
         entries.sort_by_key(is_own);
         let shipped = entries.iter().filter(|index| !is_own(index)).count();
@@ -301,7 +362,7 @@ impl Scratch {
 
     /// Asks one group and notes its outcomes.
     async fn ask_group(&mut self, live: &Live, store: &Store, group: Group) -> Result<(), Error> {
-        let Scratch { plan, replies, outcomes, lease, reservations } = self;
+        let Scratch { plan, replies, outcomes, lease, reservations, was_kept, .. } = self;
         let limit_of = |index: usize| live.limit(&plan.entries()[index]);
         let mut keys: SmallVec<[&[u8]; 8]> = SmallVec::new();
         let mut args: SmallVec<[&[u8]; 48]> = SmallVec::new();
@@ -346,6 +407,7 @@ impl Scratch {
                 outcome::accepted(reply.view(), &heeded[..group.shipped])
             })
             .await?;
+        *was_kept = asked.kept;
 
         for (at, span) in spans.iter().enumerate().take(asked.answered) {
             let entries = &group.entries[span.clone()];

@@ -39,7 +39,7 @@ const ADJUST: &str = "limiter.adjust";
 const ABANDONED: &str = "limiter.abandoned";
 
 /// All reservations, by the moments at which they are abandoned.
-const RESERVATIONS: &[u8] = b"weir:reservations";
+pub(super) const RESERVATIONS: &[u8] = b"weir:reservations";
 
 /// How often abandoned reservations are looked for, and how many are given back at
 /// a time.

@@ -30,10 +30,10 @@ use super::live::Live;
 
 const OVERRIDE: &str = "limiter.override";
 const UNOVERRIDE: &str = "limiter.unoverride";
-const OVERRIDES: &str = "limiter.overrides";
+const CHANGED: &str = "limiter.overrides";
 
 /// Where all grants are kept.
-const KEY: &[u8] = b"weir:overrides";
+pub(super) const OVERRIDES: &[u8] = b"weir:overrides";
 
 /// How often it is asked whether somebody else has changed them.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -108,7 +108,7 @@ impl Limiter {
         let count_max = COUNT_MAX.to_string();
         let args: [&[u8]; 3] = [id.as_bytes(), text.as_bytes(), count_max.as_bytes()];
         let mut replies = vec![Reply::default()];
-        let call = Call { function: OVERRIDE, keys: &[KEY], args: &args };
+        let call = Call { function: OVERRIDE, keys: &[OVERRIDES], args: &args };
         self.store.call(&[call], &mut replies, |_| true).await?;
         if matches!(replies[0].view(), View::Integer(0)) {
             return Err(ChangeError::Full);
@@ -140,12 +140,6 @@ impl Limiter {
         self.hold_grants().kept.get(id).map(|known| known.granted(id))
     }
 
-    /// Puts those in force that the store has kept; one that does not answer is told of
-    /// and asked again soon.
-    pub async fn load_grants(&self) {
-        self.tell_failure(self.sync_grants().await);
-    }
-
     /// Makes the copy that of the store, and the live set that of the copy.
     ///
     /// # Errors
@@ -155,7 +149,7 @@ impl Limiter {
         let _turn = self.syncing.lock().await;
         let version = self.hold_grants().version.clone();
         let mut replies = vec![Reply::default()];
-        let call = Call { function: OVERRIDES, keys: &[KEY], args: &[version.as_bytes()] };
+        let call = Call { function: CHANGED, keys: &[OVERRIDES], args: &[version.as_bytes()] };
         self.store.call(&[call], &mut replies, |_| true).await?;
         if let View::Array(items) = replies[0].view() {
             let texts: Vec<String> = items
@@ -185,7 +179,7 @@ impl Limiter {
 
     async fn take_out(&self, id: &str) -> Result<bool, store::Error> {
         let mut replies = vec![Reply::default()];
-        let call = Call { function: UNOVERRIDE, keys: &[KEY], args: &[id.as_bytes()] };
+        let call = Call { function: UNOVERRIDE, keys: &[OVERRIDES], args: &[id.as_bytes()] };
         self.store.call(&[call], &mut replies, |_| true).await?;
         Ok(!matches!(replies[0].view(), View::Integer(0)))
     }

@@ -173,17 +173,13 @@ impl Live {
         plan.denying().iter().any(|denial| self.mode(denial.policy) == Mode::Enforce)
     }
 
-    /// Folds what the limits said into one decision and counts it: any enforced
-    /// limit without room denies.
+    /// Folds what the limits said into one decision: any enforced limit without room
+    /// denies.
     pub(super) fn decide(&self, scratch: &Scratch) -> Decision {
-        for denial in scratch.plan().denying() {
-            self.metrics[denial.policy as usize].denied();
-        }
         if self.refuses_unasked(scratch.plan()) {
             return self.denied_unasked(scratch.plan());
         }
         let denied = self.violated(scratch).next().is_some();
-        self.count(scratch, denied);
         let fields = self.fields(scratch);
         if !denied {
             return Decision { verdict: Verdict::Admit, fields, refusal: None, dues: None };
@@ -245,8 +241,16 @@ impl Live {
 
     /// Counts the verdict of each policy: `deny` when one of its own limits had
     /// no room, `admit` when the request passed. A policy that had room for a
-    /// request that another refused counts neither.
-    fn count(&self, scratch: &Scratch, denied: bool) {
+    /// request that another refused counts neither. What a refusal brings about, a ban,
+    /// is no reason for it, and so comes later.
+    pub(super) fn count(&self, scratch: &Scratch) {
+        for denial in scratch.plan().denying() {
+            self.metrics[denial.policy as usize].denied();
+        }
+        if self.refuses_unasked(scratch.plan()) {
+            return;
+        }
+        let denied = self.violated(scratch).next().is_some();
         let mut said = scratch.outcomes();
         for of_policy in scratch.plan().entries().chunk_by(|a, b| a.policy == b.policy) {
             let (own, others) = said.split_at(of_policy.len());

@@ -46,7 +46,8 @@ use crate::base::chain::Chain;
 use crate::base::clock::Stopwatch;
 use crate::base::throttle::Throttle;
 use crate::policy::{PolicySet, RequestFacts};
-use crate::store::{self, Store};
+use crate::resp::Reply;
+use crate::store::{self, Call, Store};
 
 pub use ask::{Error, Scratch};
 pub use decision::{Decision, Outcome, Verdict};
@@ -58,6 +59,9 @@ pub use look::{AfterBan, Ban};
 pub use metrics::Metrics;
 pub use refusal::{PROBLEM_TYPE, Refusal};
 pub use reload::{PolicyFile, keep_current};
+
+/// The Function that keeps from eviction what the limiter keeps for itself.
+const GUARD: &str = "limiter.guard";
 
 /// The verdict when the store cannot answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
@@ -135,6 +139,17 @@ impl Limiter {
         }
     }
 
+    /// Takes over what an earlier process has left in the store: keeps it from being
+    /// evicted, and puts overrides in force. A store that does not answer is told of, and
+    /// asked for the overrides again soon.
+    pub async fn take_over(&self) {
+        let keys = [grants::OVERRIDES, ask::BANS, dues::RESERVATIONS];
+        let call = Call { function: GUARD, keys: &keys, args: &[] };
+        let guarded = self.store.call(&[call], &mut vec![Reply::default()], |_| true).await;
+        self.tell_failure(guarded.map(|_| ()));
+        self.tell_failure(self.sync_grants().await);
+    }
+
     /// Decides one request at once: where policies delay, it is refused. `scratch`
     /// belongs to the caller's connection or worker and keeps its capacity between
     /// requests.
@@ -176,12 +191,11 @@ impl Limiter {
         };
         let decision = match asked {
             Ok(may_pass) => {
-                let told = if may_pass {
-                    scratch.ask_apart(&live, &self.store).await
-                } else {
-                    scratch.penalize(&live, &self.store).await
-                };
-                if let Err(error) = told {
+                if may_pass && let Err(error) = scratch.ask_apart(&live, &self.store).await {
+                    self.tell(&error);
+                }
+                live.count(scratch);
+                if !may_pass && let Err(error) = scratch.penalize(&live, &self.store).await {
                     self.tell(&error);
                 }
                 let mut dues = None;

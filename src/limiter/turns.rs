@@ -102,6 +102,7 @@ impl Limiter {
             return Ok(true);
         }
         let mut is_refused = place.lines.is_empty();
+        let mut was_asked = is_refused;
         loop {
             if is_refused {
                 let Some(wait) = place.join_refusing(scratch) else { return Ok(false) };
@@ -119,11 +120,15 @@ impl Limiter {
             if !is_first {
                 return self.refuse_out_of_turn(&place, scratch).await;
             }
-            if scratch.ask(live, &self.store).await? {
+            let may_pass = match was_asked {
+                true => scratch.ask_again(live, &self.store).await?,
+                false => scratch.ask(live, &self.store).await?,
+            };
+            if may_pass {
                 place.admitted(self.store.now());
                 return Ok(true);
             }
-            is_refused = true;
+            (is_refused, was_asked) = (true, true);
         }
     }
 
@@ -135,7 +140,7 @@ impl Limiter {
         scratch: &mut Scratch,
     ) -> Result<bool, Error> {
         scratch.peek(place.live, &self.store).await?;
-        scratch.refuse(|entry| place.live.delay(entry.policy).is_some());
+        scratch.refuse_for_others(place.live);
         Ok(false)
     }
 }

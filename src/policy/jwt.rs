@@ -10,12 +10,13 @@
 //!    key is no secret for HMAC, and `none` is no algorithm.
 //! 2. A signed token that has expired, or is not valid yet, has no claims. What is
 //!    unverified is not judged: whoever checked it has.
-//!
-//! Not here: issuer and audience, which are the upstream's to judge.
+//! 3. Where an issuer or an audience is asked for, a token without one has no claims
+//!    either. Where none is, a token may be from whoever has a key, and for anybody.
 
 use jsonwebtoken::dangerous::insecure_decode_claims;
-use jsonwebtoken::jwk::{JwkSet, PublicKeyUse};
+use jsonwebtoken::jwk::{Jwk, PublicKeyUse};
 use jsonwebtoken::{DecodingKey, Validation, decode, decode_header};
+use serde::Deserialize;
 use serde_json::Value as Json;
 
 use crate::base::clock::Timestamp;
@@ -46,6 +47,15 @@ pub(super) enum Trust {
     Unverified,
     /// Theirs who have one of these keys.
     Signed(Vec<Key>),
+}
+
+/// What a token must say of itself, beside being signed; empty is anything.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    /// `iss` is one of these.
+    pub(super) issuers: Vec<String>,
+    /// One of `aud` is one of these.
+    pub(super) audiences: Vec<String>,
 }
 
 /// A key that signs tokens.
@@ -103,28 +113,24 @@ fn is_in_time(claims: &Json, now: Timestamp) -> bool {
     holds("exp", |exp, now| now < exp + LEEWAY_S) && holds("nbf", |nbf, now| now >= nbf - LEEWAY_S)
 }
 
-/// Reads the keys of a file: a JWKS, a public key in PEM form, or a secret.
+/// A set of keys. One of a kind that is not known is left out, and not an error of the
+/// set, as RFC 7517 asks (5).
+#[derive(Deserialize)]
+struct Jwks {
+    keys: Vec<Json>,
+}
+
+/// Reads the keys of a file: a JWKS, a public key in PEM form, or a secret. They check
+/// tokens that say what is `asked`.
 ///
 /// # Errors
 /// It is none of these; the text reads on from the name of the file.
-pub(super) fn keys(text: &[u8]) -> Result<Vec<Key>, String> {
+pub(super) fn keys(text: &[u8], asked: &Asked) -> Result<Vec<Key>, String> {
     let trimmed = text.trim_ascii();
     if trimmed.starts_with(b"{") {
-        let set: JwkSet = serde_json::from_slice(trimmed)
+        let set: Jwks = serde_json::from_slice(trimmed)
             .map_err(|error| format!("is not a set of keys (JWKS): {error}"))?;
-        let known: Vec<Key> = set
-            .keys
-            .iter()
-            .filter(|jwk| !matches!(jwk.common.public_key_use, Some(PublicKeyUse::Encryption)))
-            .filter_map(|jwk| {
-                let mut key = Key::new(DecodingKey::from_jwk(jwk).ok()?);
-                key.id.clone_from(&jwk.common.key_id);
-                if let Some(only) = jwk.common.key_algorithm {
-                    key.validation.algorithms = vec![only.to_string().parse().ok()?];
-                }
-                Some(key)
-            })
-            .collect();
+        let known: Vec<Key> = set.keys.into_iter().filter_map(|it| Key::of(it, asked)).collect();
         if known.is_empty() {
             return Err("holds no key that can check a signature".to_owned());
         }
@@ -135,25 +141,47 @@ pub(super) fn keys(text: &[u8]) -> Result<Vec<Key>, String> {
             .or_else(|_| DecodingKey::from_ec_pem(trimmed))
             .or_else(|_| DecodingKey::from_ed_pem(trimmed));
         let key = parsed.map_err(|_| "is not a public key of RSA, EC or Ed25519".to_owned())?;
-        return Ok(vec![Key::new(key)]);
+        return Ok(vec![Key::new(key, asked)]);
     }
     if trimmed.len() < SECRET_MIN_BYTES {
         return Err(format!(
             "holds no key, and is too short for a secret ({SECRET_MIN_BYTES} bytes)"
         ));
     }
-    Ok(vec![Key::new(DecodingKey::from_secret(trimmed))])
+    Ok(vec![Key::new(DecodingKey::from_secret(trimmed), asked)])
 }
 
 impl Key {
-    fn new(key: DecodingKey) -> Key {
+    fn new(key: DecodingKey, asked: &Asked) -> Key {
         let mut validation = Validation::new_for_family(key.family());
         validation.required_spec_claims.clear();
         // By our clock, not the library's.
         validation.validate_exp = false;
         validation.validate_nbf = false;
-        validation.validate_aud = false;
+        if !asked.issuers.is_empty() {
+            validation.set_issuer(&asked.issuers);
+            validation.required_spec_claims.insert("iss".to_owned());
+        }
+        validation.validate_aud = !asked.audiences.is_empty();
+        if validation.validate_aud {
+            validation.set_audience(&asked.audiences);
+            validation.required_spec_claims.insert("aud".to_owned());
+        }
         Key { id: None, key, validation }
+    }
+
+    /// A key of a set, if it is one that checks signatures in a way that is known.
+    fn of(jwk: Json, asked: &Asked) -> Option<Key> {
+        let jwk: Jwk = serde_json::from_value(jwk).ok()?;
+        if matches!(jwk.common.public_key_use, Some(PublicKeyUse::Encryption)) {
+            return None;
+        }
+        let mut key = Key::new(DecodingKey::from_jwk(&jwk).ok()?, asked);
+        if let Some(only) = jwk.common.key_algorithm {
+            key.validation.algorithms = vec![only.to_string().parse().ok()?];
+        }
+        key.id = jwk.common.key_id;
+        Some(key)
     }
 }
 
@@ -171,14 +199,19 @@ mod tests {
     const RSA_PUBLIC: &[u8] = include_bytes!("../../tests/fixtures/jwt/rsa.pub.pem");
     const EC: &[u8] = include_bytes!("../../tests/fixtures/jwt/ec.pem");
     const EC_PUBLIC: &[u8] = include_bytes!("../../tests/fixtures/jwt/ec.pub.pem");
+    const EC384: &[u8] = include_bytes!("../../tests/fixtures/jwt/ec384.pem");
+    const EC384_PUBLIC: &[u8] = include_bytes!("../../tests/fixtures/jwt/ec384.pub.pem");
     const ED25519: &[u8] = include_bytes!("../../tests/fixtures/jwt/ed25519.pem");
     const ED25519_PUBLIC: &[u8] = include_bytes!("../../tests/fixtures/jwt/ed25519.pub.pem");
     const OTHER_ED25519: &[u8] = include_bytes!("../../tests/fixtures/jwt/other-ed25519.pem");
 
     fn signer(algorithm: Algorithm) -> EncodingKey {
         match algorithm {
-            Algorithm::HS256 => EncodingKey::from_secret(SECRET),
+            Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => {
+                EncodingKey::from_secret(SECRET)
+            }
             Algorithm::ES256 => EncodingKey::from_ec_pem(EC).unwrap(),
+            Algorithm::ES384 => EncodingKey::from_ec_pem(EC384).unwrap(),
             Algorithm::EdDSA => EncodingKey::from_ed_pem(ED25519).unwrap(),
             _ => EncodingKey::from_rsa_pem(RSA).unwrap(),
         }
@@ -192,7 +225,11 @@ mod tests {
     }
 
     fn signed(keys_file: &[u8]) -> Tokens {
-        let trust = Trust::Signed(keys(keys_file).unwrap());
+        asking(keys_file, &Asked::default())
+    }
+
+    fn asking(keys_file: &[u8], asked: &Asked) -> Tokens {
+        let trust = Trust::Signed(keys(keys_file, asked).unwrap());
         Tokens { header: "authorization".into(), trust }
     }
 
@@ -232,7 +269,6 @@ mod tests {
             (format!("Bearer {tampered}"), None),
             ("Bearer".to_owned(), None),
             ("Bearer a.b.c".to_owned(), None),
-            (format!("Bearer {}", "x".repeat(TOKEN_MAX_BYTES)), None),
         ];
         for (authorization, expected) in cases {
             assert_eq!(subject(&tokens, &authorization).as_deref(), expected, "{authorization}");
@@ -240,13 +276,68 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_is_too_long_to_be_one_is_not_looked_at() {
+        let of_size = |padding: usize| {
+            let claims = json!({ "sub": "ann", "padding": "x".repeat(padding) });
+            encode(&Header::new(Algorithm::HS256), &claims, &signer(Algorithm::HS256)).unwrap()
+        };
+        let overhead = of_size(0).len();
+        let fits = of_size((TOKEN_MAX_BYTES - overhead) / 4 * 3);
+        let too_long = of_size((TOKEN_MAX_BYTES - overhead) / 4 * 3 + 4);
+        assert!(fits.len() <= TOKEN_MAX_BYTES && too_long.len() > TOKEN_MAX_BYTES);
+        let unverified = Tokens { header: "authorization".into(), trust: Trust::Unverified };
+        for tokens in [signed(SECRET), unverified] {
+            assert_eq!(subject(&tokens, &fits).as_deref(), Some("ann"));
+            assert_eq!(subject(&tokens, &too_long), None);
+        }
+    }
+
+    #[test]
+    fn a_token_must_be_from_and_for_whom_the_file_says() {
+        let words =
+            |words: &[&str]| -> Vec<String> { words.iter().map(|it| (*it).to_owned()).collect() };
+        let (any, issuers) = (Asked::default(), words(&["https://id", "b"]));
+        let from = Asked { issuers, audiences: Vec::new() };
+        let one = Asked { issuers: words(&["https://id"]), audiences: words(&["api"]) };
+        let some = Asked { issuers: words(&["https://id", "b"]), audiences: words(&["api", "c"]) };
+        for (claims, fit) in [
+            // Asked for: nothing, an issuer, an issuer and an audience, one of several each.
+            (json!({}), [true, false, false, false]),
+            (json!({ "iss": "https://id" }), [true, true, false, false]),
+            (json!({ "aud": "api" }), [true, false, false, false]),
+            (json!({ "iss": "https://id", "aud": "api" }), [true; 4]),
+            (json!({ "iss": "b", "aud": ["x", "c"] }), [true, true, false, true]),
+            (json!({ "iss": "https://id", "aud": ["x", "api"] }), [true; 4]),
+            (json!({ "iss": "https://id", "aud": ["x"] }), [true, true, false, false]),
+            (json!({ "iss": "https://id", "aud": [] }), [true, true, false, false]),
+            (json!({ "iss": "https://id/", "aud": "api" }), [true, false, false, false]),
+            (json!({ "iss": "https://ID", "aud": "api" }), [true, false, false, false]),
+            (json!({ "iss": null, "aud": null }), [true, false, false, false]),
+            (json!({ "iss": 7, "aud": { "api": "api" } }), [true, false, false, false]),
+        ] {
+            let mut with_subject = claims.clone();
+            with_subject["sub"] = "ann".into();
+            let key = signer(Algorithm::HS256);
+            let token = encode(&Header::new(Algorithm::HS256), &with_subject, &key).unwrap();
+            for (asked, fits) in [&any, &from, &one, &some].into_iter().zip(fit) {
+                let told = subject(&asking(SECRET, asked), &token);
+                assert_eq!(told.is_some(), fits, "{claims} where {asked:?}");
+            }
+        }
+    }
+
+    #[test]
     fn every_kind_of_key_checks_its_own_signatures_and_no_other() {
-        use Algorithm::{ES256, EdDSA, HS256, PS256, RS256};
-        let algorithms = [HS256, RS256, PS256, ES256, EdDSA];
+        use Algorithm::{
+            ES256, ES384, EdDSA, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512,
+        };
+        let algorithms =
+            [HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA];
         let files = [
-            (SECRET, &[HS256][..]),
-            (RSA_PUBLIC, &[RS256, PS256]),
+            (SECRET, &[HS256, HS384, HS512][..]),
+            (RSA_PUBLIC, &[RS256, RS384, RS512, PS256, PS384, PS512]),
             (EC_PUBLIC, &[ES256]),
+            (EC384_PUBLIC, &[ES384]),
             (ED25519_PUBLIC, &[EdDSA]),
         ];
         for (file, own) in files {
@@ -262,8 +353,8 @@ mod tests {
 
     #[test]
     fn a_set_of_keys_is_gone_by_the_name_that_the_token_gives() {
-        use Algorithm::{ES256, EdDSA, HS256, PS256, RS256};
-        let set = [("h", HS256), ("r", RS256), ("e", ES256), ("d", EdDSA)];
+        use Algorithm::{ES256, ES384, EdDSA, HS256, PS256, RS256};
+        let set = [("h", HS256), ("r", RS256), ("e", ES256), ("e384", ES384), ("d", EdDSA)];
         let tokens = signed(&jwks(&set));
         for (kid, algorithm) in set {
             let (key, other) = (signer(algorithm), if kid == "h" { "r" } else { "h" });
@@ -282,7 +373,25 @@ mod tests {
         let text = String::from_utf8(jwks(&[("r", Algorithm::RS256)])).unwrap();
         let text =
             text.replacen('{', "{ \"x\": 0, ", 1).replace("\"kid\"", "\"use\":\"enc\",\"kid\"");
-        assert!(keys(text.as_bytes()).unwrap_err().contains("holds no key"), "{text}");
+        let told = keys(text.as_bytes(), &Asked::default()).unwrap_err();
+        assert!(told.contains("holds no key"), "{text}");
+    }
+
+    #[test]
+    fn a_key_of_an_unknown_kind_does_not_spoil_its_set() {
+        let mut set: Json = serde_json::from_slice(&jwks(&[("r", Algorithm::RS256)])).unwrap();
+        for odd in [
+            json!({ "kty": "EC", "crv": "secp256k1", "kid": "k", "x": "AQ", "y": "AQ" }),
+            json!({ "kty": "AKP", "alg": "ML-DSA-44", "kid": "p", "pub": "AQ" }),
+            json!({ "kty": "RSA", "alg": "RSA-OAEP", "kid": "o", "n": "AQ", "e": "AQAB" }),
+            json!({ "kty": "RSA", "kid": "broken" }),
+            json!("a word"),
+        ] {
+            set["keys"].as_array_mut().unwrap().insert(0, odd);
+        }
+        let tokens = signed(&serde_json::to_vec(&set).unwrap());
+        let told = subject(&tokens, &token(Algorithm::RS256, &signer(Algorithm::RS256), Some("r")));
+        assert_eq!(told.as_deref(), Some("ann"));
     }
 
     #[test]
@@ -368,7 +477,7 @@ mod tests {
             ("-----BEGIN NOTHING-----", "is not a public key"),
             ("short", "too short"),
         ] {
-            let told = keys(text.as_bytes()).unwrap_err();
+            let told = keys(text.as_bytes(), &Asked::default()).unwrap_err();
             assert!(told.contains(expected), "{text}: {told}");
         }
     }

@@ -19,7 +19,10 @@ pub fn schema() -> Value {
         "required": ["policies"],
         "properties": {
             "policies": { "type": "array", "items": policy() },
-            "jwt": object(json!({ "header": text, "keys": text, "unverified": { "type": "boolean" } })),
+            "jwt": object(json!({
+                "header": text, "keys": text, "issuer": words(), "audience": words(),
+                "unverified": { "type": "boolean" },
+            })),
             "headers": { "anyOf": [
                 dialect,
                 object(json!({ "dialect": dialect, "partition_key": { "type": "boolean" } })),
@@ -41,6 +44,14 @@ fn span() -> Value {
     json!({ "$ref": "#/$defs/span" })
 }
 
+/// A word, or a list of words.
+fn words() -> Value {
+    json!({ "anyOf": [
+        { "type": "string" },
+        { "type": "array", "items": { "type": ["string", "integer"] } },
+    ] })
+}
+
 fn limit() -> Value {
     object(json!({
         "quota": number(), "window": span(), "name": { "type": "string" },
@@ -58,10 +69,7 @@ fn policy() -> Value {
     let flag = json!({ "type": "boolean" });
     let fields =
         json!({ "type": "object", "additionalProperties": { "type": ["string", "integer"] } });
-    let words = json!({ "anyOf": [
-        text,
-        { "type": "array", "items": { "type": ["string", "integer"] } },
-    ] });
+    let words = words();
     let limits = json!({ "type": "array", "items": { "$ref": "#/$defs/limit" }, "minItems": 1 });
     let list = object(json!({ "file": text, "of": text }));
     object(json!({

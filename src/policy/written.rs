@@ -52,6 +52,8 @@ pub(super) struct Policy {
 pub(super) struct Jwt {
     pub(super) header: Option<String>,
     pub(super) keys: Option<String>,
+    pub(super) issuer: Option<Words>,
+    pub(super) audience: Option<Words>,
     pub(super) unverified: Option<bool>,
 }
 

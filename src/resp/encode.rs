@@ -39,6 +39,16 @@ pub(super) fn header(kind: u8, len: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(&line[..written]);
 }
 
+/// Appends an integer's frame.
+#[inline]
+pub(super) fn integer(value: i64, out: &mut Vec<u8>) {
+    let mut line = [0; FRAMING_BYTES_MAX];
+    let mut writer = Writer::new(&mut line);
+    writer.number_line(b':', value);
+    let written = writer.written();
+    out.extend_from_slice(&line[..written]);
+}
+
 /// Header lines of the lengths that occur all the time, and their own lengths.
 /// The type byte is left blank.
 static SHORT_LENGTHS: [([u8; 8], usize); 100] = {
@@ -105,10 +115,15 @@ impl<'a> Writer<'a> {
             place[0] = kind;
             self.at += line_len;
         } else {
-            self.put(&[kind]);
-            self.put(itoa::Buffer::new().format(len).as_bytes());
-            self.put(b"\r\n");
+            self.number_line(kind, len);
         }
+    }
+
+    #[inline]
+    fn number_line(&mut self, kind: u8, number: impl itoa::Integer) {
+        self.put(&[kind]);
+        self.put(itoa::Buffer::new().format(number).as_bytes());
+        self.put(b"\r\n");
     }
 
     #[inline]

@@ -11,7 +11,7 @@
 //! A reply knows nothing of the protocol until [`Reply::encode`]: what RESP2 does
 //! not have (doubles, maps, sets, booleans) becomes there what Redis makes of it.
 
-use super::encode::{bulk, header};
+use super::encode::{bulk, header, integer};
 use super::number::NumberText;
 
 /// Which version of the protocol a peer speaks.
@@ -356,9 +356,7 @@ impl Reply {
         match node {
             Node::Status(text) => line(b'+', self.bytes(text), out),
             Node::Error(text) => line(b'-', self.bytes(text), out),
-            Node::Integer(value) => {
-                line(b':', itoa::Buffer::new().format(value).as_bytes(), out);
-            }
+            Node::Integer(value) => integer(value, out),
             Node::Double(value) => line(b',', &NumberText::double(value), out),
             Node::BigNumber(text) => line(b'(', self.bytes(text), out),
             Node::Bulk(text) => bulk(self.bytes(text), out),

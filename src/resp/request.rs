@@ -127,7 +127,7 @@ pub struct Requests {
 }
 
 /// A command's name and its arguments.
-pub type Args<'a> = SmallVec<[&'a [u8]; 8]>;
+pub type Args<'a> = SmallVec<[&'a [u8]; 16]>;
 
 /// Where the words of a command lie: its name and its arguments.
 #[derive(Clone, Copy, Debug)]

@@ -199,7 +199,8 @@ fn bytes_a_key(algorithm: &str, units: u64) -> usize {
             effects.clear();
             reply.clear();
             let mode = Mode::Live;
-            let mut run = Execution { now, mode, effects: &mut effects, reply: &mut reply };
+            let mut run =
+                Execution { now, mode, denied: None, effects: &mut effects, reply: &mut reply };
             engine
                 .call("limiter.decide", &[key.as_bytes()], &args, &mut keyspace, &mut run)
                 .expect("a reply");

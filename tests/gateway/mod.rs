@@ -37,7 +37,7 @@ policies:
 ";
 
 /// A limiter over an embedded store without a log.
-fn limiter(registry: &Registry) -> Arc<Limiter> {
+fn limiter(policies: &str, registry: &Registry) -> Arc<Limiter> {
     let code = include_str!("../../functions/limiter.lua").to_owned();
     let libraries = [Library { origin: "limiter.lua".to_owned(), code }];
     let metrics = store::Metrics::register(registry).unwrap();
@@ -45,7 +45,7 @@ fn limiter(registry: &Registry) -> Arc<Limiter> {
     let store = Store::Embedded(opened.store);
     let functions = Functions::new(store.functions());
     let policies =
-        policy::compile("policies.yaml", POLICIES, &functions, &|_| Err("no files".to_owned()))
+        policy::compile("policies.yaml", policies, &functions, &|_| Err("no files".to_owned()))
             .unwrap();
     let metrics = limiter::Metrics::register(registry).unwrap();
     Arc::new(Limiter::new(store, policies, FailureMode::Open, metrics))
@@ -70,10 +70,15 @@ impl Gateway {
 
     /// A gateway with the proxy's sections of a configuration.
     pub fn start(yaml: &str) -> Gateway {
+        Gateway::under(POLICIES, yaml)
+    }
+
+    /// A gateway under policies of its own.
+    pub fn under(policies: &str, yaml: &str) -> Gateway {
         let raw: RawConfig = serde_yaml::from_str(yaml).unwrap();
         let config = raw.check().unwrap();
         let registry = Registry::new();
-        let proxy = Proxy::new(config, limiter(&registry), &registry).unwrap();
+        let proxy = Proxy::new(config, limiter(policies, &registry), &registry).unwrap();
         let bound = accept::bind("proxy", "127.0.0.1:0".parse().unwrap(), 1).unwrap();
         let address = bound.address;
         let (stop, stopped) = oneshot::channel();

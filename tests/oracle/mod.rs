@@ -200,7 +200,7 @@ impl World {
         effects.clear();
         reply.clear();
         let now = Timestamp::from_micros(*now);
-        let mut run = Execution { now, mode: Mode::Live, effects, reply };
+        let mut run = Execution { now, mode: Mode::Live, denied: None, effects, reply };
         engine.call("limiter.decide", &keys, &args, keyspace, &mut run).unwrap();
         let View::Array(items) = self.reply.view() else { panic!("{:?}", self.reply) };
         said.extend(items.map(read));

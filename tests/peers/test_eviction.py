@@ -164,3 +164,31 @@ def test_a_flood_of_new_keys_stays_under_the_ceiling_and_costs_no_live_counter(w
     assert most <= 4 << 20
     assert counts.keys() == {b"200", b"503"} and counts[b"200"] > 5_000, counts
     assert [gateway.get("/", x_user="bob")[0] for _ in range(3)] == [200, 200, 429]
+
+
+BANNING = """
+policies:
+  - name: login
+    key: header:x-user
+    limits: [{ quota: 1, window: 600s }]
+    penalty: { refusals: 2, window: 600s, ban: 600s }
+"""
+
+
+def test_what_the_limiter_keeps_for_itself_is_not_evicted_after_a_restart_either(weir):
+    """Bans, overrides and reservations, of which nothing is written anew before a flood."""
+    gateway = weir(policies=BANNING, redis=True)
+    gateway.config["store"]["memory"] = {"maxmemory": "2MiB", "maxmemory_policy": "allkeys-lru"}
+    kept = ["weir:bans", "weir:overrides", "weir:reservations"]
+    with gateway, Connection(gateway.address) as client:
+        gateway.get("/", x_user="mallory"), gateway.get("/", x_user="mallory"), gateway.get("/", x_user="mallory")
+        # As the admin API and a gateway that died would leave them.
+        client.ask("HSET", "weir:overrides", "version", "1")
+        client.ask("ZADD", "weir:reservations", 9e15, "one\n9000000000000000")
+        assert client.ask("EXISTS", *kept) == (":", 3)
+    with gateway, Connection(gateway.address) as client:
+        for batch in range(20):
+            client.send([["SET", f"flood:{batch}:{i}", "x" * 500] for i in range(500)])
+            assert {reply for reply in client.frames(500)} == {("+", b"OK")}
+        assert evicted(client) > 5_000
+        assert client.ask("EXISTS", *kept) == (":", 3)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "tests" / "timelines" / "limiter.txt"
 LIBRARY = ROOT / "functions" / "limiter.lua"
 
-VERBS = ("peek", "adjust", "release", "reset", "edit", "penalize", "pardon")
+ASKED = ("peek", "adjust", "release", "reset")
 
 # 2023-11-14, and not a whole second: as the tests of the engine have it.
 START_US = 1_700_000_000_123_456
@@ -67,41 +67,93 @@ def told(outcome: list[int]) -> str:
     return f"deny {remaining} left until {reset} retry {retry}"
 
 
+def show(reply) -> str:
+    """A reply in one line, as the other player of these timelines shows it."""
+    match reply:
+        case list():
+            return f"[{' '.join(map(show, reply))}]"
+        case str():
+            return f"'{reply}'"
+        case None:
+            return "null"
+        case _:
+            return str(reply)
+
+
+def outcomes(reply) -> str:
+    if not isinstance(reply, list):
+        return str(reply)
+    return ", ".join(told(outcome) for outcome in reply if isinstance(outcome, list))
+
+
 class Asker:
     """Plays the lines of one timeline against a client of redis-py."""
 
     def __init__(self, client, timeline: Timeline):
         self.client, self.limits = client, dict(timeline.limits)
+        self.reservations: dict[str, str] = {}
 
     def ask(self, line: str) -> str:
-        at, *words = line.split(maxsplit=2)
+        at, asked = line.split(maxsplit=1)
         now = START_US + round(float(at) * 1000)
         self.client.hset("clock", mapping={"seconds": now // 10**6, "micros": now % 10**6})
-        verb = words[0] if words[0] in VERBS else "decide"
-        rest = words[1:] if verb != "decide" else words
-        rest = " ".join(rest)
-        if verb == "edit":
-            key, limit = parse_limit(rest)
-            self.limits[key] = limit
-            return "edited"
-        items = [self.item(word) for word in rest.split()]
-        keys = [key for key, *_ in items]
-        args: list[str] = []
-        for key, cost, lease, charged in items:
+        verb, _, rest = asked.partition(" ")
+        match verb:
+            case "edit":
+                key, limit = parse_limit(rest)
+                self.limits[key] = limit
+                return "edited"
+            case "fcall":
+                named, _, args = rest.partition(" / ")
+                function, *keys = named.split()
+                return show(self.fcall(function, keys, args.split()))
+            case "reserve":
+                return self.reserve(*rest.split(maxsplit=2))
+            case "settle":
+                name, _, items = rest.partition(" ")
+                keys, args = self.items(verb, items)
+                return show(self.fcall(verb, ["reservations", *keys], [self.reservations[name], *args]))
+            case "abandoned":
+                names = [text.split("\n")[0] for text in self.fcall(verb, ["reservations"], [rest])]
+                return " ".join(names) or "none"
+            case "penalize" | "pardon":
+                key, ban, ban_max, _ = self.item(rest)
+                _, quota, window, *_ = self.limits[key]
+                args = [quota, window, ban, ban_max] if verb == "penalize" else []
+                return show(self.fcall(verb, [key, "bans"], args))
+            case _ if verb in ASKED:
+                return outcomes(self.fcall(verb, *self.items(verb, rest)))
+            case _:
+                return outcomes(self.fcall("decide", *self.items("decide", asked)))
+
+    def items(self, verb: str, rest: str) -> tuple[list[str], list[str]]:
+        """Keys and arguments of a Function, as the words of a line have them."""
+        keys, args = [], []
+        for key, cost, lease, charged in map(self.item, rest.split()):
+            keys.append(key)
             algorithm, quota, window, option, group = self.limits[key]
-            if verb == "release":
-                args += [lease]
-            elif verb == "adjust":
-                charged_us = START_US + round(float(charged) * 1000)
-                args += [algorithm, quota, window, cost, lease or option, str(charged_us)]
-            elif verb == "penalize":
-                args += [quota, window, cost, lease]
-            elif verb not in ("reset", "pardon"):
-                args += [algorithm, quota, window, cost, lease or option, group]
-        if verb in ("penalize", "pardon"):
-            keys.append("bans")
-        reply = self.client.fcall(verb, len(keys), *keys, *args)
-        return ", ".join(map(told, reply)) if isinstance(reply, list) else str(reply)
+            last = str(START_US + round(float(charged) * 1000)) if verb in ("adjust", "settle") else group
+            match verb:
+                case "release":
+                    args.append(lease)
+                case "reset":
+                    pass
+                case _:
+                    args += [algorithm, quota, window, cost, lease or option, last]
+        return keys, args
+
+    def reserve(self, name: str, ends_after_ms: str, rest: str) -> str:
+        """A limit's estimate is its key, one with a lease has none."""
+        keys, args = self.items("decide", rest)
+        estimates = ["" if lease else key for key, _, lease, _ in map(self.item, rest.split())]
+        reply = self.fcall("decide_reserving", [*keys, "reservations"], [*args, ends_after_ms, name, *estimates])
+        if not isinstance(reply[-1], str):
+            return outcomes(reply)
+        self.reservations[name] = reply[-1]
+        return f"{outcomes(reply)}; reserved {' '.join(reply[-1].splitlines()[2:])}"
+
+    def fcall(self, function: str, keys: list[str], args: list[str]):
+        return self.client.fcall(function, len(keys), *keys, *args)
 
     @staticmethod
     def item(word: str) -> tuple[str, str, str, str]:

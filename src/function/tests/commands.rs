@@ -17,6 +17,7 @@ impl World {
         let mut run = Execution {
             now: self.now,
             mode: Mode::Live,
+            denied: None,
             effects: &mut self.effects,
             reply: &mut self.reply,
         };

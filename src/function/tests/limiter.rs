@@ -1,7 +1,7 @@
-//! The libraries that ship, as timelines. Both files also load into redis-server
-//! 7.0.15, where a short sequence was compared by hand.
+//! The libraries that ship: what is not said by timelines ([`super::timelines`]), and
+//! the decisions of a naive model beside theirs.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -67,117 +67,6 @@ pub(super) fn outcome(view: View<'_>) -> Outcome {
     Outcome { admitted: admitted == 1, remaining, reset_after_ms, retry_after_ms }
 }
 
-/// A limit as a timeline writes it: algorithm, quota, window in ms, option, group.
-type Written = [String; 5];
-
-/// `key: algorithm quota per ms [option X] [group G]`.
-fn read_limit(text: &str) -> (String, Written) {
-    let (key, rest) = text.split_once(": ").unwrap();
-    let words: Vec<&str> = rest.split_whitespace().collect();
-    let named = |name: &str| {
-        let at = words.iter().position(|it| *it == name)?;
-        Some(words[at + 1].to_owned())
-    };
-    let default = if words[0] == "token_bucket" { words[1] } else { "-" };
-    let option = named("option").unwrap_or_else(|| default.to_owned());
-    let group = named("group").unwrap_or_else(|| "0".to_owned());
-    (key.to_owned(), [words[0].into(), words[1].into(), words[3].into(), option, group])
-}
-
-/// A word `key*cost#lease@charged` of a line.
-fn read_item(word: &str) -> (&str, &str, &str, f64) {
-    let (word, charged) = word.split_once('@').unwrap_or((word, "0"));
-    let (word, lease) = word.split_once('#').unwrap_or((word, ""));
-    let (key, cost) = word.split_once('*').unwrap_or((word, "1"));
-    (key, cost, lease, charged.parse().unwrap())
-}
-
-fn at_ms(ms: f64) -> Timestamp {
-    Timestamp::from_micros(START.micros() + (ms * 1000.0).round() as u64)
-}
-
-/// What one line of a timeline asks, answered.
-fn answer(world: &mut World, limits: &mut HashMap<String, Written>, line: &str) -> String {
-    let (at, asked) = line.split_once(' ').unwrap();
-    world.now = at_ms(at.parse().unwrap());
-    if let Some(edit) = asked.strip_prefix("edit ") {
-        limits.extend([read_limit(edit)]);
-        return "edited".to_owned();
-    }
-    let verbs = ["peek", "adjust", "release", "reset", "penalize", "pardon"];
-    let (verb, rest) = match asked.split_once(' ') {
-        Some((verb, rest)) if verbs.contains(&verb) => (verb, rest),
-        _ => ("decide", asked),
-    };
-    let (mut keys, mut args) = (Vec::new(), Vec::new());
-    for (key, cost, lease, charged) in rest.split_whitespace().map(read_item) {
-        keys.push(key);
-        let [algorithm, quota, window_ms, option, group] = limits[key].clone();
-        if algorithm == "penalty" && matches!(verb, "penalize" | "pardon") {
-            keys.push("bans");
-            let spans = [quota, window_ms, cost.to_owned(), lease.to_owned()];
-            args.extend(spans.into_iter().filter(|_| verb == "penalize"));
-            continue;
-        }
-        let option = if lease.is_empty() { option } else { lease.to_owned() };
-        let last = if verb == "adjust" { at_ms(charged).micros().to_string() } else { group };
-        match verb {
-            "release" => args.push(lease.to_owned()),
-            "reset" => {}
-            _ => args.extend([algorithm, quota, window_ms, cost.to_owned(), option, last]),
-        }
-    }
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    world.try_call(&format!("limiter.{verb}"), &keys, &args).unwrap();
-    match world.reply.view() {
-        View::Array(items) => items.map(outcome).map(told).collect::<Vec<_>>().join(", "),
-        other => show(other),
-    }
-}
-
-fn told(it: Outcome) -> String {
-    match it.admitted {
-        true => format!("{} left until {}", it.remaining, it.reset_after_ms),
-        false => format!(
-            "deny {} left until {} retry {}",
-            it.remaining, it.reset_after_ms, it.retry_after_ms
-        ),
-    }
-}
-
-/// The timelines that a redis-server is shown too (`tests/peers`).
-#[test]
-fn every_timeline_happens_as_written() {
-    let text = include_str!("../../../tests/timelines/limiter.txt");
-    let text = text.lines().map(|line| line.split("# ").next().unwrap_or("").trim());
-    let text = text.filter(|line| !line.is_empty() && *line != "#").collect::<Vec<_>>().join("\n");
-    let timelines: Vec<&str> = text.split("== ").skip(1).collect();
-    assert!(timelines.len() > 10, "the file is not what it was");
-    for timeline in timelines {
-        let mut world = World::with_libraries();
-        let mut limits = HashMap::new();
-        let mut happened = String::new();
-        for line in timeline.lines().skip(1) {
-            match line.split_once(" -> ") {
-                None => {
-                    limits.extend([read_limit(line)]);
-                    happened.push_str(line);
-                }
-                Some((asked, _)) => {
-                    let said = answer(&mut world, &mut limits, asked);
-                    happened.push_str(&format!("{asked} -> {said}"));
-                }
-            }
-            happened.push('\n');
-        }
-        let written = timeline.split_once('\n').unwrap().1.trim();
-        assert!(
-            happened.trim() == written,
-            "\n{timeline}\nwritten:\n{written}\n\nhappened:\n{happened}\n"
-        );
-    }
-}
-
 #[test]
 fn a_burst_within_one_microsecond_admits_the_quota_and_no_more() {
     let mut world = World::with_libraries();
@@ -223,7 +112,7 @@ fn a_lowered_quota_refuses_until_enough_has_left() {
         world.wait(1_000_000);
     }
     // The tenth second: the first hit leaves now; nine count.
-    let told = told(world.ask("k", 4, 10_000, 1));
+    let told = timelines::told(world.ask("k", 4, 10_000, 1));
     assert_eq!(told, "deny 0 left until 1000 retry 6000");
 }
 

@@ -11,6 +11,7 @@ mod loading;
 mod memory;
 mod replies;
 mod sandbox;
+mod timelines;
 mod truths;
 
 use std::fmt::Write;
@@ -61,6 +62,7 @@ impl World {
         let mut run = Execution {
             now: self.now,
             mode: Mode::Live,
+            denied: None,
             effects: &mut self.effects,
             reply: &mut self.reply,
         };

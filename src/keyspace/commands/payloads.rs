@@ -182,6 +182,7 @@ mod tests {
         let mut execution = Execution {
             now: Timestamp::from_millis(NOW_MS),
             mode: Mode::Live,
+            denied: None,
             effects: &mut effects,
             reply: &mut reply,
         };

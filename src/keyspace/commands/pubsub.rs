@@ -12,7 +12,7 @@ use crate::keyspace::space::{Execution, Keyspace};
 
 const LISTEN: Flags = CLIENTS.and(Flags::PUBSUB);
 const LOOK: Flags = ANY_TIME.and(Flags::PUBSUB);
-const PUBLISH: Flags = LOOK.and(Flags::FAST);
+const PUBLISH: Flags = LOOK.and(Flags::FAST).and(Flags::MAY_REPLICATE);
 
 /// The commands of this file.
 pub(in crate::keyspace) static TABLE: Table = Table {

@@ -54,8 +54,13 @@ pub(super) fn events<'a>(lines: &'a [(&str, &'a str)]) -> impl Iterator<Item = (
         let (mut reply, mut effects) = (Reply::new(), Effects::new());
         effects.want_notices(EVERY_CLASS);
         let now = Timestamp::from_millis(1_000_000);
-        let mut execution =
-            Execution { now, mode: Mode::Live, effects: &mut effects, reply: &mut reply };
+        let mut execution = Execution {
+            now,
+            mode: Mode::Live,
+            denied: None,
+            effects: &mut effects,
+            reply: &mut reply,
+        };
         let command = command(words[0].as_bytes()).expect("a command of the table");
         space.execute(command, &args, &mut execution).expect("no error");
         let told = |it: crate::keyspace::Notice<'_>| {
@@ -77,7 +82,8 @@ fn run(space: &mut Keyspace, now: Timestamp, mode: Mode, typed: &str) -> (String
     let args: Vec<Arg<'_>> = words.iter().map(|word| Arg::Bytes(word.as_bytes())).collect();
     let (mut reply, mut effects) = (Reply::new(), Effects::new());
     let command = command(words[0].as_bytes()).expect("a command of the table");
-    let mut execution = Execution { now, mode, effects: &mut effects, reply: &mut reply };
+    let mut execution =
+        Execution { now, mode, denied: None, effects: &mut effects, reply: &mut reply };
     let reply = match space.execute(command, &args, &mut execution) {
         Ok(()) => render(reply.view()),
         Err(error) => format!("-{error}"),
@@ -405,6 +411,7 @@ fn numbers_from_lua_reach_scores_and_effects_without_detours() {
     let mut run = Execution {
         now: Timestamp::from_millis(0),
         mode: Mode::Live,
+        denied: None,
         effects: &mut effects,
         reply: &mut reply,
     };
@@ -434,6 +441,7 @@ fn a_sweep_removes_what_has_expired_in_steps() {
     let mut execution = Execution {
         now: Timestamp::from_millis(50_000),
         mode: Mode::Live,
+        denied: None,
         effects: &mut effects,
         reply: &mut reply,
     };

@@ -56,7 +56,7 @@ impl<'a> Name<'a> {
 
 /// A score as a whole number, where it is one.
 pub(super) fn whole(score: f64) -> Option<i64> {
-    let is_whole = score.abs() <= WHOLE_MAX && score.fract() == 0.0;
+    let is_whole = score.abs() <= WHOLE_MAX && score as i64 as f64 == score;
     (is_whole && (score != 0.0 || score.is_sign_positive())).then_some(score as i64)
 }
 
@@ -70,7 +70,7 @@ pub(super) struct Offsets {
 impl Offsets {
     /// Cells for the values between these two, with some room on both sides: most
     /// values that come are new extremes.
-    fn spanning(least: i64, most: i64) -> Offsets {
+    pub(super) fn spanning(least: i64, most: i64) -> Offsets {
         let span = most.wrapping_sub(least) as u64;
         let wanted = span.saturating_add(span / 8);
         let width = Width::of(wanted);
@@ -92,7 +92,7 @@ impl Offsets {
 }
 
 /// Bytes of a cell: none when all values are equal.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]
 #[repr(u8)]
 pub(super) enum Width {
     #[default]

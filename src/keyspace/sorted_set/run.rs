@@ -14,8 +14,9 @@
 //! trimming moves its left edge. When a window meets the end of its part, all
 //! three slide back to the left, or the run moves to a block of another size. So the
 //! two ends, where a limiter works, cost nearly nothing; the middle costs a short
-//! `memmove`. An entry that no cell can hold makes the run move to wider ones, and
-//! each move takes the narrowest that do.
+//! `memmove`. An entry that no cell can hold makes the run move to others: the narrowest
+//! that hold them all. A run that only needs room keeps its cells, unless they have
+//! become wider than they need be.
 //!
 //! ```text
 //! mark, Run<true>    | tag: 16 bits of a hash of the member | end: 16 bits |
@@ -417,9 +418,44 @@ impl<const TAGGED: bool> Run<TAGGED> {
             len + len / 16 <= capacity && bytes + bytes / 16 <= area && capacity <= 4 * len.max(8);
         if slides {
             self.slide();
+        } else if self.is_narrow(score, name) {
+            self.grow(text_len);
         } else {
             self.relocate(Some((score, name)));
         }
+    }
+
+    /// True if cells for the entries and the one that joins would be hardly narrower
+    /// than they are. Tells without looking at every entry.
+    fn is_narrow(&self, score: f64, name: Name<'_>) -> bool {
+        let Some(last) = self.len().checked_sub(1) else { return false };
+        let (least, most) = (self.score(0).min(score), self.score(last).max(score));
+        let scores = whole(least).zip(whole(most));
+        let scores = scores.map(|(least, most)| Offsets::spanning(least, most).width);
+        let names_are_narrow = match self.name_width {
+            Some(width) => width <= Width::W1,
+            None => matches!(name, Name::Text(_)),
+        };
+        names_are_narrow && scores == self.score_width
+    }
+
+    /// Moves to another block with the same cells, and with room for the entry that
+    /// joins and for some more: entries are copied as they are.
+    fn grow(&mut self, text_len: usize) {
+        let layout = Layout { scores: self.score_offsets(), names: self.name_offsets() };
+        let mut grown = Run::blank(layout, self.len() + 1, self.text_bytes() + text_len);
+        let copy = |from: Column, to: Column, block: &mut [u8]| {
+            let cells = from.place(self.place(0))..from.place(self.place(self.len()));
+            block[to.place(0)..][..cells.len()].copy_from_slice(&self.block[cells]);
+        };
+        let (scores, names) = (grown.scores(), grown.names());
+        copy(self.scores(), scores, &mut grown.block);
+        match self.name_width {
+            Some(_) => copy(self.names(), names, &mut grown.block),
+            None => grown.copy_texts(self),
+        }
+        grown.len = self.len;
+        *self = grown;
     }
 
     /// Slides the windows to the left edge of their parts.
@@ -441,8 +477,9 @@ impl<const TAGGED: bool> Run<TAGGED> {
     /// Moves to another block with the narrowest cells that hold the entries and the
     /// one that joins, and with room for some more.
     fn relocate(&mut self, joins: Option<(f64, Name<'_>)>) {
-        let entries = (0..self.len()).map(|at| (self.score(at), self.renamed(at)));
-        let layout = Layout::of(joins.into_iter().chain(entries));
+        let entries: Vec<(f64, Name<'_>)> =
+            (0..self.len()).map(|at| (self.score(at), self.renamed(at))).collect();
+        let layout = Layout::of(joins.into_iter().chain(entries.iter().copied()));
         let len = self.len() + usize::from(joins.is_some());
         let names = (0..self.len()).map(|at| self.name(at)).chain(joins.map(|(_, name)| name));
         let bytes = match (layout.names, self.name_width, joins) {
@@ -452,13 +489,13 @@ impl<const TAGGED: bool> Run<TAGGED> {
             (None, Some(_), _) => names.map(|name| name.text().len()).sum(),
         };
         let mut moved = Run::blank(layout, len, bytes);
-        for at in 0..self.len() {
-            moved.put_score(at, self.score(at));
+        for (at, (score, _)) in entries.iter().enumerate() {
+            moved.put_score(at, *score);
         }
         if self.name_width.is_none() && layout.names.is_none() {
             moved.copy_texts(self);
         } else {
-            (0..self.len()).for_each(|at| moved.put_name(at, self.renamed(at)));
+            entries.iter().enumerate().for_each(|(at, (_, name))| moved.put_name(at, *name));
         }
         moved.len = self.len;
         *self = moved;

@@ -26,6 +26,7 @@ end)
 redis.register_function('nonsense', function(keys, args) return 'yes' end)
 ";
 
+mod candidates;
 mod language;
 mod operator;
 mod turns;
@@ -447,29 +448,4 @@ policies:
         61s GET /  429 retry in 39s, "jobs";r=1, "all";r=0;t=39    # nobody ended b
         "#,
     );
-}
-
-#[test]
-fn a_candidate_is_compared_and_changes_nothing() {
-    let mut world = World::new(
-        "
-policies:
-  - name: p
-    limits:
-      - { quota: 1, window: 10s, candidate: { quota: 2, window: 10s } }
-      - { quota: 9, window: 1h, name: hourly }
-",
-        FailureMode::Open,
-    );
-    world.run(
-        r#"
-        0s GET /  admit, "p.1";r=0;t=10, "p.hourly";r=8;t=3600
-        1s GET /  429 retry in 9s, "p.1";r=0;t=9, "p.hourly";r=8;t=3599
-        2s GET /  429 retry in 8s, "p.1";r=0;t=8, "p.hourly";r=8;t=3598
-        "#,
-    );
-    let said = |live, candidate| world.limiter.metrics.compared_of("p", live, candidate);
-    assert_eq!(said("admit", "admit"), 1);
-    assert_eq!(said("deny", "admit"), 1, "the candidate has room for one more");
-    assert_eq!(said("deny", "deny"), 1);
 }

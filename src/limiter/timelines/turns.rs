@@ -14,10 +14,15 @@ use super::{Fields, World};
 use crate::base::clock::Timestamp;
 use crate::policy::RequestFacts;
 
-/// Plays requests, `AT KEY [cost C] [leaves AT] [holds MS]` in ms, for so long, and compares what
-/// happened, in the order in which it did: `AT KEY admit`.
+/// Plays requests, `AT KEY [cost C] [leaves AT] [holds MS] [violates]` in ms, for so long,
+/// and compares what happened, in the order in which it did: `AT KEY admit`.
 #[track_caller]
-fn check(policies: &str, requests: &[&str], lasts_ms: u64, expected: &[&str]) {
+pub(super) fn check(
+    policies: &str,
+    requests: &[&str],
+    lasts_ms: u64,
+    expected: &[&str],
+) -> Limiter {
     let World { limiter, clock, mut payments, .. } = World::new(policies, FailureMode::Open);
     let happened = RefCell::new(Vec::new());
     let runtime =
@@ -46,6 +51,7 @@ fn check(policies: &str, requests: &[&str], lasts_ms: u64, expected: &[&str]) {
         .await;
     });
     assert_eq!(*happened.borrow(), expected);
+    limiter
 }
 
 /// Plays one request and notes what became of it.
@@ -79,6 +85,10 @@ async fn play(limiter: &Limiter, line: &str, began: Timestamp, happened: &RefCel
             (Verdict::Admit, _) => {
                 dues = decision.dues;
                 "admit".to_owned()
+            }
+            (_, Some(refusal)) if named("violates").is_some() => {
+                let problem: serde_json::Value = serde_json::from_slice(&refusal.body).unwrap();
+                format!("{} {}", refusal.status, problem["violated-policies"])
             }
             (_, Some(refusal)) => match refusal.retry_after_seconds {
                 Some(wait) => format!("{} retry in {wait}s", refusal.status),
@@ -247,5 +257,32 @@ fn whoever_waits_for_a_lease_gets_it_soon_after_it_comes_back() {
         &["0 a1 holds 480", "0 a2 holds 5000", "10 a3", "20 b1 holds 50"],
         2_200,
         &["0 a1 admit", "20 b1 admit", "490 a2 admit", "2010 a3 429 retry in 1s"],
+    );
+}
+
+#[test]
+fn who_does_not_get_his_turn_is_told_of_limits_that_refuse_and_of_no_others() {
+    let policies = "
+policies:
+  - name: p
+    key: header:x-key
+    cost: header:x-cost
+    limits: [{ quota: 3, window: 1s }, { quota: 9, window: 60s, name: long }]
+    penalty: { refusals: 9, window: 1m, ban: 1m }
+    on_deny: { delay: { wait_max: 5s, waiting_max: 1 } }
+  - { name: others, limits: [{ quota: 9, window: 60s }] }
+";
+    check(
+        policies,
+        &["0 a1 cost 3", "10 a2 cost 2", "20 a3 violates"],
+        1_100,
+        &["0 a1 admit", "20 a3 429 [\"p.1\"]", "1000 a2 admit"],
+    );
+    // There is room for it, and another comes first.
+    check(
+        policies,
+        &["0 a1 cost 2", "10 a2 cost 2", "20 a3 violates"],
+        1_100,
+        &["0 a1 admit", "20 a3 429 [\"p.1\",\"p.long\"]", "1000 a2 admit"],
     );
 }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use hashbrown::HashMap;
 
-use crate::keyspace::{self, Command, Flags, Run};
+use crate::keyspace::{self, Command, Run};
 
 use super::commands;
 use super::dispatch::Turn;
@@ -30,14 +30,6 @@ pub struct Entry {
     pub handler: Option<Handler>,
     /// What its first argument may name.
     pub subcommands: Vec<Entry>,
-}
-
-impl Entry {
-    /// True if it may change something, by itself or by what it runs.
-    pub fn may_write(&self) -> bool {
-        let flags = self.command.flags;
-        flags.contains(Flags::WRITE) || flags.contains(Flags::MAY_REPLICATE)
-    }
 }
 
 /// Why a request names no command.

@@ -52,9 +52,7 @@ enum Refusal {
     /// The line of the error, without its code `ERR`.
     Plain(String),
     /// The whole line.
-    Coded(&'static str),
-    /// It needs memory, and there is none.
-    OutOfMemory,
+    Coded(String),
 }
 
 impl Turn<'_, '_> {
@@ -129,20 +127,25 @@ impl Turn<'_, '_> {
             return Err(Refusal::Plain(line));
         }
         if self.is_stranger() && !flags.contains(Flags::NO_AUTH) {
-            return Err(Refusal::Coded("NOAUTH Authentication required."));
+            return Err(Refusal::Coded("NOAUTH Authentication required.".to_owned()));
         }
         if self.session.transaction.is_some() && flags.contains(Flags::NO_MULTI) {
             let line = "Command not allowed inside a transaction".to_owned();
             return Err(Refusal::Plain(line));
+        }
+        if !self.held.has_room() && self.needs_memory(entry) {
+            return Err(Refusal::Coded(OUT_OF_MEMORY.to_owned()));
+        }
+        if let Some(line) = self.held.denies_writes()
+            && self.is_denied(entry)
+        {
+            return Err(Refusal::Coded(line));
         }
         if self.session.listens_only() && !is_for_listeners(entry) {
             return Err(Refusal::Plain(format!(
                 "Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / \
                  RESET are allowed in this context"
             )));
-        }
-        if !self.held.has_room() && self.needs_memory(entry) {
-            return Err(Refusal::OutOfMemory);
         }
         Ok(entry)
     }
@@ -151,10 +154,20 @@ impl Turn<'_, '_> {
     /// does not, unless it would run commands that do.
     fn needs_memory(&self, entry: &Entry) -> bool {
         match (&self.session.transaction, entry.command.name) {
-            (Some(transaction), "exec") => transaction.needs_memory(),
+            (Some(transaction), "exec") => transaction.has(Flags::DENYOOM),
             (Some(_), "discard" | "quit" | "reset") => false,
             (Some(_), _) => true,
             (None, _) => entry.command.flags.contains(Flags::DENYOOM),
+        }
+    }
+
+    /// True for what is refused while nothing may be written. As in Redis that includes
+    /// `PING`, so that whoever only asks if all is well is told.
+    fn is_denied(&self, entry: &Entry) -> bool {
+        match (&self.session.transaction, entry.command.name) {
+            (Some(transaction), "exec") => transaction.has(Flags::WRITE),
+            (_, "ping") => true,
+            _ => entry.command.flags.contains(Flags::WRITE),
         }
     }
 
@@ -169,7 +182,7 @@ impl Turn<'_, '_> {
         let transaction = self.session.transaction.as_ref();
         let writes = match entry.command.name {
             "exec" => transaction.is_some_and(Transaction::may_write),
-            _ => transaction.is_none() && entry.may_write(),
+            _ => transaction.is_none() && entry.command.may_write(),
         };
         (writes || !pause.writes_only).then(|| pause.until.since(now))
     }
@@ -183,17 +196,12 @@ impl Turn<'_, '_> {
                 self.then = Then::Close;
                 return;
             }
-            Refusal::OutOfMemory if is_exec => {
-                self.session.transaction = None;
-                format!("EXECABORT Transaction discarded because of: {OUT_OF_MEMORY}")
-            }
-            Refusal::OutOfMemory => OUT_OF_MEMORY.to_owned(),
-            Refusal::Plain(line) if is_exec => {
+            Refusal::Plain(line) | Refusal::Coded(line) if is_exec => {
                 self.session.transaction = None;
                 format!("EXECABORT Transaction discarded because of: {line}")
             }
             Refusal::Plain(line) => format!("ERR {line}"),
-            Refusal::Coded(line) => line.to_owned(),
+            Refusal::Coded(line) => line,
         };
         if let Some(transaction) = &mut self.session.transaction {
             transaction.spoil();
@@ -236,7 +244,7 @@ impl Turn<'_, '_> {
                 self.reply.bulk(args.get(1).copied().unwrap_or_default());
             }
             None => {
-                let args: SmallVec<[Arg<'_>; 8]> = args.iter().map(|it| Arg::Bytes(it)).collect();
+                let args: SmallVec<[Arg<'_>; 16]> = args.iter().map(|it| Arg::Bytes(it)).collect();
                 self.held.run(entry.runs, &args, self.reply);
             }
         }

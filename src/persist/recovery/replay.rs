@@ -394,6 +394,7 @@ impl<'a> Loading<'a> {
         let mut run = Execution {
             now: self.now,
             mode: Mode::Replay,
+            denied: None,
             effects: &mut self.effects,
             reply: &mut self.reply,
         };

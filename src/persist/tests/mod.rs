@@ -70,6 +70,7 @@ impl Opened {
             let mut run = Execution {
                 now: NOW,
                 mode: Mode::Live,
+                denied: None,
                 effects: &mut self.effects,
                 reply: &mut self.reply,
             };

@@ -97,6 +97,7 @@ impl Life {
             let mut run = Execution {
                 now: NOW,
                 mode: Mode::Live,
+                denied: None,
                 effects: &mut self.effects,
                 reply: &mut self.reply,
             };

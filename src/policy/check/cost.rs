@@ -122,12 +122,16 @@ impl Checker<'_> {
             let message = format!("`{header}` is not the name of a header field");
             self.problem::<()>("jwt.header", message);
         }
+        let asked = jwt::Asked {
+            issuers: self.asked("issuer", written.issuer.as_ref(), written),
+            audiences: self.asked("audience", written.audience.as_ref(), written),
+        };
         let trust = match (&written.keys, written.unverified == Some(true)) {
             (None, true) => Trust::Unverified,
             (Some(file), false) => {
                 let read = (self.files)(file);
                 let keys = read.map_err(|error| format!("cannot be read: {error}"));
-                match keys.and_then(|bytes| jwt::keys(&bytes)) {
+                match keys.and_then(|bytes| jwt::keys(&bytes, &asked)) {
                     Ok(keys) => Trust::Signed(keys),
                     Err(error) => return self.problem("jwt.keys", format!("`{file}` {error}")),
                 }
@@ -139,5 +143,27 @@ impl Checker<'_> {
             }
         };
         Some(Tokens { header: header.to_ascii_lowercase().into(), trust })
+    }
+
+    /// The words of `issuer` or `audience`, of which a token must say one.
+    fn asked(
+        &mut self,
+        name: &str,
+        written: Option<&written::Words>,
+        jwt: &written::Jwt,
+    ) -> Vec<String> {
+        let Some(words) = written else { return Vec::new() };
+        let path = format!("jwt.{name}");
+        let words: Vec<String> =
+            words.located(&path).into_iter().map(|(_, word)| word.to_owned()).collect();
+        if jwt.unverified == Some(true) {
+            let message =
+                "is believed of a token only where its signature is checked; it needs `keys`";
+            self.problem::<()>(path, message);
+        } else if words.is_empty() || words.iter().any(String::is_empty) {
+            let message = format!("names nobody; leave it out to believe tokens of any {name}");
+            self.problem::<()>(path, message);
+        }
+        words
     }
 }

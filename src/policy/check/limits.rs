@@ -61,11 +61,18 @@ impl Checker<'_> {
             };
             let has_candidate = limit.candidate.is_some();
             let role = if has_candidate { Role::LiveWithCandidate } else { Role::Live };
-            limits.extend(self.limit(&path, limit, Named { name: &name, role, place }));
-            if let Some(candidate) = &limit.candidate {
-                let path = format!("{path}.candidate");
-                limits.extend(self.candidate(&path, candidate, &name, place));
+            let live = self.limit(&path, limit, Named { name: &name, role, place });
+            let path = format!("{path}.candidate");
+            let candidate = limit.candidate.as_ref();
+            let candidate = candidate.and_then(|it| self.candidate(&path, it, &name, place));
+            let is_own = |limit: &Limit| !limit.algorithm().is_shipped();
+            if has_candidate && live.iter().chain(&candidate).any(is_own) {
+                let message = "is decided with its limit, by the shipped library; try a Function \
+                               of yours in a policy of `mode: shadow`";
+                self.problem::<()>(path, message);
             }
+            limits.extend(live);
+            limits.extend(candidate);
         }
         self.if_sound_since(before, limits)
     }

@@ -446,6 +446,41 @@ policies.yaml:15:21: policies[0].settle.from: `nowhere` is no place in a respons
 }
 
 #[test]
+fn an_issuer_or_audience_that_nobody_could_have_is_told() {
+    refused(
+        "
+jwt: { unverified: true, issuer: 'https://id', audience: [] }
+policies: []
+",
+        "
+policies.yaml:1:34: jwt.issuer: is believed of a token only where its signature is checked; it needs `keys`
+  1 | jwt: { unverified: true, issuer: 'https://id', audience: [] }
+    |                                  ^
+policies.yaml:1:48: jwt.audience: is believed of a token only where its signature is checked; it needs `keys`
+  1 | jwt: { unverified: true, issuer: 'https://id', audience: [] }
+    |                                                ^
+",
+    );
+    refused(
+        "
+jwt: { keys: nowhere, issuer: [''], audience: [] }
+policies: []
+",
+        "
+policies.yaml:1:14: jwt.keys: `nowhere` cannot be read: there are no files here
+  1 | jwt: { keys: nowhere, issuer: [''], audience: [] }
+    |              ^
+policies.yaml:1:23: jwt.issuer: names nobody; leave it out to believe tokens of any issuer
+  1 | jwt: { keys: nowhere, issuer: [''], audience: [] }
+    |                       ^
+policies.yaml:1:37: jwt.audience: names nobody; leave it out to believe tokens of any audience
+  1 | jwt: { keys: nowhere, issuer: [''], audience: [] }
+    |                                     ^
+",
+    );
+}
+
+#[test]
 fn refusals_and_penalties_that_make_no_sense_are_told() {
     refused(
         "
@@ -465,6 +500,27 @@ policies.yaml:4:37: policies[0].on_deny.jitter: `5` is not a span of time; write
 policies.yaml:5:26: policies[0].penalty.refusals: must say how many refusals begin a ban, a whole number, at least 1
   5 |     penalty: { refusals: 0, window: 1m, ban: 1m }
     |                          ^
+",
+    );
+}
+
+#[test]
+fn a_candidate_is_for_shipped_algorithms() {
+    refused(
+        "
+policies:
+  - name: a
+    limits:
+      - { quota: 5, window: 1s, algorithm: mylimiter.allow, candidate: { quota: 9, window: 1s } }
+      - { quota: 5, window: 2s, candidate: { quota: 9, window: 2s, algorithm: mylimiter.allow } }
+",
+        "
+policies.yaml:4:61: policies[0].limits[0].candidate: is decided with its limit, by the shipped library; try a Function of yours in a policy of `mode: shadow`
+  4 |       - { quota: 5, window: 1s, algorithm: mylimiter.allow, candidate: { quota: 9, window: 1s } }
+    |                                                             ^
+policies.yaml:5:33: policies[0].limits[1].candidate: is decided with its limit, by the shipped library; try a Function of yours in a policy of `mode: shadow`
+  5 |       - { quota: 5, window: 2s, candidate: { quota: 9, window: 2s, algorithm: mylimiter.allow } }
+    |                                 ^
 ",
     );
 }

@@ -12,7 +12,9 @@ use std::time::Duration;
 use super::{Error, Owned, Shared};
 use crate::base::clock::Timestamp;
 use crate::function::Limits;
-use crate::keyspace::{Announced, Arg, Asker, Command, Execution, Flags, Keyspace, Mode, Run};
+use crate::keyspace::{
+    Announced, Arg, Asker, Command, CommandError, Execution, Keyspace, Mode, Run,
+};
 use crate::persist::{self, Log, Lsn};
 use crate::resp::Reply;
 
@@ -29,10 +31,11 @@ impl Commands {
 
     /// Waits for the keyspace and holds it.
     pub fn hold(&self) -> Held<'_> {
+        let denied = self.shared.denies_writes();
         let owned = self.shared.lock();
         // Read inside the lock, so that time rises with the order of commands.
         let now = self.shared.clock.now();
-        Held { owned, shared: &self.shared, now, last: None, in_transaction: false }
+        Held { owned, shared: &self.shared, now, denied, last: None, in_transaction: false }
     }
 
     /// Ends a call that runs, without waiting for the keyspace that it holds.
@@ -83,6 +86,8 @@ pub struct Held<'a> {
     owned: MutexGuard<'a, Owned>,
     shared: &'a Shared,
     now: Timestamp,
+    /// Why commands that write are refused under this hold.
+    denied: Option<Arc<str>>,
     last: Option<Lsn>,
     in_transaction: bool,
 }
@@ -108,15 +113,17 @@ impl Held<'_> {
     /// Runs one command of the keyspace or of the engine, whose `reply` is then
     /// filled: on failure, with its error.
     pub fn run(&mut self, command: &'static Command, args: &[Arg<'_>], reply: &mut Reply) {
-        if let Some(reason) = self.refusal(command) {
-            return reply.error(&format!("MISCONF Errors writing to the AOF file: {reason}"));
-        }
         let owned = &mut *self.owned;
         if !self.in_transaction {
             owned.effects.clear();
         }
-        let mut run =
-            Execution { now: self.now, mode: Mode::Live, effects: &mut owned.effects, reply };
+        let mut run = Execution {
+            now: self.now,
+            mode: Mode::Live,
+            denied: self.denied.as_deref(),
+            effects: &mut owned.effects,
+            reply,
+        };
         match command.run {
             Run::Engine => {
                 owned.functions.run_command(command, args, &mut owned.keyspace, &mut run);
@@ -132,11 +139,10 @@ impl Held<'_> {
         }
     }
 
-    /// Why a command that may write is refused now, if it is.
-    fn refusal(&self, command: &Command) -> Option<Arc<str>> {
-        let flags = command.flags;
-        let may_write = flags.contains(Flags::WRITE) || flags.contains(Flags::MAY_REPLICATE);
-        self.shared.log.as_ref().filter(|_| may_write)?.refuses_writes()
+    /// Why whatever writes is refused now, if it is: an error line.
+    pub fn denies_writes(&self) -> Option<String> {
+        let reason = self.denied.as_deref()?;
+        Some(CommandError::WritesDenied(reason.into()).to_string())
     }
 
     /// Makes room for a command that comes next; false if it must be refused

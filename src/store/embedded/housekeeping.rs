@@ -116,7 +116,8 @@ fn tidy(shared: &Shared, turns: &mut Turns, is_stopped: &dyn Fn() -> bool) {
             owned.effects.clear();
             let effects = &mut owned.effects;
             let now = shared.clock.now();
-            let mut run = Execution { now, mode: Mode::Live, effects, reply: &mut reply };
+            let mut run =
+                Execution { now, mode: Mode::Live, denied: None, effects, reply: &mut reply };
             let swept = owned.keyspace.sweep(key_count, &mut run);
             owned.record(shared.log.as_ref());
             swept.finished

@@ -35,8 +35,13 @@ impl Owned {
         }
         self.effects.clear();
         let mut reply = Reply::default();
-        let mut run =
-            Execution { now, mode: Mode::Live, effects: &mut self.effects, reply: &mut reply };
+        let mut run = Execution {
+            now,
+            mode: Mode::Live,
+            denied: None,
+            effects: &mut self.effects,
+            reply: &mut reply,
+        };
         let evicting = Stopwatch::start();
         let room = loop {
             match self.keyspace.make_room(asker, EVICTION_STEP, &mut run) {

@@ -24,7 +24,7 @@ use std::process;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::base::clock::{Clock, Timestamp};
-use crate::function::{self, Engine, Interrupter, LoadError};
+use crate::function::{self, CallError, Engine, Interrupter, LoadError};
 use crate::keyspace::{Effects, Execution, Keyspace, Mode};
 use crate::persist::{self, Log, Lsn, OnLogError, Progress, Recovery};
 use crate::resp::Reply;
@@ -224,6 +224,11 @@ impl Shared {
         }
     }
 
+    /// Why nothing may be written now, if so.
+    fn denies_writes(&self) -> Option<Arc<str>> {
+        self.log.as_ref().and_then(Log::refuses_writes)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Owned> {
         match self.engine.lock() {
             Ok(owned) => owned,
@@ -240,9 +245,7 @@ impl Shared {
         replies: &mut [Reply],
         accept: impl Fn(&Reply) -> bool,
     ) -> Result<(Asked, Option<Lsn>), Error> {
-        if let Some(reason) = self.log.as_ref().and_then(Log::refuses_writes) {
-            return Err(Error::LogFailed { reason: reason.to_string() });
-        }
+        let denied = self.denies_writes();
         let mut guard = self.lock();
         let owned = &mut *guard;
         // Read inside the lock, so that time rises with the order of decisions.
@@ -256,7 +259,13 @@ impl Shared {
         let mut asked = Asked { answered: 0, kept: true };
         for (call, reply) in calls.iter().zip(replies) {
             reply.clear();
-            let mut run = Execution { now, mode: Mode::Live, effects: &mut owned.effects, reply };
+            let mut run = Execution {
+                now,
+                mode: Mode::Live,
+                denied: denied.as_deref(),
+                effects: &mut owned.effects,
+                reply,
+            };
             let ran = owned.functions.call(
                 call.function,
                 call.keys,
@@ -266,8 +275,7 @@ impl Shared {
             );
             if let Err(source) = ran {
                 owned.keyspace.rollback();
-                self.metrics.call_failed();
-                return Err(Error::Call { function: call.function.to_owned(), source });
+                return Err(self.failed(call, source, denied));
             }
             asked.answered += 1;
             if !accept(reply) {
@@ -281,6 +289,17 @@ impl Shared {
         }
         owned.keyspace.commit();
         Ok((asked, owned.record(self.log.as_ref())))
+    }
+
+    /// Why a group of calls has failed with one of them.
+    fn failed(&self, call: &Call<'_>, source: CallError, denied: Option<Arc<str>>) -> Error {
+        match (source, denied) {
+            (CallError::Denied(_), Some(reason)) => Error::LogFailed { reason: reason.to_string() },
+            (source, _) => {
+                self.metrics.call_failed();
+                Error::Call { function: call.function.to_owned(), source }
+            }
+        }
     }
 }
 

@@ -48,7 +48,7 @@ impl Transaction {
 
     /// True if a queued command may change something.
     pub fn may_write(&self) -> bool {
-        self.queue.iter().any(|queued| queued.entry.may_write())
+        self.queue.iter().any(|queued| queued.entry.command.may_write())
     }
 
     /// How many commands are queued.
@@ -56,9 +56,9 @@ impl Transaction {
         self.queue.len()
     }
 
-    /// True if a command that is queued may need memory.
-    pub fn needs_memory(&self) -> bool {
-        self.queue.iter().any(|it| it.entry.command.flags.contains(Flags::DENYOOM))
+    /// True if a command that is queued has these flags.
+    pub fn has(&self, flags: Flags) -> bool {
+        self.queue.iter().any(|queued| queued.entry.command.flags.contains(flags))
     }
 
     /// A command could not be queued: `EXEC` will not run the others.
