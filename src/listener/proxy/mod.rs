@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `request` | **begin here**: the way of a request, from its head to its answer |
 //! | `connection`, `watch` | what a connection speaks, how long it may take, how it ends |
+//! | `observed` | a socket whose traffic is noted |
 //! | `preamble` | PROXY protocol |
 //! | `worker` | what one thread holds: sockets, pools, scratch space |
 //! | `head`, `facts` | what is refused; what policies get to see |
@@ -36,6 +37,7 @@ mod facts;
 mod forward;
 mod head;
 mod metrics;
+mod observed;
 mod preamble;
 mod record;
 mod refuse;
