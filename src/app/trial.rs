@@ -210,7 +210,7 @@ fn words(line: &str) -> Result<Vec<Vec<u8>>, String> {
 /// The effects, a command each.
 fn effects_of(effects: &Effects) -> Vec<String> {
     let mut rest = effects.record();
-    let mut decoder = Decoder::new(decode::Limits::REDIS);
+    let mut decoder = Decoder::new(decode::Limits::RECORDS);
     let mut lines = Vec::new();
     while let Ok(Decoded::Command { len }) = decoder.decode(rest) {
         let words = decoder.args().iter().map(|range| quoted(&rest[range.clone()]));

@@ -222,7 +222,8 @@ fn a_record_of_any_length_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let mut opened = open(dir.path()).unwrap();
     opened.run(&format!("SET a {}", "x".repeat(65 << 20)));
-    opened.run("SET b 1");
+    opened.run(&format!("RPUSH b {}", "x ".repeat((1 << 20) + 1)));
+    opened.run("SET c 1");
     let state = opened.close();
     assert_eq!(open(dir.path()).unwrap().state(), state);
 }
