@@ -1,60 +1,30 @@
 //! The checksum of files and payloads: CRC64 "Jones", as Redis computes it.
 //!
 //! Polynomial 0xAD93D23594C935A9, reflected in and out, initial value 0, no
-//! final xor. Eight tables take eight bytes a step, so that the checksum costs
-//! a fraction of what reading the file costs.
+//! final xor. So the checksum of what is read so far is all that there is to keep.
 
-/// The polynomial, bits reversed.
-const POLYNOMIAL: u64 = 0x95AC_9329_AC4B_C9B5;
-
-/// `TABLES[0]` is the byte-wise table; `TABLES[n]` is it, n zero bytes later.
-static TABLES: [[u64; 256]; 8] = tables();
-
-const fn tables() -> [[u64; 256]; 8] {
-    let mut tables = [[0u64; 256]; 8];
-    let mut byte = 0;
-    while byte < 256 {
-        let mut crc = byte as u64;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = (crc >> 1) ^ if crc & 1 == 1 { POLYNOMIAL } else { 0 };
-            bit += 1;
-        }
-        tables[0][byte] = crc;
-        byte += 1;
-    }
-    let mut byte = 0;
-    while byte < 256 {
-        let mut step = 1;
-        while step < 8 {
-            let before = tables[step - 1][byte];
-            tables[step][byte] = tables[0][(before & 0xff) as usize] ^ (before >> 8);
-            step += 1;
-        }
-        byte += 1;
-    }
-    tables
-}
+use crc_fast::{CrcAlgorithm, Digest};
 
 /// The checksum of what `crc` covers, followed by `bytes`. Start with 0.
-pub fn crc64(mut crc: u64, bytes: &[u8]) -> u64 {
-    let (eights, rest) = bytes.as_chunks::<8>();
-    for eight in eights {
-        let word = (crc ^ u64::from_le_bytes(*eight)).to_le_bytes();
-        crc = 0;
-        for (index, byte) in word.iter().enumerate() {
-            crc ^= TABLES[7 - index][usize::from(*byte)];
-        }
-    }
-    for byte in rest {
-        crc = TABLES[0][usize::from(crc.to_le_bytes()[0] ^ byte)] ^ (crc >> 8);
-    }
-    crc
+pub fn crc64(crc: u64, bytes: &[u8]) -> u64 {
+    let mut digest = Digest::new_with_init_state(CrcAlgorithm::Crc64Redis, crc);
+    digest.update(bytes);
+    digest.finalize()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Bit by bit, as the definition says.
+    fn defined(crc: u64, bytes: &[u8]) -> u64 {
+        let reversed = 0xAD93_D235_94C9_35A9_u64.reverse_bits();
+        bytes.iter().fold(crc, |crc, byte| {
+            (0..8).fold(crc ^ u64::from(*byte), |crc, _bit| {
+                crc >> 1 ^ if crc & 1 == 1 { reversed } else { 0 }
+            })
+        })
+    }
 
     #[test]
     fn it_is_the_checksum_of_redis() {
@@ -63,10 +33,13 @@ mod tests {
     }
 
     #[test]
-    fn it_does_not_matter_where_the_bytes_are_split() {
-        let bytes: Vec<u8> = (0..1000u32).map(|n| (n * 7 % 251) as u8).collect();
-        let whole = crc64(0, &bytes);
-        for split in [0, 1, 7, 8, 9, 500, 999, 1000] {
+    fn it_does_not_matter_how_long_the_pieces_are() {
+        let bytes: Vec<u8> = (0..3_000u32).map(|n| (n * 7 % 251) as u8).collect();
+        for len in 0..600 {
+            assert_eq!(crc64(7, &bytes[..len]), defined(7, &bytes[..len]), "{len} bytes");
+        }
+        let whole = defined(0, &bytes);
+        for split in (0..bytes.len()).step_by(101) {
             let (head, tail) = bytes.split_at(split);
             assert_eq!(crc64(crc64(0, head), tail), whole, "split at {split}");
         }

@@ -1,6 +1,7 @@
 //! Reading lengths, strings and values, from a file or from a payload.
 
-use super::packed::{self, Element, Form, Malformed};
+use super::packed::Form;
+use super::unpack::{self, Expected, Packed};
 use super::{kind, lzf};
 use crate::keyspace::sorted_set::SMALL_LEN_MAX;
 use crate::keyspace::{Hash, List, Set, SortedSet, Value};
@@ -28,6 +29,14 @@ pub trait Input {
 
     /// Says that what was read last is not what it should be.
     fn malformed(&self, expected: &'static str) -> Self::Error;
+
+    /// What was made of it; or says so.
+    ///
+    /// # Errors
+    /// Nothing was.
+    fn made<T>(&self, made: Result<T, Expected>) -> Result<T, Self::Error> {
+        made.map_err(|Expected(what)| self.malformed(what))
+    }
 }
 
 /// A length, or the mark of a string in a special form.
@@ -68,15 +77,45 @@ fn length_or_special<I: Input>(input: &mut I) -> Result<Length, I::Error> {
 /// # Errors
 /// The input ends, or something else stands there.
 pub fn string<I: Input>(input: &mut I) -> Result<Vec<u8>, I::Error> {
+    let opened = blob(input)?.open();
+    input.made(opened)
+}
+
+/// A string as it stands there, perhaps still compressed.
+#[derive(Debug)]
+pub(super) enum Blob {
+    Plain(Vec<u8>),
+    Compressed { packed: Vec<u8>, len: u64 },
+}
+
+impl Blob {
+    pub(super) fn open(self) -> Result<Vec<u8>, Expected> {
+        let (packed, len) = match self {
+            Blob::Plain(bytes) => return Ok(bytes),
+            Blob::Compressed { packed, len } => (packed, len),
+        };
+        usize::try_from(len)
+            .ok()
+            .filter(|_| len <= STRING_LEN_MAX)
+            .and_then(|len| lzf::decompress(&packed, len))
+            .ok_or(Expected("a string compressed by LZF"))
+    }
+}
+
+fn blob<I: Input>(input: &mut I) -> Result<Blob, I::Error> {
     let integer = match length_or_special(input)? {
-        Length::Plain(len) => return raw(input, len),
+        Length::Plain(len) => return raw(input, len).map(Blob::Plain),
         Length::Special(0) => i32::from(i8::from_le_bytes(input.array()?)),
         Length::Special(1) => i32::from(i16::from_le_bytes(input.array()?)),
         Length::Special(2) => i32::from_le_bytes(input.array()?),
-        Length::Special(3) => return compressed(input),
+        Length::Special(3) => {
+            let packed_len = length(input)?;
+            let len = length(input)?;
+            return Ok(Blob::Compressed { packed: raw(input, packed_len)?, len });
+        }
         Length::Special(_) => return Err(input.malformed("a string")),
     };
-    Ok(integer.to_string().into_bytes())
+    Ok(Blob::Plain(integer.to_string().into_bytes()))
 }
 
 fn raw<I: Input>(input: &mut I, len: u64) -> Result<Vec<u8>, I::Error> {
@@ -88,17 +127,6 @@ fn raw<I: Input>(input: &mut I, len: u64) -> Result<Vec<u8>, I::Error> {
     Ok(text)
 }
 
-fn compressed<I: Input>(input: &mut I) -> Result<Vec<u8>, I::Error> {
-    let packed_len = length(input)?;
-    let len = length(input)?;
-    let packed = raw(input, packed_len)?;
-    usize::try_from(len)
-        .ok()
-        .filter(|_| len <= STRING_LEN_MAX)
-        .and_then(|len| lzf::decompress(&packed, len))
-        .ok_or_else(|| input.malformed("a string compressed by LZF"))
-}
-
 /// What values of a kind that we do not hold are, if Redis has such a kind.
 pub fn foreign(kind: u8) -> Option<&'static str> {
     match kind {
@@ -108,50 +136,63 @@ pub fn foreign(kind: u8) -> Option<&'static str> {
     }
 }
 
+/// A value that was read, if not yet all of it understood.
+#[derive(Debug)]
+pub enum Stored {
+    /// It is understood.
+    Value(Value),
+    /// A small collection in one string, which any thread may unpack.
+    Packed(Packed),
+}
+
+impl Stored {
+    /// The value.
+    ///
+    /// # Errors
+    /// It was packed, and not in the way of its kind.
+    pub fn unpack(self) -> Result<Value, Expected> {
+        match self {
+            Stored::Value(value) => Ok(value),
+            Stored::Packed(packed) => packed.unpack(),
+        }
+    }
+}
+
 /// Reads a value of this kind.
 ///
 /// # Errors
 /// The input ends, something else stands there, or the kind is [`foreign`] or
 /// none of Redis'.
 pub fn value<I: Input>(kind: u8, input: &mut I) -> Result<Value, I::Error> {
-    match kind {
-        kind::STRING => Ok(Value::String(string(input)?.into())),
-        kind::LIST => list(input),
-        kind::LIST_ZIPLIST => packed_list(input),
-        kind::QUICKLIST => quicklist(input, |_input| Ok(Node::Packed(Form::Ziplist))),
+    let unpacked = stored(kind, input)?.unpack();
+    input.made(unpacked)
+}
+
+/// Reads a value of this kind, and leaves it packed if it is.
+///
+/// # Errors
+/// The input ends, something else stands there, or the kind is [`foreign`] or
+/// none of Redis'.
+pub fn stored<I: Input>(kind: u8, input: &mut I) -> Result<Stored, I::Error> {
+    if let Some(how) = unpack::way_of(kind) {
+        return Ok(Stored::Packed(Packed { how, blob: blob(input)? }));
+    }
+    let value = match kind {
+        kind::STRING => Value::String(string(input)?.into()),
+        kind::LIST => list(input)?,
+        kind::QUICKLIST => quicklist(input, |_input| Ok(Node::Packed(Form::Ziplist)))?,
         kind::QUICKLIST_2 => quicklist(input, |input| match length(input)? {
             1 => Ok(Node::Plain),
             2 => Ok(Node::Packed(Form::Listpack)),
             _ => Err(input.malformed("a node that is plain (1) or packed (2)")),
-        }),
-        kind::SET => set(input),
-        kind::SET_INTSET => intset(input),
-        kind::SET_LISTPACK => packed_set(input),
-        kind::SORTED_SET => sorted_set(input, |input| Ok(f64::from_le_bytes(input.array()?))),
-        kind::SORTED_SET_TEXT => sorted_set(input, text_score),
-        kind::SORTED_SET_ZIPLIST => packed_sorted_set(input, Form::Ziplist),
-        kind::SORTED_SET_LISTPACK => packed_sorted_set(input, Form::Listpack),
-        kind::HASH => hash(input),
-        kind::HASH_ZIPMAP => packed_hash(input, Form::Zipmap),
-        kind::HASH_ZIPLIST => packed_hash(input, Form::Ziplist),
-        kind::HASH_LISTPACK => packed_hash(input, Form::Listpack),
-        _ => Err(input.malformed("the kind of a value")),
-    }
-}
-
-/// Calls `each` with the elements of a packed string.
-fn packed<I: Input>(
-    input: &mut I,
-    form: Form,
-    expected: &'static str,
-    mut each: impl FnMut(&I, Element<'_>) -> Result<(), I::Error>,
-) -> Result<(), I::Error> {
-    let blob = string(input)?;
-    let elements = packed::elements(form, &blob).map_err(|Malformed| input.malformed(expected))?;
-    for element in elements {
-        each(input, element.map_err(|Malformed| input.malformed(expected))?)?;
-    }
-    Ok(())
+        })?,
+        kind::SET => set(input)?,
+        kind::SORTED_SET => sorted_set(input, |input| Ok(f64::from_le_bytes(input.array()?)))?,
+        kind::SORTED_SET_TEXT => sorted_set(input, text_score)?,
+        kind::HASH => hash(input)?,
+        _ => return Err(input.malformed("the kind of a value")),
+    };
+    Ok(Stored::Value(value))
 }
 
 fn list<I: Input>(input: &mut I) -> Result<Value, I::Error> {
@@ -159,20 +200,7 @@ fn list<I: Input>(input: &mut I) -> Result<Value, I::Error> {
     for _ in 0..length(input)? {
         list.push_back(&string(input)?);
     }
-    finished_list(input, list)
-}
-
-fn packed_list<I: Input>(input: &mut I) -> Result<Value, I::Error> {
-    let mut list = List::new();
-    push_packed(input, &mut list, Form::Ziplist)?;
-    finished_list(input, list)
-}
-
-fn push_packed<I: Input>(input: &mut I, list: &mut List, form: Form) -> Result<(), I::Error> {
-    packed(input, form, "a packed list", |_input, element| {
-        element.with_text(|text| list.push_back(text));
-        Ok(())
-    })
+    input.made(unpack::finished_list(list))
 }
 
 /// How a node of a quicklist is written.
@@ -187,89 +215,32 @@ fn quicklist<I: Input>(
 ) -> Result<Value, I::Error> {
     let mut list = List::new();
     for _ in 0..length(input)? {
-        match node(input)? {
-            Node::Plain => list.push_back(&string(input)?),
-            Node::Packed(form) => push_packed(input, &mut list, form)?,
+        let node = node(input)?;
+        let text = string(input)?;
+        match node {
+            Node::Plain => list.push_back(&text),
+            Node::Packed(form) => input.made(unpack::push_packed(&mut list, form, &text))?,
         }
     }
-    finished_list(input, list)
-}
-
-fn finished_list<I: Input>(input: &I, list: List) -> Result<Value, I::Error> {
-    if list.is_empty() {
-        Err(input.malformed("a list with elements"))
-    } else {
-        Ok(Value::List(list))
-    }
+    input.made(unpack::finished_list(list))
 }
 
 fn set<I: Input>(input: &mut I) -> Result<Value, I::Error> {
     let mut set = Set::new();
     for _ in 0..length(input)? {
         let member = string(input)?;
-        add(input, &mut set, &member)?;
+        input.made(unpack::add(&mut set, &member))?;
     }
-    finished_set(input, set)
-}
-
-fn intset<I: Input>(input: &mut I) -> Result<Value, I::Error> {
-    let blob = string(input)?;
-    let broken = |Malformed| input.malformed("a set of integers");
-    let mut set = Set::new();
-    for integer in packed::integers(&blob).map_err(broken)? {
-        add(input, &mut set, itoa::Buffer::new().format(integer).as_bytes())?;
-    }
-    finished_set(input, set)
-}
-
-fn packed_set<I: Input>(input: &mut I) -> Result<Value, I::Error> {
-    let mut set = Set::new();
-    packed(input, Form::Listpack, "a packed set", |input, element| {
-        element.with_text(|member| add(input, &mut set, member))
-    })?;
-    finished_set(input, set)
-}
-
-fn add<I: Input>(input: &I, set: &mut Set, member: &[u8]) -> Result<(), I::Error> {
-    if set.add(member) { Ok(()) } else { Err(input.malformed("each member once")) }
-}
-
-fn finished_set<I: Input>(input: &I, set: Set) -> Result<Value, I::Error> {
-    if set.is_empty() { Err(input.malformed("a set with members")) } else { Ok(Value::Set(set)) }
+    input.made(unpack::finished_set(set))
 }
 
 fn hash<I: Input>(input: &mut I) -> Result<Value, I::Error> {
     let mut hash = Hash::new();
     for _ in 0..length(input)? {
         let (field, value) = (string(input)?, string(input)?);
-        put(input, &mut hash, &field, &value)?;
+        input.made(unpack::put(&mut hash, &field, &value))?;
     }
-    finished_hash(input, hash)
-}
-
-fn packed_hash<I: Input>(input: &mut I, form: Form) -> Result<Value, I::Error> {
-    let expected = "a packed hash";
-    let mut hash = Hash::new();
-    let mut field: Option<Vec<u8>> = None;
-    packed(input, form, expected, |input, element| match field.take() {
-        None => {
-            field = Some(element.with_text(<[u8]>::to_vec));
-            Ok(())
-        }
-        Some(field) => element.with_text(|value| put(input, &mut hash, &field, value)),
-    })?;
-    if field.is_some() {
-        return Err(input.malformed(expected));
-    }
-    finished_hash(input, hash)
-}
-
-fn put<I: Input>(input: &I, hash: &mut Hash, field: &[u8], value: &[u8]) -> Result<(), I::Error> {
-    if hash.insert(field, value) { Ok(()) } else { Err(input.malformed("each field once")) }
-}
-
-fn finished_hash<I: Input>(input: &I, hash: Hash) -> Result<Value, I::Error> {
-    if hash.is_empty() { Err(input.malformed("a hash with fields")) } else { Ok(Value::Hash(hash)) }
+    input.made(unpack::finished_hash(hash))
 }
 
 fn sorted_set<I: Input>(
@@ -282,18 +253,18 @@ fn sorted_set<I: Input>(
         let mut set = SortedSet::expecting(usize::MAX, 0);
         for _ in 0..len {
             let (member, score) = entry(input)?;
-            join(input, &mut set, &member, score)?;
+            input.made(unpack::join(&mut set, &member, score))?;
         }
-        return not_empty(input, set);
+        return input.made(unpack::finished_sorted_set(set));
     }
     // One long member makes the set big, and then a zero before it keeps its sign.
     let entries = (0..len).map(|_| entry(input)).collect::<Result<Vec<_>, _>>()?;
     let longest = entries.iter().map(|(member, _)| member.len()).max().unwrap_or(0);
     let mut set = SortedSet::expecting(entries.len(), longest);
     for (member, score) in entries {
-        join(input, &mut set, &member, score)?;
+        input.made(unpack::join(&mut set, &member, score))?;
     }
-    not_empty(input, set)
+    input.made(unpack::finished_sorted_set(set))
 }
 
 /// A score as text behind its length; three lengths are values themselves.
@@ -305,102 +276,7 @@ fn text_score<I: Input>(input: &mut I) -> Result<f64, I::Error> {
         255 => Ok(f64::NEG_INFINITY),
         len => {
             let text = raw(input, u64::from(len))?;
-            parse_score(&text).ok_or_else(|| input.malformed("a score"))
+            unpack::parse_score(&text).ok_or_else(|| input.malformed("a score"))
         }
     }
-}
-
-/// Members with scores as they are read, and whether they can be taken as they come.
-struct Scored<'a> {
-    texts: Vec<u8>,
-    /// Where each member ends in `texts`, and its score.
-    entries: Vec<(usize, f64)>,
-    last: Option<Element<'a>>,
-    /// True while both scores and members rise, as those of a limiter do, whose hits
-    /// are named by their time: then they are in order, and no member comes twice.
-    rises: bool,
-}
-
-impl<'a> Scored<'a> {
-    fn new() -> Scored<'a> {
-        Scored { texts: Vec::new(), entries: Vec::new(), last: None, rises: true }
-    }
-
-    fn push(&mut self, member: Element<'a>, score: f64) {
-        let low = self.entries.last().map_or(f64::NEG_INFINITY, |(_, score)| *score);
-        let is_above = match (self.last.replace(member), member) {
-            (None, _) => score >= low,
-            // Numbers in order are different texts; which is first matters in a tie.
-            (Some(Element::Integer(before)), Element::Integer(number)) => {
-                before < number && low < score
-            }
-            (Some(Element::Text(before)), Element::Text(text)) => before < text && low <= score,
-            _ => false,
-        };
-        self.rises &= is_above;
-        member.with_text(|text| self.texts.extend_from_slice(text));
-        self.entries.push((self.texts.len(), score));
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (&[u8], f64)> + Clone {
-        let begins = std::iter::once(0).chain(self.entries.iter().map(|(end, _)| *end));
-        let ends = self.entries.iter();
-        ends.zip(begins).map(|((end, score), begin)| (&self.texts[begin..*end], *score))
-    }
-}
-
-fn packed_sorted_set<I: Input>(input: &mut I, form: Form) -> Result<Value, I::Error> {
-    let blob = string(input)?;
-    let malformed = || input.malformed("a packed sorted set");
-    let mut elements = packed::elements(form, &blob).map_err(|Malformed| malformed())?;
-    let mut scored = Scored::new();
-    while let Some(member) = elements.next() {
-        let (Ok(member), Some(Ok(score))) = (member, elements.next()) else {
-            return Err(malformed());
-        };
-        let score = match score {
-            Element::Integer(integer) => integer as f64,
-            Element::Text(text) => parse_score(text).ok_or_else(malformed)?,
-        };
-        scored.push(member, score);
-    }
-    if scored.rises {
-        return not_empty(input, SortedSet::from_sorted(scored.iter()));
-    }
-    let mut set = SortedSet::new();
-    for (member, score) in scored.iter() {
-        join(input, &mut set, member, score)?;
-    }
-    not_empty(input, set)
-}
-
-fn join<I: Input>(
-    input: &I,
-    set: &mut SortedSet,
-    member: &[u8],
-    score: f64,
-) -> Result<(), I::Error> {
-    if score.is_nan() {
-        return Err(input.malformed("a score that is a number"));
-    }
-    let known = set.len();
-    set.insert(member, score);
-    if set.len() == known {
-        return Err(input.malformed("each member once"));
-    }
-    Ok(())
-}
-
-/// A collection in a keyspace has members.
-fn not_empty<I: Input>(input: &I, set: SortedSet) -> Result<Value, I::Error> {
-    if set.is_empty() {
-        return Err(input.malformed("a sorted set with members"));
-    }
-    Ok(Value::SortedSet(set))
-}
-
-/// A score as Redis' `strtod` reads it, without the forms that Redis never
-/// writes.
-fn parse_score(text: &[u8]) -> Option<f64> {
-    std::str::from_utf8(text).ok()?.parse().ok()
 }

@@ -1,9 +1,11 @@
 //! Writing lengths, strings and values: each function appends to a buffer.
 
 use std::convert::Infallible;
+use std::mem;
 
 use super::kind;
 use super::listpack::{Packer, canonical_integer};
+use crate::keyspace::sorted_set::Name;
 use crate::keyspace::{List, SortedSet, Text, Value};
 use crate::resp::number::NumberText;
 
@@ -86,12 +88,12 @@ impl<'a> Encoding<'a> {
                 }
             }
             Value::Hash(hash) if self.kind == kind::HASH_LISTPACK => {
-                let mut packer = Packer::new(Vec::new());
-                for (field, value) in hash.iter() {
-                    packer.push(field);
-                    packer.push(value);
-                }
-                blob(out, &packer.finish());
+                blob(out, |packer| {
+                    for (field, value) in hash.iter() {
+                        packer.push(field);
+                        packer.push(value);
+                    }
+                });
             }
             Value::Hash(hash) => {
                 length(out, hash.len() as u64);
@@ -132,7 +134,8 @@ fn quicklist<E>(
     length(out, node_count);
     for_each_node(list, |node| {
         length(out, NODE_PACKED);
-        blob(out, node);
+        length(out, node.len() as u64);
+        out.extend_from_slice(node);
         flush(out)
     })
 }
@@ -141,8 +144,9 @@ fn for_each_node<E>(list: &List, mut each: impl FnMut(&[u8]) -> Result<(), E>) -
     let mut packer = Packer::new(Vec::new());
     for element in list.iter() {
         if !packer.is_empty() && packer.len() + element.len() > NODE_LEN_MAX {
-            let node = packer.finish();
+            let mut node = packer.finish();
             each(&node)?;
+            node.clear();
             packer = Packer::new(node);
         }
         packer.push(element);
@@ -160,18 +164,18 @@ fn intset(out: &mut Vec<u8>, integers: &[i64]) {
     } else {
         8
     };
-    let mut set = Vec::with_capacity(8 + width * integers.len());
-    set.extend_from_slice(&(width as u32).to_le_bytes());
-    set.extend_from_slice(&(integers.len() as u32).to_le_bytes());
+    length(out, (8 + width * integers.len()) as u64);
+    out.extend_from_slice(&(width as u32).to_le_bytes());
+    out.extend_from_slice(&(integers.len() as u32).to_le_bytes());
     for integer in integers {
-        set.extend_from_slice(&integer.to_le_bytes()[..width]);
+        out.extend_from_slice(&integer.to_le_bytes()[..width]);
     }
-    blob(out, &set);
 }
 
 fn is_packed(set: &SortedSet) -> bool {
     let short = |(member, _): (Text<'_>, f64)| member.len() <= SORTED_SET_PACKED_MEMBER_LEN_MAX;
-    set.len() <= SORTED_SET_PACKED_LEN_MAX && set.iter().all(short)
+    // A small set keeps to the same limits by itself.
+    !set.is_big() || set.len() <= SORTED_SET_PACKED_LEN_MAX && set.iter().all(short)
 }
 
 /// The kind of a sorted set that is written member by member: its length, then
@@ -187,22 +191,33 @@ pub fn scored(out: &mut Vec<u8>, member: &[u8], score: f64) {
 
 /// Members and scores as one packed string, lowest first.
 fn packed_sorted_set(out: &mut Vec<u8>, set: &SortedSet) {
-    let mut packer = Packer::new(Vec::new());
-    for (member, score) in set.iter() {
-        packer.push(&member);
-        if score.fract() == 0.0 && score.abs() <= WHOLE_SCORE_MAX {
-            packer.push_integer(score as i64);
-        } else {
-            packer.push(&NumberText::double(score));
+    blob(out, |packer| {
+        for (name, score) in set.iter().named() {
+            match name {
+                Name::Number(number) => packer.push_integer(number),
+                Name::Text(text) => packer.push(text),
+            }
+            let whole = score as i64;
+            if whole as f64 == score && score.abs() <= WHOLE_SCORE_MAX {
+                packer.push_integer(whole);
+            } else {
+                packer.push(&NumberText::double(score));
+            }
         }
-    }
-    blob(out, &packer.finish());
+    });
 }
 
 /// Appends a packed blob as a string.
-fn blob(out: &mut Vec<u8>, blob: &[u8]) {
-    length(out, blob.len() as u64);
-    out.extend_from_slice(blob);
+fn blob(out: &mut Vec<u8>, fill: impl FnOnce(&mut Packer)) {
+    let start = out.len();
+    let mut packer = Packer::new(mem::take(out));
+    fill(&mut packer);
+    *out = packer.finish();
+    // How long it is, and in how many bytes that is said, is known only now.
+    let end = out.len();
+    length(out, (end - start) as u64);
+    let length_len = out.len() - end;
+    out[start..].rotate_right(length_len);
 }
 
 /// Appends a length in its shortest form.

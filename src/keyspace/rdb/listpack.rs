@@ -13,6 +13,8 @@ use super::packed::{END, Element, Layout, Malformed, Sequence, sign_extended};
 
 /// Bytes before the first element.
 const HEADER_LEN: usize = 6;
+/// The longest element whose back length is one byte, its length itself.
+const BACK_LENGTH_SHORT_MAX: usize = 127;
 /// An element count that says: too many, walk.
 const COUNT_UNKNOWN: u16 = u16::MAX;
 
@@ -36,19 +38,21 @@ pub fn elements(blob: &[u8]) -> Result<Sequence<'_, Listpack>, Malformed> {
 }
 
 impl Layout for Listpack {
+    #[inline]
     fn step<'a>(&mut self, rest: &'a [u8]) -> Option<(Element<'a>, &'a [u8])> {
         let (element, len) = parse(rest)?;
+        let behind = rest.get(len..)?;
+        if len <= BACK_LENGTH_SHORT_MAX {
+            let (back, rest) = behind.split_first()?;
+            return (usize::from(*back) == len).then_some((element, rest));
+        }
         let (width, groups) = back_length(len);
-        // Nearly always it is one byte, and comparing that needs no call.
-        let fits = match rest.get(len..len + width)? {
-            [only] => *only == groups[0],
-            found => *found == groups[..width],
-        };
-        fits.then(|| (element, &rest[len + width..]))
+        behind.strip_prefix(&groups[..width]).map(|rest| (element, rest))
     }
 }
 
 /// The element at the start of `bytes` and the length of its header and data.
+#[inline]
 fn parse(bytes: &[u8]) -> Option<(Element<'_>, usize)> {
     let text = |start: usize, len: usize| {
         let end = start.checked_add(len)?;
@@ -72,19 +76,25 @@ fn parse(bytes: &[u8]) -> Option<(Element<'_>, usize)> {
             let len = bytes.get(1..)?.first_chunk::<4>()?;
             text(5, usize::try_from(u32::from_le_bytes(*len)).ok()?)
         }
-        0xF1..=0xF4 => {
-            let width = [2, 3, 4, 8][usize::from(first - 0xF1)];
-            let integer = sign_extended(bytes.get(1..1 + width)?);
-            Some((Element::Integer(integer), 1 + width))
-        }
+        0xF1 => integer::<2>(bytes),
+        0xF2 => integer::<3>(bytes),
+        0xF3 => integer::<4>(bytes),
+        0xF4 => integer::<8>(bytes),
         0xF5..=0xFF => None,
     }
+}
+
+/// An integer of so many bytes behind its header.
+#[inline]
+fn integer<const WIDTH: usize>(bytes: &[u8]) -> Option<(Element<'_>, usize)> {
+    let raw = bytes.get(1..)?.first_chunk::<WIDTH>()?;
+    Some((Element::Integer(sign_extended(raw)), 1 + WIDTH))
 }
 
 /// How many bytes the back length of an element of `len` bytes takes, and which.
 fn back_length(len: usize) -> (usize, [u8; 5]) {
     let width = match len {
-        0..=127 => 1,
+        0..=BACK_LENGTH_SHORT_MAX => 1,
         128..=16_382 => 2,
         16_383..=2_097_150 => 3,
         2_097_151..=268_435_454 => 4,
@@ -102,15 +112,17 @@ fn back_length(len: usize) -> (usize, [u8; 5]) {
 #[derive(Debug)]
 pub struct Packer {
     bytes: Vec<u8>,
+    /// Where in `bytes` it begins.
+    start: usize,
     count: usize,
 }
 
 impl Packer {
-    /// An empty list, built in `bytes` so that the caller can reuse it.
+    /// An empty list, built behind what `bytes` holds.
     pub fn new(mut bytes: Vec<u8>) -> Packer {
-        bytes.clear();
-        bytes.resize(HEADER_LEN, 0);
-        Packer { bytes, count: 0 }
+        let start = bytes.len();
+        bytes.resize(start + HEADER_LEN, 0);
+        Packer { bytes, start, count: 0 }
     }
 
     /// Appends a text, as an integer if it is the canonical decimal of one.
@@ -133,29 +145,26 @@ impl Packer {
 
     /// Appends an integer in its smallest form.
     pub fn push_integer(&mut self, integer: i64) {
-        let start = self.bytes.len();
-        let wide = integer.to_le_bytes();
+        let [a, b, c, d, ..] = integer.to_le_bytes();
         match integer {
-            0..=127 => self.bytes.push(wide[0]),
-            -4096..=4095 => self.bytes.extend([0xC0 | (wide[1] & 0x1F), wide[0]]),
-            -0x8000..=0x7FFF => {
-                self.bytes.push(0xF1);
-                self.bytes.extend_from_slice(&wide[..2]);
-            }
-            -0x80_0000..=0x7F_FFFF => {
-                self.bytes.push(0xF2);
-                self.bytes.extend_from_slice(&wide[..3]);
-            }
-            -0x8000_0000..=0x7FFF_FFFF => {
-                self.bytes.push(0xF3);
-                self.bytes.extend_from_slice(&wide[..4]);
-            }
+            0..=127 => self.push_short([a]),
+            -4096..=4095 => self.push_short([0xC0 | (b & 0x1F), a]),
+            -0x8000..=0x7FFF => self.push_short([0xF1, a, b]),
+            -0x80_0000..=0x7F_FFFF => self.push_short([0xF2, a, b, c]),
+            -0x8000_0000..=0x7FFF_FFFF => self.push_short([0xF3, a, b, c, d]),
             _ => {
-                self.bytes.push(0xF4);
-                self.bytes.extend_from_slice(&wide);
+                let [a, b, c, d, e, f, g, h] = integer.to_le_bytes();
+                self.push_short([0xF4, a, b, c, d, e, f, g, h]);
             }
         }
-        self.close(start);
+    }
+
+    /// Appends an element with its back length, which is one byte.
+    fn push_short<const LEN: usize>(&mut self, element: [u8; LEN]) {
+        const { assert!(LEN <= BACK_LENGTH_SHORT_MAX) };
+        self.bytes.extend_from_slice(&element);
+        self.bytes.push(LEN as u8);
+        self.count += 1;
     }
 
     /// Appends the back length of the element that began at `start`.
@@ -167,7 +176,7 @@ impl Packer {
 
     /// Bytes so far.
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() - self.start
     }
 
     /// True without elements.
@@ -175,13 +184,14 @@ impl Packer {
         self.count == 0
     }
 
-    /// The finished blob.
+    /// The bytes with the finished blob as their end.
     pub fn finish(mut self) -> Vec<u8> {
         self.bytes.push(END);
-        let total = (self.bytes.len() as u32).to_le_bytes();
+        let total = (self.len() as u32).to_le_bytes();
         let count = u16::try_from(self.count).unwrap_or(COUNT_UNKNOWN).to_le_bytes();
-        self.bytes[..4].copy_from_slice(&total);
-        self.bytes[4..6].copy_from_slice(&count);
+        let blob = &mut self.bytes[self.start..];
+        blob[..4].copy_from_slice(&total);
+        blob[4..6].copy_from_slice(&count);
         self.bytes
     }
 }

@@ -24,6 +24,7 @@ mod listpack;
 mod lzf;
 mod packed;
 pub mod payload;
+pub mod unpack;
 mod ziplist;
 mod zipmap;
 

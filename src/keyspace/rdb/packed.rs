@@ -88,6 +88,7 @@ pub struct Sequence<'a, L> {
 impl<'a, L: Layout> Iterator for Sequence<'a, L> {
     type Item = Result<Element<'a>, Malformed>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
             return None;
@@ -107,6 +108,7 @@ impl<'a, L: Layout> Iterator for Sequence<'a, L> {
 
 impl<'a, L: Layout> Sequence<'a, L> {
     /// The next element, which something must follow.
+    #[inline]
     fn step(&mut self) -> Option<Element<'a>> {
         if let Some(left) = &mut self.left {
             *left = left.checked_sub(1)?;
@@ -169,6 +171,7 @@ pub fn integers(blob: &[u8]) -> Result<impl Iterator<Item = i64>, Malformed> {
 }
 
 /// A little-endian integer of 1, 2, 3, 4 or 8 bytes.
+#[inline]
 pub fn sign_extended(raw: &[u8]) -> i64 {
     match *raw {
         [a] => i64::from(i8::from_le_bytes([a])),

@@ -20,7 +20,7 @@ use crate::keyspace::arg::{Text, parse_integer};
 use crate::resp::number::NumberText;
 
 /// Up to here every whole number is a double of its own.
-const WHOLE_MAX: f64 = (1u64 << 53) as f64;
+const WHOLE_MAX: u64 = 1 << 53;
 
 /// Members beyond this are texts, so that a distance from a score fits 64 bits.
 const NUMBER_MAX: i64 = 1 << 62;
@@ -30,23 +30,29 @@ const NUMBER_TEXT_LEN_MAX: usize = 20;
 
 /// A member, as a run holds it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Name<'a> {
+pub enum Name<'a> {
+    /// The canonical decimal of this number, which [`Name::number`] admits.
     Number(i64),
+    /// Any other.
     Text(&'a [u8]),
 }
 
 impl<'a> Name<'a> {
     /// A member as a number, where it is one.
-    pub(super) fn of(member: &'a [u8]) -> Name<'a> {
+    pub fn of(member: &'a [u8]) -> Name<'a> {
         let is_short = member.len() <= NUMBER_TEXT_LEN_MAX;
-        match is_short.then(|| parse_integer(member)).flatten() {
-            Some(number) if (-NUMBER_MAX..=NUMBER_MAX).contains(&number) => Name::Number(number),
-            _ => Name::Text(member),
-        }
+        let number = is_short.then(|| parse_integer(member)).flatten();
+        number.and_then(Name::number).unwrap_or(Name::Text(member))
+    }
+
+    /// The member that is the canonical decimal of this; `None` if that is a text here.
+    #[inline]
+    pub fn number(number: i64) -> Option<Name<'static>> {
+        (-NUMBER_MAX..=NUMBER_MAX).contains(&number).then_some(Name::Number(number))
     }
 
     /// The bytes of the member.
-    pub(super) fn text(self) -> Text<'a> {
+    pub fn text(self) -> Text<'a> {
         match self {
             Name::Number(number) => Text::Number(NumberText::integer(number)),
             Name::Text(text) => Text::Borrowed(text),
@@ -55,9 +61,12 @@ impl<'a> Name<'a> {
 }
 
 /// A score as a whole number, where it is one.
+#[inline]
 pub(super) fn whole(score: f64) -> Option<i64> {
-    let is_whole = score.abs() <= WHOLE_MAX && score as i64 as f64 == score;
-    (is_whole && (score != 0.0 || score.is_sign_positive())).then_some(score as i64)
+    let whole = score as i64;
+    // Minus zero, fractions and what saturates do not come back.
+    let comes_back = (whole as f64).to_bits() == score.to_bits();
+    (comes_back && whole.unsigned_abs() <= WHOLE_MAX).then_some(whole)
 }
 
 /// Cells that hold offsets from a base.
@@ -80,12 +89,14 @@ impl Offsets {
     }
 
     /// The cell of a value, if there is one.
+    #[inline]
     pub(super) fn cell(self, value: i64) -> Option<u64> {
         let offset = value.wrapping_sub(self.base) as u64;
         (value >= self.base && offset <= self.width.mask()).then_some(offset)
     }
 
     /// The value of a cell.
+    #[inline]
     pub(super) fn value(self, cell: u64) -> i64 {
         self.base.wrapping_add(cell as i64)
     }
@@ -131,6 +142,7 @@ impl Width {
     }
 
     /// The largest value of a cell.
+    #[inline]
     pub(super) fn mask(self) -> u64 {
         u64::MAX.checked_shr(64 - 8 * self as u32).unwrap_or(0)
     }
@@ -149,12 +161,27 @@ impl Layout {
     /// The tightest for these entries.
     pub(super) fn of<'a>(entries: impl Iterator<Item = (f64, Name<'a>)> + Clone) -> Layout {
         let scores = span(entries.clone().map(|(score, _)| whole(score)));
-        let distances = entries.map(|(score, name)| match name {
-            Name::Number(number) if scores.is_some() => Some(number - whole(score)?),
+        let counted = Layout { scores, names: None };
+        Layout { scores, names: span(entries.map(|(score, name)| counted.distance(score, name))) }
+    }
+
+    /// What the cell of a score is to hold.
+    #[inline]
+    pub(super) fn score_cell(self, score: f64) -> u64 {
+        match self.scores {
+            Some(offsets) => whole(score).and_then(|it| offsets.cell(it)).unwrap_or_default(),
+            None => score.to_bits(),
+        }
+    }
+
+    /// How far a member is from what it is counted from; nothing for a text.
+    #[inline]
+    pub(super) fn distance(self, score: f64, name: Name<'_>) -> Option<i64> {
+        match name {
+            Name::Number(number) if self.scores.is_some() => Some(number - whole(score)?),
             Name::Number(number) => Some(number),
             Name::Text(_) => None,
-        });
-        Layout { scores, names: span(distances) }
+        }
     }
 }
 
@@ -178,6 +205,7 @@ pub(super) struct Column {
 }
 
 impl Column {
+    #[inline]
     pub(super) fn load(self, block: &[u8], place: usize) -> u64 {
         let at = self.place(place);
         let mut word = [0; 8];
@@ -185,6 +213,7 @@ impl Column {
         u64::from_le_bytes(word) & self.width.mask()
     }
 
+    #[inline]
     pub(super) fn store(self, block: &mut [u8], place: usize, cell: u64) {
         let (at, mask) = (self.place(place), self.width.mask());
         debug_assert!(cell <= mask);
@@ -195,12 +224,25 @@ impl Column {
         word.copy_from_slice(&(kept | cell).to_le_bytes());
     }
 
+    /// Writes the first cells of a column, and with them what is behind the last.
+    pub(super) fn fill(self, block: &mut [u8], cells: impl Iterator<Item = u64>) {
+        if self.width == Width::W0 {
+            return;
+        }
+        // Each covers what the one before it has spilt.
+        for (place, cell) in cells.enumerate() {
+            let at = self.place(place);
+            block[at..at + 8].copy_from_slice(&cell.to_le_bytes());
+        }
+    }
+
     /// Moves cells to another place.
     pub(super) fn shift(self, block: &mut [u8], from: usize, end: usize, to: usize) {
         block.copy_within(self.place(from)..self.place(end), self.place(to));
     }
 
     /// Where in the block a place is.
+    #[inline]
     pub(super) fn place(self, place: usize) -> usize {
         self.start + place * self.width.bytes()
     }
@@ -225,10 +267,12 @@ mod tests {
 
     #[test]
     fn only_what_comes_back_to_the_last_bit_is_whole() {
-        for score in [0.0, 1.0, -1.0, 1_764_000_000_000_000.0, WHOLE_MAX, -WHOLE_MAX] {
+        let most = WHOLE_MAX as f64;
+        for score in [0.0, 1.0, -1.0, 1_764_000_000_000_000.0, most, -most] {
             assert_eq!(whole(score).map(|it| (it as f64).to_bits()), Some(score.to_bits()));
         }
-        for score in [-0.0, 0.5, 1e300, f64::INFINITY, f64::NEG_INFINITY, WHOLE_MAX + 2.0] {
+        let beyond = [1e300, f64::INFINITY, f64::NEG_INFINITY, most + 2.0, -1e19];
+        for score in [-0.0, 0.5].into_iter().chain(beyond) {
             assert_eq!(whole(score), None, "{score}");
         }
     }

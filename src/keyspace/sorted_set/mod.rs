@@ -23,6 +23,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use self::big::{Big, Leaf};
+pub use self::layout::Name;
 use self::run::Run;
 use super::arg::Text;
 
@@ -223,15 +224,19 @@ impl SortedSet {
     }
 
     /// A set of these members, which are distinct and in order.
-    pub fn from_sorted<'m>(entries: impl Iterator<Item = (&'m [u8], f64)> + Clone) -> SortedSet {
-        let sizes = entries.clone().map(|(member, _)| member.len());
-        let (len, longest) = sizes.fold((0, 0), |(len, longest), it| (len + 1, longest.max(it)));
-        let mut set = SortedSet::expecting(len, longest);
+    pub fn from_sorted(entries: &[(Name<'_>, f64)]) -> SortedSet {
+        let longest = entries.iter().map(|(name, _)| match name {
+            Name::Number(_) => 0, // Any number is a member of a small set.
+            Name::Text(text) => text.len(),
+        });
+        let mut set = SortedSet::expecting(entries.len(), longest.max().unwrap_or(0));
         match &mut set.form {
-            Form::Small(run) if len > 0 => *run = Run::of_sorted(entries),
-            Form::Small(_) => {}
+            Form::Small(_) if entries.is_empty() => {}
+            Form::Small(run) => *run = Run::of_sorted(entries),
             // A set that ends big begins so: each entry is moved once.
-            Form::Big(big) => entries.for_each(|(member, score)| big.add(member, score)),
+            Form::Big(big) => {
+                entries.iter().for_each(|(name, score)| big.add(&name.text(), *score));
+            }
         }
         set
     }
@@ -364,22 +369,33 @@ enum Source<'a> {
     Leaves(&'a VecDeque<Leaf>),
 }
 
-impl<'a> Iterator for Entries<'a> {
-    type Item = (Text<'a>, f64);
+impl<'a> Entries<'a> {
+    /// The same, where numbers need not become text.
+    pub fn named(mut self) -> impl Iterator<Item = (Name<'a>, f64)> {
+        std::iter::from_fn(move || self.advance())
+    }
 
-    fn next(&mut self) -> Option<(Text<'a>, f64)> {
+    fn advance(&mut self) -> Option<(Name<'a>, f64)> {
         self.remaining = self.remaining.checked_sub(1)?;
         let (leaf, at) = &mut self.front;
         *at += 1;
         match self.source {
-            Source::Run(run) => Some(run.entry(*at - 1)),
+            Source::Run(run) => Some(run.named(*at - 1)),
             Source::Leaves(leaves) => {
                 if *at > leaves[*leaf].run().len() {
                     (*leaf, *at) = (*leaf + 1, 1);
                 }
-                Some(leaves[*leaf].run().entry(*at - 1))
+                Some(leaves[*leaf].run().named(*at - 1))
             }
         }
+    }
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = (Text<'a>, f64);
+
+    fn next(&mut self) -> Option<(Text<'a>, f64)> {
+        self.advance().map(|(name, score)| (name.text(), score))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

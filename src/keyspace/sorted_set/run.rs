@@ -99,6 +99,10 @@ impl<const TAGGED: bool> Run<TAGGED> {
         (self.member(at), self.score(at))
     }
 
+    pub(super) fn named(&self, at: usize) -> (Name<'_>, f64) {
+        (self.name(at), self.score(at))
+    }
+
     /// Where this member with this score is, or where it belongs.
     pub(super) fn search(&self, score: f64, member: &[u8]) -> Result<usize, usize> {
         // Most members come in order, each with a higher score than the last.
@@ -264,18 +268,27 @@ impl Run<true> {
 impl<const TAGGED: bool> Run<TAGGED> {
     /// A run of these entries, which are in order and distinct. Each is written once,
     /// into a block that fits them all.
-    pub(super) fn of_sorted<'m>(entries: impl Iterator<Item = (&'m [u8], f64)> + Clone) -> Self {
-        let named = entries.map(|(member, score)| (score + 0.0, Name::of(member)));
-        let layout = Layout::of(named.clone());
-        let texts = named.clone().filter(|_| layout.names.is_none());
-        let bytes = texts.map(|(_, name)| name.text().len()).sum();
-        let mut run = Run::blank(layout, named.clone().count(), bytes);
-        for (at, (score, name)) in named.enumerate() {
-            debug_assert!(!score.is_nan());
-            run.put_score(at, score);
-            run.put_name(at, name);
-            run.len += 1;
+    pub(super) fn of_sorted(entries: &[(Name<'_>, f64)]) -> Run<TAGGED> {
+        debug_assert!(entries.iter().all(|(_, score)| !score.is_nan()));
+        // Adding zero takes the sign off minus zero.
+        let unsigned = entries.iter().map(|(name, score)| (score + 0.0, *name));
+        let layout = Layout::of(unsigned.clone());
+        let texts = entries.iter().filter(|_| layout.names.is_none());
+        let bytes = texts.map(|(name, _)| name.text().len()).sum();
+        let mut run = Run::blank(layout, entries.len(), bytes);
+        let (scores, names) = (run.scores(), run.names());
+        scores.fill(&mut run.block, unsigned.clone().map(|(score, _)| layout.score_cell(score)));
+        match layout.names {
+            Some(offsets) => {
+                let distances = unsigned.map(|(score, name)| layout.distance(score, name));
+                let cells = distances.map(|it| it.and_then(|it| offsets.cell(it)));
+                names.fill(&mut run.block, cells.map(Option::unwrap_or_default));
+            }
+            None => entries.iter().enumerate().for_each(|(at, (name, _))| run.put_name(at, *name)),
         }
+        // What the last cells have spilt lies where the bases do.
+        run.put_bases(layout);
+        run.len = entries.len() as u16;
         run
     }
 
@@ -524,13 +537,18 @@ impl<const TAGGED: bool> Run<TAGGED> {
         let block = block_bytes((len + spare) * entry + BASES_BYTES);
         let capacity =
             (block - BASES_BYTES).checked_div(entry).unwrap_or(1).min(usize::from(u16::MAX));
-        let mut block = vec![0; block].into_boxed_slice();
-        if let Some(bases) = block.last_chunk_mut::<BASES_BYTES>() {
+        let block = vec![0; block].into_boxed_slice();
+        let mut run = Run { block, capacity: capacity as u16, ..run };
+        run.put_bases(layout);
+        run
+    }
+
+    fn put_bases(&mut self, layout: Layout) {
+        if let Some(bases) = self.block.last_chunk_mut::<BASES_BYTES>() {
             let base = |offsets: Option<Offsets>| offsets.unwrap_or_default().base.to_le_bytes();
             bases[..8].copy_from_slice(&base(layout.scores));
             bases[8..].copy_from_slice(&base(layout.names));
         }
-        Run { block, capacity: capacity as u16, ..run }
     }
 
     /// Takes over the texts of another run and their marks.

@@ -158,7 +158,8 @@ fn remove_range(set: &mut SortedSet, model: &mut Model, start: usize, len: usize
 /// The set that its members make in one go.
 fn copied(set: &SortedSet) -> SortedSet {
     let entries: Vec<(Vec<u8>, f64)> = set.iter().map(|(it, score)| (it.to_vec(), score)).collect();
-    SortedSet::from_sorted(entries.iter().map(|(member, score)| (&**member, *score)))
+    let named = entries.iter().map(|(member, score)| (Name::of(member), *score));
+    SortedSet::from_sorted(&named.collect::<Vec<_>>())
 }
 
 proptest! {

@@ -8,7 +8,8 @@ use std::io::Read;
 
 use super::{MAGIC, NOTE_POSITION, NOTE_RUN, opcode};
 use crate::keyspace::Value;
-use crate::keyspace::rdb::decode::{self, Input};
+use crate::keyspace::rdb::decode::{self, Input, Stored};
+use crate::keyspace::rdb::unpack::Expected;
 use crate::persist::error::Error;
 use crate::persist::seal::{Place, Run};
 use crate::persist::source::Source;
@@ -18,7 +19,7 @@ const VERSIONS: std::ops::RangeInclusive<u32> = 9..=11;
 
 /// A part of a base file that matters to a keyspace.
 #[derive(Debug)]
-pub enum Part {
+pub enum Part<V = Value> {
     /// The code of a library.
     Library(String),
     /// A key of database 0.
@@ -26,10 +27,25 @@ pub enum Part {
         /// The key.
         key: Vec<u8>,
         /// What it holds.
-        value: Value,
+        value: V,
         /// Its deadline, which may be past.
         expires_at_ms: Option<u64>,
     },
+}
+
+impl Part<Stored> {
+    /// The same, understood to its end.
+    ///
+    /// # Errors
+    /// Its value was packed, and not in the way of its kind.
+    pub fn unpack(self) -> Result<Part, Expected> {
+        Ok(match self {
+            Part::Library(code) => Part::Library(code),
+            Part::Entry { key, value, expires_at_ms } => {
+                Part::Entry { key, value: value.unpack()?, expires_at_ms }
+            }
+        })
+    }
 }
 
 /// A base file being read.
@@ -70,6 +86,12 @@ impl<R: Read> BaseReader<R> {
     /// The next part that matters, or `None` at the end, when the checksum has
     /// been found to fit.
     pub fn next(&mut self) -> Result<Option<Part>, Error> {
+        let unpacked = self.next_stored()?.map(Part::unpack).transpose();
+        self.source.made(unpacked)
+    }
+
+    /// The same, with what is packed left so.
+    pub fn next_stored(&mut self) -> Result<Option<Part<Stored>>, Error> {
         loop {
             self.start = self.source.offset();
             let [code] = self.source.array()?;
@@ -151,7 +173,7 @@ impl<R: Read> BaseReader<R> {
         self.source
     }
 
-    fn entry(&mut self, kind: u8) -> Result<Part, Error> {
+    fn entry(&mut self, kind: u8) -> Result<Part<Stored>, Error> {
         let expires_at_ms = self.expires_at_ms.take();
         let key = decode::string(&mut self.source)?;
         if self.database != 0 {
@@ -161,7 +183,7 @@ impl<R: Read> BaseReader<R> {
         if let Some(what) = decode::foreign(kind) {
             return Err(self.unsupported(what, Some(&key)));
         }
-        let value = decode::value(kind, &mut self.source)?;
+        let value = decode::stored(kind, &mut self.source)?;
         Ok(Part::Entry { key, value, expires_at_ms })
     }
 

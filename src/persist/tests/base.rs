@@ -140,3 +140,35 @@ fn a_sorted_set_too_big_for_the_lock_is_written_by_the_thread() {
     std::fs::write(folder(copy.path()).join("appendonly.aof.2.incr.aof"), b"").unwrap();
     assert!(open(copy.path()).unwrap().state() == before);
 }
+
+#[test]
+fn a_packed_value_that_lies_is_named_by_its_offset_among_thousands() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut opened = open(dir.path()).unwrap();
+    for number in 0..5_000 {
+        let mut set = SortedSet::new();
+        set.insert(b"one", 1.0);
+        set.insert(number.to_string().as_bytes(), 2.0);
+        let key = format!("key:{number:04}");
+        opened.keyspace.insert_loaded(key.as_bytes(), Value::SortedSet(set), None).unwrap();
+    }
+    opened.rewrite(Vec::new()).unwrap();
+    let before = opened.state();
+    opened.close();
+    assert_eq!(open(dir.path()).unwrap().state(), before, "whole, all of it is loaded");
+    let base = folder(dir.path()).join("appendonly.aof.2.base.rdb");
+    let mut bytes = std::fs::read(&base).unwrap();
+    let place = |key: &[u8]| bytes.windows(key.len()).position(|it| it == key).unwrap();
+    let (liar, next) = (place(b"key:3333"), place(b"key:3334"));
+    // Behind the key: the length of the string, its bytes, and how many elements it has.
+    let count = liar + b"key:3333".len() + 1 + 4;
+    assert_eq!(bytes[count], 4);
+    bytes[count] = 5;
+    std::fs::write(&base, bytes).unwrap();
+    let Err(Error::Damaged { path, offset, expected }) = open(dir.path()) else {
+        panic!("a lie is refused");
+    };
+    // The next key begins two bytes before its text.
+    assert_eq!((path, offset), (base, next as u64 - 2));
+    assert_eq!(expected, "a packed sorted set");
+}

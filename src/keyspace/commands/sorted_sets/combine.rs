@@ -13,7 +13,7 @@ use crate::keyspace::arg::{Arg, Text};
 use crate::keyspace::commands::Done;
 use crate::keyspace::error::CommandError;
 use crate::keyspace::set::Set;
-use crate::keyspace::sorted_set::SortedSet;
+use crate::keyspace::sorted_set::{Name, SortedSet};
 use crate::keyspace::space::{Execution, Keyspace};
 use crate::keyspace::value::Value;
 
@@ -203,7 +203,8 @@ fn combine_and_store(
     let inputs = find_inputs(space, keys, run)?;
     let request = Request::parse(keys.len(), &args[3 + keys.len()..], words)?;
     let members = combine(&inputs, &request, operation);
-    let set = SortedSet::from_sorted(members.iter().map(|(member, score)| (&**member, *score)));
+    let named = members.iter().map(|(member, score)| (Name::of(member), *score));
+    let set = SortedSet::from_sorted(&named.collect::<Vec<_>>());
     store(space, args, run, set, name);
     Ok(())
 }
