@@ -4,6 +4,7 @@
 use super::super::FailureMode;
 use super::operator::left;
 use super::{World, check, turns};
+use crate::policy::NamedKey;
 
 #[test]
 fn a_candidate_is_compared_and_changes_nothing() {
@@ -161,7 +162,8 @@ policies:
         let limiter = turns::check(&policies(candidate), &requests, 2_100, &admitted);
         let live = limiter.live();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let looked = runtime.block_on(limiter.look(&live, 0, b"a")).unwrap();
+        let named = NamedKey { place: 0, key: b"a", tier: None };
+        let looked = runtime.block_on(limiter.look(&live, named)).unwrap();
         assert_eq!(left(&looked).1[1].unwrap().remaining, expected, "{candidate}");
     }
 }
