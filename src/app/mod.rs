@@ -149,8 +149,7 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     if let Some(mut payments) = limiter.take_payments() {
         tasks.spawn("dues", |shutdown| async move { payments.pay(&paying, shutdown).await });
     }
-    let transport = written.redis_transport;
-    let open = doors.open(&written.config, transport, &limiter, &registry, &tasks)?;
+    let open = doors.open(&written.config, written.redis_transport, &limiter, &registry, &tasks)?;
     serving.set(State::Ok);
     say(&banner::serving(&written.config, &open, &limiter, opened.recovery.as_ref()));
 
