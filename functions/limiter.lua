@@ -59,9 +59,10 @@
 -- quota per window in the long run. What is refused costs nothing.
 --
 -- Edits. A state says under which numbers it was written. When a limit's window,
--- quota or algorithm changes, the units in use at that moment go on: a sliding
--- window keeps each hit and its time, and only counts it for the new length; all
--- others take over the number of units in use, as used now. So nobody starts full.
+-- quota or algorithm changes, the units in use go on: a sliding window keeps each hit
+-- and its time, and only counts it for the new length. All others count them by the
+-- rule that wrote them until they are charged, and take over then how many are in use,
+-- as used now. So nobody starts full, and what is refused changes nothing.
 
 -- A note on speed: a global costs a look-up through the sandbox at each use, and
 -- a number in a text is parsed at each use. So commands go through these locals,
@@ -115,6 +116,21 @@ local function counter_level(window_us, index, previous, current, now)
   return 0, 0, 0
 end
 
+-- Microseconds until no more than `target` of a sliding counter is in use, as units
+-- times window.
+local function counter_falls_after(window_us, previous, current, now, target)
+  local elapsed = now % window_us
+  local rest = window_us - elapsed
+  local level = current * window_us + previous * rest
+  if level <= target then
+    return 0
+  end
+  if current * window_us <= target then
+    return (level - target) / previous
+  end
+  return rest + window_us - target / current
+end
+
 local function bucket_level(quota, level, at, now)
   local left = level - (now - at) * quota
   return left > 0 and left or 0
@@ -140,6 +156,45 @@ local function units_in_use(key, text, window_us, now)
     return b + 0
   end
   return 0
+end
+
+-- Milliseconds until the unit at `rank`, counted from the oldest, has left.
+local function leaves_after(key, rank, window_us, now)
+  local unit = call('ZRANGE', key, rank, rank, 'WITHSCORES')
+  return whole_ms(unit[2] + window_us - now)
+end
+
+-- Milliseconds until fewer units than now, no more than `target`, are in use under
+-- such a state.
+local function falls_after(key, text, window_us, now, target)
+  if not text then
+    return leaves_after(key, call('ZCARD', key) - target - 1, window_us, now)
+  end
+  local _, _, window_ms, a, b, c = find(text, COUNTER)
+  if window_ms then
+    local us = window_ms * 1000
+    local _, previous, current = counter_level(us, a + 0, b + 0, c + 0, now)
+    return whole_ms(whole_up(counter_falls_after(us, previous, current, now, target * us)))
+  end
+  _, _, window_ms, a, b, c = find(text, BUCKET)
+  if window_ms then
+    local level = bucket_level(a + 0, b + 0, c + 0, now)
+    return whole_ms(whole_up((level - target * window_ms * 1000) / a))
+  end
+  _, _, window_ms, a = find(text, FIXED)
+  return whole_ms(a + window_ms * 1000 - now)
+end
+
+-- Corrects the times of an outcome: the `used` units are in use under such a state, and
+-- are so by its rule until somebody is admitted.
+local function tell_others(outcome, used, key, text, window_us, capacity, cost, now)
+  if used > 0 then
+    outcome[3] = falls_after(key, text, window_us, now, (used < capacity and used or capacity) - 1)
+  end
+  if outcome[1] == 0 and cost <= capacity then
+    outcome[4] = falls_after(key, text, window_us, now, capacity - cost)
+  end
+  return outcome
 end
 
 -- The text under a key. A sorted set there, from before its limit was given
@@ -184,25 +239,18 @@ local function add_units(key, count, now)
   end
 end
 
--- Milliseconds until the unit at `rank`, counted from the oldest, has left.
-local function leaves_after(key, rank, window_us, now)
-  local unit = call('ZRANGE', key, rank, rank, 'WITHSCORES')
-  return whole_ms(unit[2] + window_us - now)
-end
-
--- Another algorithm's text becomes hits of this moment.
-local function become_hits(key, quota, window_ms, now)
-  local text = call('GET', key)
-  local units = units_in_use(key, text, window_ms * 1000, now)
-  call('DEL', key)
-  units = units < quota and units or quota
-  if units > 0 then
-    add_units(key, units, now)
-    call('PEXPIRE', key, window_ms + 1)
-  end
-end
-
 local sliding_window = {}
+
+-- As `look`, where another algorithm's text is. Its units become hits when this limit
+-- is charged, of that moment.
+local function look_at_text(key, quota, window_us, cost, now)
+  local text = call('GET', key)
+  local used = units_in_use(key, text, window_us, now)
+  local remaining = quota > used and quota - used or 0
+  local outcome = { used + cost <= quota and 1 or 0, remaining, 0, cost > quota and -1 or 0, now }
+  outcome.others = used
+  return tell_others(outcome, used, key, text, window_us, quota, cost, now)
+end
 
 function sliding_window.look(key, quota, window_ms, cost, now, _, peeking)
   local window_us = window_ms * 1000
@@ -211,14 +259,13 @@ function sliding_window.look(key, quota, window_ms, cost, now, _, peeking)
   if peeking then
     used = try('ZCOUNT', key, '(' .. format('%.0f', now - window_us), '+inf')
     if kind_of(used) == 'table' then
-      used = units_in_use(key, call('GET', key), window_us, now)
-      return { used + cost <= quota and 1 or 0, quota > used and quota - used or 0, 0, 0, now }
+      return look_at_text(key, quota, window_us, cost, now)
     end
     gone = call('ZCARD', key) - used
   else
     local trimmed = try('ZREMRANGEBYSCORE', key, '-inf', now - window_us)
     if kind_of(trimmed) == 'table' then
-      become_hits(key, quota, window_ms, now)
+      return look_at_text(key, quota, window_us, cost, now)
     end
     used = call('ZCARD', key)
   end
@@ -240,6 +287,11 @@ function sliding_window.look(key, quota, window_ms, cost, now, _, peeking)
 end
 
 function sliding_window.charge(outcome, key, _, window_ms, cost, now)
+  if outcome.others then
+    call('DEL', key)
+    add_units(key, outcome.others, now)
+    outcome[3] = 0
+  end
   add_units(key, cost, now)
   call('PEXPIRE', key, window_ms + 1)
   outcome[2] = outcome[2] - cost
@@ -249,7 +301,14 @@ function sliding_window.charge(outcome, key, _, window_ms, cost, now)
 end
 
 -- Units that are given back are those of `charged_at`, as many as still count.
-function sliding_window.adjust(key, _, window_ms, units, now, _, charged_at)
+function sliding_window.adjust(key, quota, window_ms, units, now, _, charged_at)
+  local text = try('GET', key)
+  if text and kind_of(text) ~= 'table' then
+    local used = units_in_use(key, text, window_ms * 1000, now)
+    call('DEL', key)
+    add_units(key, used < quota and used or quota, now)
+    call('PEXPIRE', key, window_ms + 1)
+  end
   if units > 0 then
     add_units(key, units, now)
     call('PEXPIRE', key, window_ms + 1)
@@ -266,34 +325,22 @@ end
 
 local sliding_counter = {}
 
--- Index and counts as of now.
+-- Index and counts as of now; and if others wrote the state, how many units are in use,
+-- and the text.
 local function counter_state(key, window_ms, now)
   local window_us = window_ms * 1000
   local index = (now - now % window_us) / window_us
   local text, units = text_of(key, window_us, now)
   if not text then
-    return index, 0, units or 0
+    return index, 0, units or 0, units
   end
   local _, _, written_ms, at, previous, current = find(text, COUNTER)
   if not written_ms or written_ms + 0 ~= window_ms then
-    return index, 0, units_in_use(key, text, window_us, now)
+    units = units_in_use(key, text, window_us, now)
+    return index, 0, units, units, text
   end
   local _, before, here = counter_level(window_us, at + 0, previous + 0, current + 0, now)
   return index, before, here
-end
-
--- Microseconds until no more than `target` is in use, as units times window.
-local function counter_falls_after(window_us, previous, current, now, target)
-  local elapsed = now % window_us
-  local rest = window_us - elapsed
-  local level = current * window_us + previous * rest
-  if level <= target then
-    return 0
-  end
-  if current * window_us <= target then
-    return (level - target) / previous
-  end
-  return rest + window_us - target / current
 end
 
 local function counter_outcome(quota, window_us, previous, current, cost, now)
@@ -323,8 +370,11 @@ local function keep_counter(key, window_ms, index, previous, current)
 end
 
 function sliding_counter.look(key, quota, window_ms, cost, now)
-  local index, previous, current = counter_state(key, window_ms, now)
+  local index, previous, current, others, text = counter_state(key, window_ms, now)
   local outcome = counter_outcome(quota, window_ms * 1000, previous, current, cost, now)
+  if others then
+    tell_others(outcome, others, key, text, window_ms * 1000, quota, cost, now)
+  end
   outcome.index, outcome.previous, outcome.current = index, previous, current
   return outcome
 end
@@ -355,17 +405,23 @@ end
 
 local token_bucket = {}
 
-local function bucket_state(key, window_ms, now)
+-- The level as of now; and if others wrote the state, as of a sliding counter.
+local function bucket_state(key, quota, window_ms, now)
   local window_us = window_ms * 1000
   local text, units = text_of(key, window_us, now)
   if not text then
-    return (units or 0) * window_us
+    return (units or 0) * window_us, units
   end
   local _, _, written_ms, written_quota, level, at = find(text, BUCKET)
-  if written_ms and written_ms + 0 == window_ms then
-    return bucket_level(written_quota + 0, level + 0, at + 0, now)
+  if not written_ms or written_ms + 0 ~= window_ms then
+    units = units_in_use(key, text, window_us, now)
+    return units * window_us, units, text
   end
-  return units_in_use(key, text, window_us, now) * window_us
+  level = bucket_level(written_quota + 0, level + 0, at + 0, now)
+  if written_quota + 0 ~= quota then
+    return level, whole_up(level / window_us), text
+  end
+  return level
 end
 
 local function bucket_outcome(quota, window_us, burst, level, cost, now)
@@ -392,8 +448,11 @@ local function keep_bucket(key, quota, window_ms, level, now)
 end
 
 function token_bucket.look(key, quota, window_ms, cost, now, burst)
-  local level = bucket_state(key, window_ms, now)
+  local level, others, text = bucket_state(key, quota, window_ms, now)
   local outcome = bucket_outcome(quota, window_ms * 1000, burst, level, cost, now)
+  if others then
+    tell_others(outcome, others, key, text, window_ms * 1000, burst, cost, now)
+  end
   outcome.level = level
   return outcome
 end
@@ -406,7 +465,7 @@ function token_bucket.charge(outcome, key, quota, window_ms, cost, now, burst)
 end
 
 function token_bucket.adjust(key, quota, window_ms, units, now)
-  local level = bucket_state(key, window_ms, now) + units * window_ms * 1000
+  local level = bucket_state(key, quota, window_ms, now) + units * window_ms * 1000
   if level > 0 then
     keep_bucket(key, quota, window_ms, level, now)
   else
@@ -418,17 +477,19 @@ end
 
 local fixed_window = {}
 
--- Start and count as of now; without a count, the start of a window of this hit.
+-- Start and count as of now; without a count, the start of a window of this hit. And if
+-- others wrote the state, as of a sliding counter.
 local function fixed_state(key, window_ms, now, option)
   local window_us = window_ms * 1000
   local fresh = option == 'first_hit' and now or now - now % window_us
   local text, units = text_of(key, window_us, now)
   if not text then
-    return fresh, units or 0
+    return fresh, units or 0, units
   end
   local _, _, written_ms, start, count = find(text, FIXED)
   if not written_ms or written_ms + 0 ~= window_ms then
-    return fresh, units_in_use(key, text, window_us, now)
+    units = units_in_use(key, text, window_us, now)
+    return fresh, units, units, text
   end
   if now >= start + window_us then
     return fresh, 0
@@ -442,12 +503,15 @@ local function keep_fixed(key, window_ms, start, count, now)
 end
 
 function fixed_window.look(key, quota, window_ms, cost, now, option)
-  local start, count = fixed_state(key, window_ms, now, option)
+  local start, count, others, text = fixed_state(key, window_ms, now, option)
   local remaining, ends_after = quota - count, whole_ms(start + window_ms * 1000 - now)
   local outcome = { 1, remaining, count > 0 and ends_after or 0, 0, now }
   if cost > remaining then
     outcome[1], outcome[2] = 0, remaining > 0 and remaining or 0
     outcome[4] = cost > quota and -1 or ends_after
+  end
+  if others then
+    tell_others(outcome, others, key, text, window_ms * 1000, quota, cost, now)
   end
   outcome.start, outcome.count, outcome.ends_after = start, count, ends_after
   return outcome
@@ -682,21 +746,16 @@ local function is_enforced(group)
   return group == '0' or sub(group, 1, 1) == '='
 end
 
--- Counts refusals: of each group, and of all that are enforced.
-local function note_refusal(refused, group)
-  refused[group] = (refused[group] or 0) + 1
+-- Whether a group is charged. `refusals` counts the limits that refused and are
+-- enforced, `by_group` those that refused in each group but `0`.
+local function may_charge(group, refusals, by_group)
   if is_enforced(group) then
-    refused.enforced = refused.enforced + 1
+    return refusals == 0
   end
+  return not by_group[group] and refusals == (by_group['=' .. group] or 0)
 end
 
--- Whether a group is charged when somebody has refused.
-local function may_charge(refused, group)
-  if is_enforced(group) then
-    return refused.enforced == 0
-  end
-  return not refused[group] and refused.enforced == (refused['=' .. group] or 0)
-end
+local NOBODY = {}
 
 -- decide: looks at every limit, then charges each group all or none. In `stands` it
 -- marks the limits whose groups were charged, if it is asked to.
@@ -706,28 +765,34 @@ local function decide(keys, args, stands)
     return redis.error_reply(wrong)
   end
   local now = now_us()
-  local outcomes, refused = { true }, nil
+  local outcomes, refusals, by_group = { true }, 0, NOBODY
   for i = 1, #keys do
     local at = 6 * i
     local look = ALGORITHMS[args[at - 5]].look
     local outcome = look(keys[i], args[at - 4], args[at - 3], args[at - 2], now, args[at - 1])
     outcomes[i] = outcome
     if outcome[1] == 0 then
-      refused = refused or { enforced = 0 }
-      note_refusal(refused, args[at])
+      local group = args[at]
+      if is_enforced(group) then
+        refusals = refusals + 1
+      end
+      if group ~= '0' then
+        by_group = by_group == NOBODY and {} or by_group
+        by_group[group] = (by_group[group] or 0) + 1
+      end
     end
   end
   for i = 1, #keys do
     local at = 6 * i
     local cost = args[at - 2]
-    if cost > 0 and (not refused or may_charge(refused, args[at])) then
+    if cost > 0 and may_charge(args[at], refusals, by_group) then
       local charge = ALGORITHMS[args[at - 5]].charge
       charge(outcomes[i], keys[i], args[at - 4], args[at - 3], cost, now, args[at - 1])
     end
   end
-  if stands and (not refused or refused.enforced == 0) then
+  if stands and refusals == 0 then
     for i = 1, #keys do
-      stands[i] = not refused or may_charge(refused, args[6 * i])
+      stands[i] = may_charge(args[6 * i], refusals, by_group)
     end
   end
   return outcomes

@@ -158,7 +158,7 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     tracing::info!(grace = ?written.config.drain_timeout, "draining");
     let (drained, workers_drained) = tokio::join!(
         tasks.drain(written.config.drain_timeout),
-        open.drain_workers(written.config.drain_timeout)
+        open.drain_workers(written.config.drain_timeout, || store.end_calls())
     );
     if drained != Drained::Clean || !workers_drained {
         tracing::warn!("not everything ended within the grace period");

@@ -98,12 +98,15 @@ fn dump(options: &Dump) -> Result<(), Error> {
     let mut file_len = 0;
     let read = examine::dump(&options.dir, &mut |piece| {
         match &piece {
+            Piece::Log { len } => bar.set_length(*len),
             Piece::File { len, .. } => {
                 files_read += file_len;
                 file_len = *len;
             }
-            Piece::Record { offset, .. } => bar.set_position(files_read + offset),
-            Piece::Library(_) | Piece::Entry { .. } | Piece::Torn { .. } => bar.tick(),
+            Piece::Record { offset: at, .. } | Piece::Entry { end: at, .. } => {
+                bar.set_position(files_read + at);
+            }
+            Piece::Library(_) | Piece::Torn { .. } => {}
         }
         write_piece(&mut out, &piece).is_ok()
     });
@@ -121,9 +124,10 @@ fn progress_bar(verb: &str) -> ProgressBar {
 
 fn write_piece(out: &mut impl Write, piece: &Piece<'_>) -> io::Result<()> {
     match piece {
+        Piece::Log { .. } => Ok(()),
         Piece::File { path, len } => writeln!(out, "# {}, {len} bytes", path.display()),
         Piece::Library(code) => write_command(out, &[b"FUNCTION", b"LOAD", code.as_bytes()]),
-        Piece::Entry { key, value, expires_at_ms } => {
+        Piece::Entry { key, value, expires_at_ms, .. } => {
             write_entry(out, key, value)?;
             match expires_at_ms {
                 Some(deadline) => {
@@ -222,7 +226,7 @@ mod tests {
     fn pieces_are_printed_as_commands_that_redis_cli_reads() {
         let value = Value::String(b"two words\r\n\x01\"".to_vec().into());
         check(
-            &Piece::Entry { key: b"k", value: &value, expires_at_ms: Some(17) },
+            &Piece::Entry { end: 9, key: b"k", value: &value, expires_at_ms: Some(17) },
             "SET k \"two words\\r\\n\\x01\\\"\"\nPEXPIREAT k 17\n",
         );
         check(&Piece::Record { offset: 0, args: &[b"DEL", b"", b"a"] }, "DEL \"\" a\n");

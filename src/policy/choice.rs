@@ -45,6 +45,14 @@ pub(super) struct Choices {
 }
 
 impl Choices {
+    /// Everything that it goes by.
+    pub(super) fn sources(&self) -> impl Iterator<Item = &Source> {
+        let lists = self.deny.iter().chain(&self.allow).map(|list| &list.of);
+        let tests = self.overrides.when.iter().flat_map(|(tests, _)| tests);
+        let tests = tests.map(|test| &test.source);
+        lists.chain(tests).chain(self.tiers.iter().map(|tiers| &tiers.by))
+    }
+
     /// What the lists say, before anything else.
     pub(super) fn listed(
         &self,
@@ -57,6 +65,35 @@ impl Choices {
             return Some(Treatment::Denied);
         }
         holds(&self.allow).then_some(Treatment::Unlimited)
+    }
+
+    /// What the lists of addresses say of a client, before anything else.
+    pub(super) fn listed_client(&self, client: IpAddr) -> Option<Treatment> {
+        let holds = |list: &Option<List>| {
+            list.as_ref().is_some_and(|list| list.networks.get(client).is_some())
+        };
+        if holds(&self.deny) {
+            return Some(Treatment::Denied);
+        }
+        holds(&self.allow).then_some(Treatment::Unlimited)
+    }
+
+    /// What goes by more than is known of a request whose key is, in words.
+    pub(super) fn unseen(&self, knows_client: bool, knows_tier: bool) -> Vec<String> {
+        let mut unseen = Vec::new();
+        for (name, list) in [("deny", &self.deny), ("allow", &self.allow)] {
+            let Some(List { of, .. }) = list else { continue };
+            if !(knows_client && matches!(of, Source::ClientIp { .. })) {
+                unseen.push(format!("the list `{name}`, which goes by {of}"));
+            }
+        }
+        unseen.extend(self.overrides.unseen(knows_client));
+        if let Some(tiers) = &self.tiers
+            && !knows_tier
+        {
+            unseen.push(format!("tiers, which go by {}; ask with `?tier=NAME`", tiers.by));
+        }
+        unseen
     }
 
     /// What becomes of a request that no list and no override of run time speaks of.
@@ -124,6 +161,14 @@ impl Overrides {
     }
 }
 
+impl Overrides {
+    /// As [`Choices::unseen`].
+    pub(super) fn unseen(&self, knows_client: bool) -> Option<String> {
+        let by_request = !self.when.is_empty() || !knows_client && !self.networks.is_empty();
+        by_request.then(|| "overrides that go by more than the key".to_owned())
+    }
+}
+
 /// Limits by a value: `free`, `pro`.
 #[derive(Debug)]
 pub(super) struct Tiers {
@@ -132,6 +177,11 @@ pub(super) struct Tiers {
 }
 
 impl Tiers {
+    /// What a tier gives, by its name.
+    pub(super) fn named(&self, name: &str) -> Option<Treatment> {
+        self.names.get(name.as_bytes()).copied()
+    }
+
     fn choose(&self, facts: &RequestFacts<'_>, claims: &Claims<'_>) -> Option<Treatment> {
         match self.by.of(facts, claims)? {
             Value::Text(text) => self.names.get(&*text).copied(),
@@ -231,6 +281,10 @@ impl<T> Default for NetworkMap<T> {
 }
 
 impl<T> NetworkMap<T> {
+    fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+
     /// Adds a network; one that was there before is replaced.
     pub(super) fn insert(&mut self, network: IpNet, value: T) {
         match network {

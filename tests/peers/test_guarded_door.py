@@ -4,6 +4,7 @@ What Redis does as well is held to a redis-server with the same settings."""
 import socket
 import ssl
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,20 @@ def test_clients_speak_tls_with_a_door_that_they_know(tmp_path, papers):
             context.minimum_version = context.maximum_version = version
             with Connection(weir.address, tls=context) as client:
                 assert client.ask("GET", "n") == ("$", b"3")
+
+
+def test_a_call_is_killed_within_tls_by_who_comes_when_it_runs(tmp_path, papers):
+    weir = behind_tls(tmp_path, papers)
+    weir.config["workers"] = 2
+    with weir:
+        context = ssl.create_default_context(cafile=f"{papers}/ours.pem")
+        with Connection(weir.address, tls=context) as caller:
+            assert caller.ask("CONFIG", "SET", "busy-reply-threshold", 0) == ("+", b"OK")
+            for _ in range(4):
+                caller.send([["EVAL", "while true do end", 0]])
+                time.sleep(0.15)
+                assert cli(weir, papers, "SCRIPT", "KILL").stdout == "OK\n"
+                assert b"Script killed by user with SCRIPT KILL..." in caller.frame()[1]
 
 
 def test_whoever_does_not_speak_tls_is_turned_away_and_others_are_served(tmp_path, papers):

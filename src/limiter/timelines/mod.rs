@@ -12,7 +12,7 @@ use prometheus::Registry;
 
 use crate::base::clock::{Clock, Timestamp};
 use crate::base::units::Span;
-use crate::policy::{self, Functions, Headers, RequestFacts};
+use crate::policy::{self, Explained, Functions, Headers, RequestFacts};
 use crate::store::{self, Embedded, Library, Store};
 
 use super::{Decision, Dues, FailureMode, Limiter, Metrics, Payments, Scratch};
@@ -29,6 +29,7 @@ redis.register_function('nonsense', function(keys, args) return 'yes' end)
 mod candidates;
 mod language;
 mod operator;
+mod truths;
 mod turns;
 
 struct World {
@@ -130,45 +131,70 @@ impl World {
     }
 
     fn decide(&mut self, request: &str) -> Decision {
-        let mut words = request.split_whitespace();
-        self.move_to(words.next().unwrap());
-        let (method, path) = (words.next().unwrap(), words.next().unwrap());
-        let mut client: IpAddr = "192.0.2.1".parse().unwrap();
-        let mut fields = Fields(Vec::new());
-        let mut stays_as = None;
-        while let Some(word) = words.next() {
-            if word == "as" {
-                stays_as = words.next();
-                continue;
-            }
-            match word.split_once('=') {
-                Some((name, value)) => fields.0.push((name.to_owned(), value.to_owned())),
-                None => client = words.next().unwrap().parse().unwrap(),
-            }
-        }
-        let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let facts = RequestFacts {
-            method,
-            host: "example.com",
-            path,
-            query,
-            client,
-            headers: &fields,
-            body_bytes: fields
-                .get("content-length")
-                .and_then(|it| std::str::from_utf8(it).ok()?.parse().ok()),
-            descriptors: &[],
-        };
+        let asked = Asked::read(request);
+        self.move_to(asked.at);
+        let facts = asked.facts();
         let mut decision =
             self.wait(async |world| world.limiter.check(&facts, &mut world.scratch).await);
-        if let (Some(name), Some(dues)) = (stays_as, decision.dues.take()) {
+        if let (Some(name), Some(dues)) = (asked.stays_as, decision.dues.take()) {
             self.under_way.insert(name.to_owned(), dues);
         }
         decision
     }
 
+    /// What every policy would make of a request, which is not asked.
+    fn explain(&mut self, request: &str) -> Vec<Explained> {
+        let asked = Asked::read(request);
+        self.move_to(asked.at);
+        let facts = asked.facts();
+        self.wait(async |world| world.limiter.explain(&facts).await.unwrap())
+    }
+
     fn wait<T>(&mut self, work: impl AsyncFnOnce(&mut World) -> T) -> T {
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work(self))
+    }
+}
+
+/// A request, as a line of a timeline writes it.
+struct Asked<'l> {
+    at: &'l str,
+    method: &'l str,
+    path: &'l str,
+    query: &'l str,
+    client: IpAddr,
+    fields: Fields,
+    stays_as: Option<&'l str>,
+}
+
+impl<'l> Asked<'l> {
+    fn read(request: &'l str) -> Asked<'l> {
+        let mut words = request.split_whitespace();
+        let [at, method, path] = [(); 3].map(|()| words.next().unwrap());
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let (client, fields) = ("192.0.2.1".parse().unwrap(), Fields(Vec::new()));
+        let mut asked = Asked { at, method, path, query, client, fields, stays_as: None };
+        while let Some(word) = words.next() {
+            match word.split_once('=') {
+                Some((name, value)) => asked.fields.0.push((name.to_owned(), value.to_owned())),
+                None if word == "as" => asked.stays_as = words.next(),
+                None => asked.client = words.next().unwrap().parse().unwrap(),
+            }
+        }
+        asked
+    }
+
+    fn facts(&self) -> RequestFacts<'_> {
+        let length = self.fields.get("content-length");
+        RequestFacts {
+            method: self.method,
+            host: "example.com",
+            path: self.path,
+            query: self.query,
+            client: self.client,
+            headers: &self.fields,
+            body_bytes: length.and_then(|it| std::str::from_utf8(it).ok()?.parse().ok()),
+            descriptors: &[],
+        }
     }
 }
 

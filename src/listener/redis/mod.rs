@@ -46,6 +46,7 @@ mod worker;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use prometheus::Registry;
@@ -75,7 +76,7 @@ pub struct Server {
     settings: ArcSwap<Settings>,
     transport: Transport,
     clients: Clients,
-    records: Mutex<Records>,
+    records: parking_lot::Mutex<Records>,
     /// Ways into the workers, for who is accepted while they are busy.
     doorways: Mutex<Vec<Doorway>>,
     /// Woken when clients are no longer paused.
@@ -115,7 +116,7 @@ impl Server {
             settings: ArcSwap::from_pointee(config.settings),
             transport: Transport::new(config.tls.as_ref())?,
             clients: Clients::default(),
-            records: Mutex::default(),
+            records: parking_lot::Mutex::default(),
             doorways: Mutex::default(),
             unpaused: Notify::new(),
             end,
@@ -128,8 +129,13 @@ impl Server {
     }
 
     /// What is noted of commands. Lock it after the keyspace.
-    fn records(&self) -> MutexGuard<'_, Records> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    fn records(&self) -> parking_lot::MutexGuard<'_, Records> {
+        self.records.lock()
+    }
+
+    /// The same, without the keyspace; `None` if somebody has both for longer.
+    fn records_soon(&self, patience: Duration) -> Option<parking_lot::MutexGuard<'_, Records>> {
+        self.records.try_lock_for(patience)
     }
 
     /// The ways into the workers.
