@@ -167,3 +167,24 @@ policies:
         assert_eq!(left(&looked).1[1].unwrap().remaining, expected, "{candidate}");
     }
 }
+
+#[test]
+fn a_lease_that_only_a_candidate_gave_ends_with_the_refusal() {
+    let mut world = World::new(
+        "
+policies:
+  - name: p
+    limits: [{ quota: 1, algorithm: concurrency, candidate: { quota: 2, algorithm: concurrency } }]
+",
+        FailureMode::Open,
+    );
+    world.run("0s GET / as a  admit, \"p\";r=0");
+    for _ in 0..3 {
+        world.run("0s GET /  429 retry in 1s, \"p\";r=0");
+        world.wait(async |world| world.payments.pay_waiting(&world.limiter).await);
+    }
+    assert_eq!(remaining(&mut world, "all"), [0, 1]);
+    world.run("1s END a 200  paid");
+    assert_eq!(remaining(&mut world, "all"), [1, 2]);
+    assert_eq!(world.limiter.metrics.compared_of("p", "deny", "admit"), 3);
+}
