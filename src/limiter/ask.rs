@@ -149,7 +149,7 @@ impl Scratch {
     /// As above.
     pub async fn ask_again(&mut self, live: &Live, store: &Store) -> Result<bool, Error> {
         for index in 0..self.outcomes.len() {
-            self.charged_before[index] |= self.was_charged_beside(live, index);
+            self.charged_before[index] = self.was_charged(live, index);
             if !self.charged_before[index] {
                 self.outcomes[index] = None;
             }
@@ -157,10 +157,13 @@ impl Scratch {
         self.ask_together(live, store).await
     }
 
-    /// Whether an entry is a candidate that was charged, though the request was refused:
-    /// all candidates of its policy had room, and nobody refused whose place they
-    /// do not take.
-    fn was_charged_beside(&self, live: &Live, index: usize) -> bool {
+    /// Whether an entry of a request that was refused was charged all the same: it is a
+    /// candidate, all candidates of its policy had room, and nobody refused whose place
+    /// they do not take.
+    pub(super) fn was_charged(&self, live: &Live, index: usize) -> bool {
+        if self.charged_before[index] {
+            return true;
+        }
         let policy = self.plan.entries()[index].policy;
         let agrees = |(entry, outcome): (&Entry, Option<&Outcome>)| {
             let had_room = outcome.is_some_and(|it| it.admitted);

@@ -167,17 +167,25 @@ impl Reservation {
 }
 
 impl Dues {
-    /// What a request owes that was admitted; `None` when nothing.
+    /// What a request owes; `None` when nothing. One that is refused owes nothing but
+    /// the leases of candidates that would have admitted it, and those at once.
     pub(super) fn of(
         scratch: &Scratch,
         live: &Live,
+        may_pass: bool,
         payments: &mpsc::UnboundedSender<Owed>,
     ) -> Option<Dues> {
         let mut owed = Owed::default();
         let mut meters: Vec<(u32, Meter)> = Vec::new();
-        for (entry, outcome) in scratch.said() {
-            let is_admitted = outcome.is_some_and(|it| it.admitted);
-            if is_admitted && *live.limit(entry).algorithm() == Algorithm::Concurrency {
+        for (index, (entry, outcome)) in scratch.said().enumerate() {
+            if *live.limit(entry).algorithm() != Algorithm::Concurrency {
+                continue;
+            }
+            let is_leased = match may_pass {
+                true => outcome.is_some_and(|it| it.admitted),
+                false => scratch.was_charged(live, index),
+            };
+            if is_leased {
                 owed.leased.push(scratch.plan().key(entry).into());
             }
         }

@@ -5,7 +5,7 @@
 //! it is not known.
 
 use crate::base::clock::Timestamp;
-use crate::policy::{Explained, Left, Made, RequestFacts};
+use crate::policy::{Explained, Left, Made, NamedKey, RequestFacts};
 use crate::resp::{Reply, View};
 use crate::store::{self, Call};
 
@@ -58,14 +58,14 @@ impl Limiter {
         Ok(explained)
     }
 
-    /// What one policy of `live` makes of a rendered key, and what is left.
+    /// What a policy of `live` makes of a key, and what is left.
     ///
     /// # Errors
     /// As above.
-    pub async fn look(&self, live: &Live, policy: u32, key: &[u8]) -> Result<Explained, Error> {
+    pub async fn look(&self, live: &Live, named: NamedKey<'_>) -> Result<Explained, Error> {
         let mut scratch = Scratch::default();
-        live.policies().plan_key(self.store.now(), policy, key, scratch.plan_mut());
-        let mut explained = [live.policies().explain_planned(policy, scratch.plan())];
+        live.policies().plan_key(self.store.now(), named, scratch.plan_mut());
+        let mut explained = [live.policies().explain_planned(named.place, scratch.plan())];
         self.fill_in(live, &mut scratch, &mut explained).await?;
         let [explained] = explained;
         Ok(explained)

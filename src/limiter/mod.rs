@@ -198,10 +198,10 @@ impl Limiter {
                 if !may_pass && let Err(error) = scratch.penalize(&live, &self.store).await {
                     self.tell(&error);
                 }
-                let mut dues = None;
-                if may_pass && live.has_dues() {
-                    dues = Dues::of(scratch, &live, &self.dues);
-                }
+                let dues = match live.has_dues() {
+                    true => Dues::of(scratch, &live, may_pass, &self.dues).filter(|_| may_pass),
+                    false => None,
+                };
                 Decision { dues, ..live.decide(scratch) }
             }
             Err(error) => self.fail(&error),

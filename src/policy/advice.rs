@@ -1,6 +1,7 @@
 //! What is worth knowing about a set that is not wrong: the memory that a key can
 //! take, and limits that would be better served by another algorithm.
 
+use super::source::Source;
 use super::{Algorithm, Limit, Policy, PolicySet, Role};
 
 /// More than this for one key is worth a word.
@@ -12,6 +13,13 @@ impl PolicySet {
         let mut advice = Vec::new();
         for policy in self.policies() {
             advice.push(format!("{}: {}", policy.name, policy.memory()));
+            for source in policy.sources().filter(|it| matches!(it, Source::Descriptor(_))) {
+                advice.push(format!(
+                    "{}: `{source}` is absent in every request: only Envoy's rate limit service \
+                     sends descriptors, and no door answers that yet",
+                    policy.name
+                ));
+            }
             for limit in policy.limits.iter().filter(|it| it.role() != Role::Candidate) {
                 let large = limit.state_bytes_max().filter(|bytes| *bytes > STATE_LARGE_BYTES);
                 if let (Some(bytes), Algorithm::SlidingWindow) = (large, limit.algorithm()) {
@@ -30,6 +38,11 @@ impl PolicySet {
 }
 
 impl Policy {
+    /// Everything of a request that the policy goes by, beside its `match`.
+    fn sources(&self) -> impl Iterator<Item = &Source> {
+        self.key.iter().flat_map(|part| &part.choices).chain(self.choices.sources())
+    }
+
     /// How much memory a key can take, whichever of the tiers and overrides it has.
     fn memory(&self) -> String {
         let of_set = |set: &std::ops::Range<u32>| -> u64 {
@@ -90,5 +103,27 @@ policies:
         assert!(advice[1].contains("and what mine.allow keeps, which is not known"), "{advice:?}");
         assert!(advice[2].contains("MiB a key"), "the tier is what takes most: {advice:?}");
         assert!(advice[3].contains("an exact log of 100000 units"), "{advice:?}");
+    }
+
+    #[test]
+    fn what_no_door_can_tell_is_told_wherever_a_policy_goes_by_it() {
+        let text = "
+policies:
+  - name: p
+    key: ['descriptor:user | client_ip']
+    limits: [{ quota: 5, window: 10s }]
+    tiers: { by: 'descriptor:plan', limits: { pro: [{ quota: 9, window: 10s }] } }
+    overrides: [{ when: { 'descriptor:role': staff }, unlimited: true }]
+  - { name: q, key: client_ip, limits: [{ quota: 5, window: 10s }] }
+";
+        let set = compile("p.yaml", text, &Functions::default(), &no_files).unwrap();
+        let advice = set.advice();
+        let absent: Vec<&str> = advice
+            .iter()
+            .filter_map(|line| line.split_once("` is absent in every request"))
+            .map(|(told, _)| told)
+            .collect();
+        let expected = ["p: `descriptor:user", "p: `descriptor:role", "p: `descriptor:plan"];
+        assert_eq!(absent, expected);
     }
 }

@@ -45,6 +45,14 @@ pub(super) struct Choices {
 }
 
 impl Choices {
+    /// Everything that it goes by.
+    pub(super) fn sources(&self) -> impl Iterator<Item = &Source> {
+        let lists = self.deny.iter().chain(&self.allow).map(|list| &list.of);
+        let tests = self.overrides.when.iter().flat_map(|(tests, _)| tests);
+        let tests = tests.map(|test| &test.source);
+        lists.chain(tests).chain(self.tiers.iter().map(|tiers| &tiers.by))
+    }
+
     /// What the lists say, before anything else.
     pub(super) fn listed(
         &self,
@@ -57,6 +65,35 @@ impl Choices {
             return Some(Treatment::Denied);
         }
         holds(&self.allow).then_some(Treatment::Unlimited)
+    }
+
+    /// What the lists of addresses say of a client, before anything else.
+    pub(super) fn listed_client(&self, client: IpAddr) -> Option<Treatment> {
+        let holds = |list: &Option<List>| {
+            list.as_ref().is_some_and(|list| list.networks.get(client).is_some())
+        };
+        if holds(&self.deny) {
+            return Some(Treatment::Denied);
+        }
+        holds(&self.allow).then_some(Treatment::Unlimited)
+    }
+
+    /// What goes by more than is known of a request whose key is, in words.
+    pub(super) fn unseen(&self, knows_client: bool, knows_tier: bool) -> Vec<String> {
+        let mut unseen = Vec::new();
+        for (name, list) in [("deny", &self.deny), ("allow", &self.allow)] {
+            let Some(List { of, .. }) = list else { continue };
+            if !(knows_client && matches!(of, Source::ClientIp { .. })) {
+                unseen.push(format!("the list `{name}`, which goes by {of}"));
+            }
+        }
+        unseen.extend(self.overrides.unseen(knows_client));
+        if let Some(tiers) = &self.tiers
+            && !knows_tier
+        {
+            unseen.push(format!("tiers, which go by {}; ask with `?tier=NAME`", tiers.by));
+        }
+        unseen
     }
 
     /// What becomes of a request that no list and no override of run time speaks of.
@@ -124,6 +161,14 @@ impl Overrides {
     }
 }
 
+impl Overrides {
+    /// As [`Choices::unseen`].
+    pub(super) fn unseen(&self, knows_client: bool) -> Option<String> {
+        let by_request = !self.when.is_empty() || !knows_client && !self.networks.is_empty();
+        by_request.then(|| "overrides that go by more than the key".to_owned())
+    }
+}
+
 /// Limits by a value: `free`, `pro`.
 #[derive(Debug)]
 pub(super) struct Tiers {
@@ -132,6 +177,11 @@ pub(super) struct Tiers {
 }
 
 impl Tiers {
+    /// What a tier gives, by its name.
+    pub(super) fn named(&self, name: &str) -> Option<Treatment> {
+        self.names.get(name.as_bytes()).copied()
+    }
+
     fn choose(&self, facts: &RequestFacts<'_>, claims: &Claims<'_>) -> Option<Treatment> {
         match self.by.of(facts, claims)? {
             Value::Text(text) => self.names.get(&*text).copied(),
@@ -183,6 +233,8 @@ impl List {
     pub(super) fn read(of: Source, text: &str) -> Result<List, (usize, String)> {
         let mut list = List { of, networks: NetworkMap::default(), values: HashSet::new() };
         let is_of_addresses = matches!(list.of, Source::ClientIp { .. });
+        // Some editors begin a file with a byte order mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         for (index, line) in text.lines().enumerate() {
             let entry = line.split('#').next().unwrap_or_default().trim();
             if entry.is_empty() {
@@ -207,11 +259,18 @@ impl List {
     }
 }
 
-/// An address or a network as written; an address is a network of one.
+/// An address or a network as written; an address is a network of one, and addresses
+/// of IPv4 within IPv6 are of IPv4, as a client's are.
 pub(super) fn network(text: &str) -> Option<IpNet> {
     let net = text.parse::<IpNet>().ok();
-    let address = || text.parse::<IpAddr>().ok().map(|it| IpNet::from(it.to_canonical()));
-    net.map(|net| net.trunc()).or_else(address)
+    let net = net.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?.trunc();
+    let bits = net.prefix_len().checked_sub(128 - 32);
+    match (net.addr().to_canonical(), bits) {
+        (address @ IpAddr::V4(_), Some(bits)) if net.addr().is_ipv6() => {
+            IpNet::new(address, bits).ok()
+        }
+        _ => Some(net),
+    }
 }
 
 /// Values by network. The narrowest that holds an address answers, at a look-up
@@ -231,14 +290,18 @@ impl<T> Default for NetworkMap<T> {
 }
 
 impl<T> NetworkMap<T> {
-    /// Adds a network; one that was there before is replaced.
-    pub(super) fn insert(&mut self, network: IpNet, value: T) {
+    fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+
+    /// Adds a network. What was there before is replaced, and returned.
+    pub(super) fn insert(&mut self, network: IpNet, value: T) -> Option<T> {
         match network {
             IpNet::V4(net) => {
-                by_length(&mut self.v4, net.prefix_len()).insert(net.network().to_bits(), value);
+                by_length(&mut self.v4, net.prefix_len()).insert(net.network().to_bits(), value)
             }
             IpNet::V6(net) => {
-                by_length(&mut self.v6, net.prefix_len()).insert(net.network().to_bits(), value);
+                by_length(&mut self.v6, net.prefix_len()).insert(net.network().to_bits(), value)
             }
         }
     }
@@ -322,6 +385,7 @@ mod tests {
             "2001:db8::/32",
             "::/0",
             "10.1.2.3/32",
+            "::ffff:10.2.0.0/112",
         ];
         for (number, text) in networks.iter().enumerate() {
             map.insert(network(text).unwrap(), number);
@@ -331,6 +395,7 @@ mod tests {
             ("10.9.9.9", 1),
             ("10.1.9.9", 2),
             ("10.1.2.3", 6),
+            ("10.2.3.4", 7),
             ("::ffff:10.9.9.9", 1),
             ("2001:db8:1::", 4),
             ("2001:db9::", 5),
@@ -347,5 +412,11 @@ mod tests {
         assert!(List::read(of(), text).is_ok());
         let told = List::read(of(), "192.0.2.1\nexample.com\n").unwrap_err();
         assert_eq!(told, (2, "example.com".to_owned()));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_entry() {
+        let list = List::read(Source::Method, "\u{feff}GET\nPUT\n").unwrap();
+        assert!(list.values.contains(&b"GET"[..]) && list.values.len() == 2);
     }
 }

@@ -62,7 +62,7 @@ pub use grant::{Grant, GrantError, KeyError};
 pub use limit::{Algorithm, Begins, LIBRARY, Limit, Role};
 pub use on_deny::{Delay, Dialect, Headings, OnDeny, Penalty};
 pub use pattern::{PathPattern, PatternError};
-pub use plan::{Cause, Denial, Entry, Plan};
+pub use plan::{Cause, Denial, Entry, NamedKey, Plan};
 pub use question::Question;
 pub use settle::{Measure, Settle};
 

@@ -175,6 +175,17 @@ impl Plan {
     }
 }
 
+/// A key of a policy, as an operator names it.
+#[derive(Clone, Copy, Debug)]
+pub struct NamedKey<'k> {
+    /// The policy's place in [`PolicySet::policies`].
+    pub place: u32,
+    /// As it is rendered.
+    pub key: &'k [u8],
+    /// The tier that its requests are in, if that was said.
+    pub tier: Option<&'k str>,
+}
+
 /// A policy that concerns a request, and what was granted under it.
 #[derive(Clone, Copy)]
 struct Concerned<'p> {
@@ -248,22 +259,51 @@ impl PolicySet {
         }
     }
 
-    /// Which limits of one policy a rendered key has, as far as the key alone tells:
-    /// tiers, and overrides that go by something else, are not seen.
-    pub fn plan_key(&self, moment: Timestamp, place: u32, key: &[u8], plan: &mut Plan) {
+    /// Which limits of one policy a rendered key has, as far as the key tells, and the
+    /// name of its tier, if that is known. What may speak of its requests besides,
+    /// [`PolicySet::unseen`] tells.
+    pub fn plan_key(&self, moment: Timestamp, named: NamedKey<'_>, plan: &mut Plan) {
+        let NamedKey { place, key, tier } = named;
         plan.clear();
         plan.keys.extend_from_slice(key);
         let policy = &self.policies[place as usize];
         let of = self.concerned(place, policy, moment);
         let client = client_of(&policy.key, key);
+        let listed = client.and_then(|client| policy.choices.listed_client(client));
         let granted = || of.grants?.overrides.of_key(key, client, moment);
-        let written = || policy.choices.overrides.of_key(key, client, moment);
-        let chosen = match (&policy.key_budget, granted()) {
-            (Some(budget), _) if key == OVERFLOW => Chosen::Written(Treatment::Limited(budget.set)),
-            (_, Some(treatment)) => Chosen::Granted(treatment),
-            (_, None) => Chosen::Written(written().unwrap_or(Treatment::Limited(0))),
+        let overridden = || policy.choices.overrides.of_key(key, client, moment);
+        let of_tier = || policy.choices.tiers.as_ref()?.named(tier?);
+        let chosen = match (listed, &policy.key_budget) {
+            (Some(listed), _) => Chosen::Written(listed),
+            (None, Some(budget)) if key == OVERFLOW => {
+                Chosen::Written(Treatment::Limited(budget.set))
+            }
+            (None, _) => match granted() {
+                Some(treatment) => Chosen::Granted(treatment),
+                None => {
+                    let written = overridden().or_else(of_tier);
+                    Chosen::Written(written.unwrap_or(Treatment::Limited(0)))
+                }
+            },
         };
         plan.add_chosen(of, chosen, 0..key.len(), 1);
+    }
+
+    /// What may make requests of a key other than [`PolicySet::plan_key`] says, in words.
+    pub fn unseen(&self, named: NamedKey<'_>) -> Vec<String> {
+        let policy = &self.policies[named.place as usize];
+        let knows_client = client_of(&policy.key, named.key).is_some();
+        let mut unseen = policy.choices.unseen(knows_client, named.tier.is_some());
+        let granted = self.grants.get(named.place as usize).map(AsRef::as_ref);
+        let granted = granted.and_then(|it| it.overrides.unseen(knows_client));
+        unseen.extend(granted.map(|it| format!("{it}, set at run time")));
+        unseen
+    }
+
+    /// Whether a policy has a tier of this name.
+    pub fn has_tier(&self, place: u32, name: &str) -> bool {
+        let tiers = &self.policies[place as usize].choices.tiers;
+        tiers.as_ref().is_some_and(|tiers| tiers.named(name).is_some())
     }
 
     /// Every store key that the limits of a policy have for a rendered key.

@@ -66,6 +66,38 @@ def test_a_key_is_looked_at_and_reset(weir):
     assert weir.metrics()['weir_admin_changes_total{outcome="key_reset"}'] == 1
 
 
+def test_a_key_is_looked_at_in_a_tier_and_what_a_key_does_not_tell_is_told(tmp_path):
+    policies = """
+policies:
+  - name: api
+    key: client_ip
+    limits: [{ quota: 2, window: 1h }]
+    tiers: { by: header:x-plan, limits: { pro: [{ quota: 5, window: 1h }] } }
+    deny: { file: abusers.txt }
+    allow: { file: tenants.txt, of: header:x-tenant }
+    overrides: [{ when: { header:x-role: staff }, unlimited: true }]
+"""
+    weir = Weir(tmp_path / "weir", policies=policies)
+    (weir.folder / "abusers.txt").write_text("192.0.2.0/24\n")
+    (weir.folder / "tenants.txt").write_text("acme\n")
+    with weir:
+        assert weir.get("/x", x_plan="pro")[0] == 200
+        base = "/api/v1/policies/api/keys/127.0.0.1"
+        status, seen = ask(weir, "GET", base)
+        assert (status, seen["limits"][0]["left"]["remaining"]) == (200, 1)
+        assert seen["unseen"] == [
+            "the list `allow`, which goes by header:x-tenant",
+            "overrides that go by more than the key",
+            "tiers, which go by header:x-plan; ask with `?tier=NAME`",
+        ]
+        status, seen = ask(weir, "GET", f"{base}?tier=pro")
+        assert (status, seen["limits"][0]["left"]["remaining"]) == (200, 4)
+        assert len(seen["unseen"]) == 2
+        status, problem = ask(weir, "GET", f"{base}?tier=gold")
+        assert status == 404 and "has no tier `gold`" in problem["detail"]
+        assert ask(weir, "GET", "/api/v1/policies/api/keys/192.0.2.7")[1]["is"] == "denied"
+
+
 def test_what_is_wrong_is_told_with_what_would_be_right(weir):
     for method, path, body, status, detail in [
         ("GET", "/api/v1/policies/apis", None, 404, "did you mean `api`?"),

@@ -109,3 +109,61 @@ def test_checks_are_counted(pair):
     counted = {o: metrics[f'weir_envoy_checks_total{{outcome="{o}"}}'] for o in ("admitted", "refused", "malformed")}
     assert counted == {"admitted": 5, "refused": 1, "malformed": 1}
     assert metrics["weir_envoy_check_duration_seconds_count"] == 7
+
+
+MANY = """
+policies:
+  - name: each
+    key: header:x-key
+    cost: header:x-cost
+    limits:
+      - { quota: 5, window: 1h }
+      - { quota: 9, window: 2h, name: long, algorithm: token_bucket, burst: 4, candidate: { quota: 1, window: 1h } }
+    tiers: { by: header:x-plan, limits: { pro: [{ quota: 20, window: 1h }] } }
+    overrides: [{ when: { header:x-role: staff }, unlimited: true }]
+    penalty: { refusals: 4, window: 1h, ban: 1h }
+  - name: trial
+    mode: shadow
+    key: header:x-key
+    limits: [{ quota: 1, window: 1h }]
+  - name: late
+    key: header:x-key
+    limits: [{ quota: 8, window: 1500ms, algorithm: fixed_window, begins: first_hit }]
+    on_deny: { status: 503, delay: { wait_max: 1s } }
+"""
+
+ASKED = [
+    {},
+    {"x-cost": "2"},
+    {"x-plan": "pro", "x-cost": "3"},
+    {},
+    {"x-cost": "6"},
+    {"x-role": "staff"},
+    {"x-cost": "4"},
+    {"x-plan": "pro"},
+    {"x-cost": "2"},
+    {"x-cost": "2"},
+    {},
+]
+
+
+def test_both_doors_tell_the_same_of_many_policies_together(weir, tmp_path):
+    """The same requests with two keys, one by each door: whatever tier, override, cost
+    or ban is in them, the fields and the refusals are the same."""
+    with weir(policies=MANY) as gateway, Envoy(tmp_path / "envoy", gateway.ports["envoy"]) as envoy:
+        statuses = []
+        for number, headers in enumerate(ASKED):
+            told = []
+            for url, key in ((gateway.url("/x"), "proxied"), (envoy.url("/x"), "checked")):
+                status, fields, body = fetch(url, {**headers, "x-key": key})
+                policies, states = items(fields["ratelimit-policy"]), items(fields["ratelimit"])
+                waits = [state.pop("t") for state in states.values()] + [int(fields.get("retry-after", 0))]
+                problem = json.loads(body) if status != 200 else None
+                told.append((status, policies, states, problem, waits))
+            assert told[0][:-1] == told[1][:-1], f"{number}: {headers}"
+            # The one is asked a moment after the other.
+            assert all(abs(one - other) <= 5 for one, other in zip(told[0][-1], told[1][-1], strict=True)), told
+            statuses.append(told[0][0])
+            shown = {"late"} if "x-role" in headers else {"each", "late"} if "x-plan" in headers else {"each.1", "each.long", "late"}
+            assert told[0][1].keys() == told[0][2].keys() == shown
+        assert statuses == [200, 200, 200, 429, 429, 200, 429, 200, 429, 429, 429]

@@ -154,3 +154,67 @@ def test_kubernetes_symlink_swap_is_noticed(weir):
             assert items(fields["ratelimit-policy"])["five"]["q"] == quota
         said = gateway.process.log()
         assert "changed to five: 7 per 10s" in said and "from five: 6 per 10s" in said, "the log tells the difference"
+
+
+def test_a_file_may_be_replaced_in_every_way_that_files_are(weir):
+    """What editors and deployments do to a file: none leaves requests without their
+    limits, and what is whole again is in force again."""
+
+    def text(quota):
+        return f"""
+policies:
+  - name: five
+    match: {{ path: /limited/** }}
+    key: [client_ip]
+    limits: [{{ quota: {quota}, window: 1h }}]
+    # {"a comment that makes it longer " * 20}
+"""
+
+    with weir(policies=text(100)) as gateway:
+        file, beside = gateway.policy_file, gateway.folder / "policies.yaml~"
+        refused = 'weir_limiter_policy_reloads_total{outcome="refused"}'
+        used = 0
+
+        def in_force(quota):
+            nonlocal used
+            wait_until(lambda: f"{quota} per 1h" in fetch(gateway.admin_url("/policies"))[2], f"{quota} in force")
+            _, fields, _ = gateway.get("/limited/x")
+            used += 1
+            assert items(fields["ratelimit-policy"])["five"]["q"] == quota
+            assert items(fields["ratelimit"])["five"]["r"] == quota - used, "counts go on"
+
+        def told(problem):
+            wait_until(lambda: gateway.metrics()[refused] > told.before, "the refusal counted")
+            told.before = gateway.metrics()[refused]
+            assert problem in gateway.process.log()
+
+        told.before = 0
+        in_force(100)
+        # It vanishes, and comes back.
+        file.unlink()
+        told("policies.yaml: cannot be read")
+        in_force(100)
+        file.write_text(text(101))
+        in_force(101)
+        # It is moved aside, and written anew.
+        file.rename(beside)
+        file.write_text(text(102))
+        in_force(102)
+        # It is written in place, and for a while only half of it is there.
+        whole = text(103)
+        with file.open("w") as writer:
+            writer.write(whole[: whole.index("window")])
+            writer.flush()
+            told("policies.yaml:7:1: did not find expected node content")
+            in_force(102)
+            writer.write(whole[whole.index("window") :])
+        in_force(103)
+        # Another is renamed onto it, and it becomes a link.
+        beside.write_text(text(104))
+        beside.rename(file)
+        in_force(104)
+        beside.write_text(text(105))
+        (gateway.folder / "link").symlink_to(beside.name)
+        (gateway.folder / "link").rename(file)
+        in_force(105)
+        assert gateway.metrics()["weir_limiter_policy_last_reload_success"] == 1

@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value};
 
-use super::line::{NotUnderstood, Seen, client_of, time_of};
+use super::line::{NotUnderstood, Seen, client_of, status_of, time_of};
 
 const TIME: &[&str] =
     &["time", "timestamp", "@timestamp", "ts", "time_iso8601", "time_local", "start_time", "msec"];
@@ -28,6 +28,8 @@ const TARGET: &[&str] =
     &["target", "request_uri", "uri", "requestpath", "path", "url", "x_envoy_original_path"];
 const HOST: &[&str] =
     &["host", "authority", "http_host", "requesthost", "vhost", "server_name", "request_host"];
+const STATUS: &[&str] =
+    &["status", "response_code", "status_code", "response_status", "downstreamstatus"];
 const LINE: &[&str] = &["request", "request_line"];
 const HEADERS: &[&str] = &["headers", "request_headers"];
 
@@ -41,6 +43,7 @@ pub(super) fn read(line: &str) -> Result<Seen, NotUnderstood> {
         at: time_of(&facts.text(TIME).ok_or(NotUnderstood::Time)?)?,
         client: Some(client_of(&facts.text(CLIENT).ok_or(NotUnderstood::Client)?)?),
         host: facts.text(HOST).unwrap_or_default(),
+        status: facts.text(STATUS).and_then(|text| status_of(&text)),
         ..Seen::default()
     };
     match (facts.text(METHOD), facts.text(TARGET), facts.text(LINE)) {

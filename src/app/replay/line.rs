@@ -37,6 +37,8 @@ pub struct Seen {
     pub host: String,
     /// What the log says of the header fields, names in lower case.
     pub headers: Vec<(String, String)>,
+    /// Of the response; `None` if the log does not say.
+    pub status: Option<u16>,
 }
 
 impl Headers for Seen {
@@ -87,6 +89,7 @@ fn common(line: &str) -> Result<Seen, NotUnderstood> {
     let quoted: Vec<String> = quoted(rest).collect();
     let mut seen = Seen { at: time_of(time)?, client: Some(client_of(first)?), ..Seen::default() };
     seen.set_request(quoted.first().ok_or(NotUnderstood::Request)?)?;
+    seen.status = status_after_request(rest);
     if let [_, referrer, agent, ..] = quoted.as_slice() {
         seen.add_header("referer", referrer);
         seen.add_header("user-agent", agent);
@@ -109,6 +112,7 @@ fn envoy(line: &str) -> Result<Seen, NotUnderstood> {
     let mut seen =
         Seen { at: time_of(time)?, client: Some(client_of(nearest)?), ..Seen::default() };
     seen.set_request(request)?;
+    seen.status = status_after_request(rest);
     seen.host = absent(authority).to_owned();
     for (name, value) in
         [("x-forwarded-for", forwarded_for), ("user-agent", agent), ("x-request-id", id)]
@@ -164,6 +168,24 @@ fn quoted(text: &str) -> impl Iterator<Item = String> {
     })
 }
 
+/// The status that stands behind the first quoted text, which is the request.
+fn status_after_request(text: &str) -> Option<u16> {
+    let mut is_escaped = false;
+    let mut after_quote = text.split_once('"')?.1.char_indices().skip_while(|(_, letter)| {
+        let is_end = *letter == '"' && !is_escaped;
+        is_escaped = *letter == '\\' && !is_escaped;
+        !is_end
+    });
+    let (end, _) = after_quote.next()?;
+    let rest = &text.split_once('"')?.1[end + 1..];
+    status_of(rest.split_whitespace().next()?)
+}
+
+/// A status; 0 is Envoy's for a response that was none.
+pub(super) fn status_of(text: &str) -> Option<u16> {
+    text.parse().ok().filter(|status| (100..600).contains(status))
+}
+
 /// A time as logs write it: Common's, RFC 3339, or a number of seconds,
 /// milliseconds or microseconds since 1970.
 pub(super) fn time_of(text: &str) -> Result<Timestamp, NotUnderstood> {
@@ -203,8 +225,9 @@ mod tests {
                 let client = seen.client.map_or("?".to_owned(), |it| it.to_string());
                 let headers: Vec<String> =
                     seen.headers.iter().map(|(name, value)| format!(" {name}={value}")).collect();
+                let status = seen.status.map_or("?".to_owned(), |it| it.to_string());
                 format!(
-                    "{} {client} {} {} {}{}",
+                    "{} {client} {} {} {} {status}{}",
                     seen.at.micros(),
                     seen.method,
                     seen.target,
@@ -221,13 +244,17 @@ mod tests {
             told(
                 r#"203.0.113.7 - ann [10/Oct/2025:13:55:36 -0700] "GET /x?y=1 HTTP/1.1" 200 2326"#
             ),
-            "1760129736000000 203.0.113.7 GET /x?y=1 ",
+            "1760129736000000 203.0.113.7 GET /x?y=1  200",
         );
         assert_eq!(
             told(
                 r#"2001:db8::1 - - [10/Oct/2025:20:55:36 +0000] "POST /a HTTP/2.0" 429 0 "-" "curl/\"8\"""#
             ),
-            "1760129736000000 2001:db8::1 POST /a  user-agent=curl/\"8\"",
+            "1760129736000000 2001:db8::1 POST /a  429 user-agent=curl/\"8\"",
+        );
+        assert_eq!(
+            told(r#"::1 - - [10/Oct/2025:20:55:36 +0000] "GET /a\"\\ HTTP/1.1" - 0"#),
+            "1760129736000000 ::1 GET /a\"\\  ?",
         );
     }
 
@@ -239,7 +266,7 @@ mod tests {
                  \"198.51.100.1,203.0.113.7\" \"agent/1\" \"cc21d9b0\" \"api.example.com\" \
                  \"10.0.2.1:80\""
             ),
-            "1760129736310000 203.0.113.7 GET /x api.example.com \
+            "1760129736310000 203.0.113.7 GET /x api.example.com 200 \
              x-forwarded-for=198.51.100.1,203.0.113.7 user-agent=agent/1 x-request-id=cc21d9b0",
         );
     }

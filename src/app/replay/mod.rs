@@ -9,7 +9,9 @@
 //! ```
 //!
 //! A log says less than a request: a policy whose key or condition is a header
-//! field sees only what was logged. Lines that lie a little back in time, because
+//! field sees only what was logged, and a cost that the response tells is known only as
+//! far as its status tells it. How long a request was under way is not known; each ends
+//! before the next begins. Lines that lie a little back in time, because
 //! servers log a request when it ends, are asked at the moment of the line before.
 
 mod json;
@@ -30,7 +32,7 @@ use prometheus::Registry;
 use tokio::runtime;
 
 use crate::base::clock::{Clock, Timestamp};
-use crate::limiter::{self, Limiter, Scratch, Verdict};
+use crate::limiter::{self, Limiter, Payments, Scratch, Verdict};
 use crate::policy::{PolicySet, RequestFacts, host, path};
 use crate::store::{self, Embedded, Library, Store};
 
@@ -138,6 +140,7 @@ impl Skipped {
 struct Replay {
     limiter: Limiter,
     clock: Clock,
+    payments: Option<Payments>,
     tally: Tally,
     scratch: Scratch,
 }
@@ -160,7 +163,8 @@ impl Replay {
             limiter::FailureMode::Closed,
             limiter::Metrics::register(&registry)?,
         );
-        Ok(Replay { limiter, clock, tally, scratch: Scratch::default() })
+        let payments = limiter.take_payments();
+        Ok(Replay { limiter, clock, payments, tally, scratch: Scratch::default() })
     }
 
     /// Asks the limiter about one request, at its moment.
@@ -190,6 +194,15 @@ impl Replay {
         let decision = self.limiter.check(&facts, &mut self.scratch).await;
         let refused = decision.verdict == Verdict::Deny;
         self.tally.add(self.clock.now(), refused, &self.scratch);
+        if let Some(mut dues) = decision.dues {
+            if let Some(status) = seen.status {
+                dues.head(status, &Seen::default());
+            }
+            drop(dues);
+            if let Some(payments) = &mut self.payments {
+                payments.pay_waiting(&self.limiter).await;
+            }
+        }
     }
 
     fn tell(self, options: &Options, skipped: &Skipped) -> Result<String, Error> {
@@ -230,10 +243,14 @@ policies:
 ";
 
     fn told(log: &str, html: bool) -> (String, String) {
+        told_under(POLICIES, log, html)
+    }
+
+    fn told_under(policies: &str, log: &str, html: bool) -> (String, String) {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         fs::write(at("weir.yaml"), "policies: p.yaml\n").unwrap();
-        fs::write(at("p.yaml"), POLICIES).unwrap();
+        fs::write(at("p.yaml"), policies).unwrap();
         fs::write(at("access.log"), log).unwrap();
         let page = html.then(|| at("page.html"));
         let options = Options { logs: vec![at("access.log")], html: page.clone(), top: 3 };
@@ -267,7 +284,7 @@ policies:
         let expected = "\
 6 requests from 2025-10-10 20:00:00 UTC to 2025-10-10 20:01:10 UTC
 1 would have been refused (16.7 %)
-1 lines were not understood, the first ./access.log:7: not a line of an access log
+1 not understood, the first ./access.log:7: not a line of an access log
 
 api
   api: 2 per 10s by client_ip on /api/**
@@ -296,9 +313,29 @@ idea
     }
 
     #[test]
+    fn a_response_costs_what_its_status_says_and_ends_before_the_next_request() {
+        let policies = "
+policies:
+  - name: logins
+    settle: { when_status: [401] }
+    limits: [{ quota: 2, window: 1h }]
+  - { name: jobs, limits: [{ quota: 1, algorithm: concurrency }] }
+";
+        let statuses = ["200", "401", "200", "200", "401", "200", "401"];
+        let log = log(&(0..7).map(|second| (second, "203.0.113.7", "/")).collect::<Vec<_>>());
+        let lines = log.lines().zip(statuses);
+        let log: String = lines
+            .map(|(line, status)| line.replace(" 200 ", &format!(" {status} ")) + "\n")
+            .collect();
+        let (told, _) = told_under(policies, &log, false);
+        assert!(told.contains("\n2 would have been refused"), "{told}");
+        assert!(told.contains("jobs\n") && told.contains("refused                   0"), "{told}");
+    }
+
+    #[test]
     fn a_log_without_requests_says_so() {
         let (told, _) = told("one\n\ntwo\n", false);
-        let expected = "no requests\n2 lines were not understood, the first ./access.log:1: not a line of an \
+        let expected = "no requests\n2 not understood, the first ./access.log:1: not a line of an \
              access log\n";
         assert_eq!(told, expected);
     }

@@ -109,6 +109,34 @@ proptest! {
     }
 
     #[test]
+    fn a_limit_that_was_edited_tells_the_truth_of_what_others_wrote(
+        (mut limit, requests) in streams(),
+        (edited, then) in streams(),
+    ) {
+        for (wait_us, cost) in requests {
+            limit.wait_us(wait_us);
+            limit.decide(cost);
+        }
+        // Hits are kept for as long as the window was when they came, and no longer.
+        if limit.algorithm != "sliding_window" {
+            limit.window_ms = edited.window_ms;
+        }
+        (limit.algorithm, limit.quota, limit.option) =
+            (edited.algorithm, edited.quota, edited.option);
+        for (wait_us, cost) in then {
+            limit.wait_us(wait_us);
+            let said = limit.decide(cost);
+            prop_assert_eq!(said.admitted, said.retry_after_ms == 0);
+            if said.retry_after_ms > 0 {
+                limit.wait_ms(said.retry_after_ms - 1);
+                prop_assert!(!limit.decide(cost).admitted, "too early");
+                limit.wait_ms(1);
+                prop_assert!(limit.peek(cost).admitted, "in time");
+            }
+        }
+    }
+
+    #[test]
     fn what_remains_can_be_used_at_once_and_no_more((mut limit, requests) in streams()) {
         for (wait_us, cost) in requests {
             limit.wait_us(wait_us);

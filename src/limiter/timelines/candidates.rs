@@ -4,6 +4,7 @@
 use super::super::FailureMode;
 use super::operator::left;
 use super::{World, check, turns};
+use crate::policy::NamedKey;
 
 #[test]
 fn a_candidate_is_compared_and_changes_nothing() {
@@ -161,7 +162,29 @@ policies:
         let limiter = turns::check(&policies(candidate), &requests, 2_100, &admitted);
         let live = limiter.live();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let looked = runtime.block_on(limiter.look(&live, 0, b"a")).unwrap();
+        let named = NamedKey { place: 0, key: b"a", tier: None };
+        let looked = runtime.block_on(limiter.look(&live, named)).unwrap();
         assert_eq!(left(&looked).1[1].unwrap().remaining, expected, "{candidate}");
     }
+}
+
+#[test]
+fn a_lease_that_only_a_candidate_gave_ends_with_the_refusal() {
+    let mut world = World::new(
+        "
+policies:
+  - name: p
+    limits: [{ quota: 1, algorithm: concurrency, candidate: { quota: 2, algorithm: concurrency } }]
+",
+        FailureMode::Open,
+    );
+    world.run("0s GET / as a  admit, \"p\";r=0");
+    for _ in 0..3 {
+        world.run("0s GET /  429 retry in 1s, \"p\";r=0");
+        world.wait(async |world| world.payments.pay_waiting(&world.limiter).await);
+    }
+    assert_eq!(remaining(&mut world, "all"), [0, 1]);
+    world.run("1s END a 200  paid");
+    assert_eq!(remaining(&mut world, "all"), [1, 2]);
+    assert_eq!(world.limiter.metrics.compared_of("p", "deny", "admit"), 3);
 }

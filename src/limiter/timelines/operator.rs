@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::super::{AfterBan, FailureMode, Standing};
 use super::{World, compile};
-use crate::policy::{Explained, Left, Made, Origin};
+use crate::policy::{Explained, Left, Made, NamedKey, Origin};
 
 const POLICIES: &str = "
 policies:
@@ -35,7 +35,8 @@ impl World {
         let live = self.limiter.live();
         let place = live.policies().find(policy).unwrap();
         let look = async |world: &mut World| {
-            world.limiter.look(&live, place, key.as_bytes()).await.unwrap()
+            let named = NamedKey { place, key: key.as_bytes(), tier: None };
+            world.limiter.look(&live, named).await.unwrap()
         };
         self.wait(look)
     }

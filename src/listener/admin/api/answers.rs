@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 
 use crate::base::clock::Timestamp;
 use crate::limiter::{AfterBan, Ban, Granted, Limiter, Live, Standing};
-use crate::policy::{Mode, Policy, Question, Role};
+use crate::policy::{Mode, NamedKey, Policy, Question, Role};
 
 use super::problem::Problem;
 use super::target::{Key, Resource, Target};
@@ -26,7 +26,7 @@ pub(super) async fn answer(
         Resource::Policies => Ok((policies(limiter), None)),
         Resource::Policy(name) => policy(limiter, name),
         Resource::Key(name, key) if is_delete => reset(limiter, name, key).await,
-        Resource::Key(name, key) => look(limiter, name, key).await,
+        Resource::Key(name, key) => look(limiter, name, key, target.word("tier")).await,
         Resource::NewOverride(name) => {
             let granted = limiter.grant(name, body).await?;
             Ok((override_json(&granted), Some("override_set")))
@@ -102,14 +102,20 @@ fn named(live: &Live, name: &str, key: &Key) -> Result<(u32, Vec<u8>), Problem> 
     Ok((place, rendered))
 }
 
-async fn look(limiter: &Limiter, name: &str, key: &Key) -> Answer {
+async fn look(limiter: &Limiter, name: &str, key: &Key, tier: &str) -> Answer {
     let live = limiter.live();
     let (place, rendered) = named(&live, name, key)?;
-    let explained = limiter.look(&live, place, &rendered).await?;
+    let tier = Some(tier).filter(|it| !it.is_empty());
+    if let Some(tier) = tier.filter(|it| !live.policies().has_tier(place, it)) {
+        return Err(Problem::not_found(format!("the policy `{name}` has no tier `{tier}`")));
+    }
+    let named = NamedKey { place, key: &rendered, tier };
+    let explained = limiter.look(&live, named).await?;
     let ban = limiter.ban_of(&live, place, &rendered).await?;
     let mut json = serde_json::to_value(explained).unwrap_or_default();
     json["key"] = String::from_utf8_lossy(&rendered).into();
     json["ban"] = ban.as_ref().map(ban_json).into();
+    json["unseen"] = live.policies().unseen(named).into();
     Ok((json, None))
 }
 

@@ -14,7 +14,9 @@
 //!
 //! A key is written part by part, as a request has them, percent-encoded; an empty
 //! part is an absent one. Or it is written whole as it is counted under, `?key=…`,
-//! which is how lists name it. Answers are JSON, refusals problems (RFC 9457).
+//! which is how lists name it. A key does not tell everything of a request: `?tier=NAME`
+//! says in which tier it would be, and `unseen` of the answer what else was not looked
+//! at. Answers are JSON, refusals problems (RFC 9457).
 //!
 //! # Who may
 //!
