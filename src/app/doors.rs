@@ -114,10 +114,11 @@ impl Doors {
         Ok(page)
     }
 
-    /// Opens the other doors.
+    /// Opens the other doors; clients of the redis door come by `transport`.
     pub fn open(
         mut self,
         config: &Config,
+        transport: redis::Transport,
         limiter: &Arc<Limiter>,
         registry: &Registry,
         tasks: &Tasks,
@@ -142,9 +143,8 @@ impl Doors {
         let redis_address = self.redis.as_ref().map(|bound| bound.address);
         if let Some(bound) = self.redis {
             let Store::Embedded(store) = limiter.store();
-            let config = config.redis.clone();
-            let end = end_asked.clone();
-            let server = redis::Server::new(config, store.commands(), end, registry)?;
+            let (settings, end) = (config.redis.settings.clone(), end_asked.clone());
+            let server = redis::Server::new(settings, transport, store.commands(), end, registry)?;
             let (listening, end_listening) = (Arc::clone(&server), crew.end.clone());
             let listener = spawn_thread("redis-kill", move || {
                 redis::listen_for_kill(&listening, &end_listening);

@@ -68,9 +68,13 @@ fn check(options: &Check) -> Result<bool, Error> {
         if found.is_origin {
             writeln!(out, "no log yet: a start begins one with this file")?;
         }
-        let (keys, records) = (recovery.keys, recovery.records);
-        let libraries = recovery.libraries.len();
-        writeln!(out, "{keys} keys, {records} records, {libraries} libraries")?;
+        writeln!(
+            out,
+            "{}, {}, {}",
+            counted(recovery.keys, "key", "keys"),
+            counted(recovery.records, "record", "records"),
+            counted(recovery.libraries.len() as u64, "library", "libraries"),
+        )?;
         match &recovery.cut_tail {
             None => writeln!(out, "whole"),
             Some(tail) => {
@@ -89,6 +93,10 @@ fn check(options: &Check) -> Result<bool, Error> {
     // Nobody is left to tell when standard output is closed.
     drop::<io::Result<()>>(told);
     Ok(options.fix || recovery.cut_tail.is_none())
+}
+
+fn counted(count: u64, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
 }
 
 fn dump(options: &Dump) -> Result<(), Error> {

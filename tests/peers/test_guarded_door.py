@@ -13,7 +13,7 @@ import redis as redis_py
 from process import wait_until
 from redis_server import RedisServer
 from resp import Closed, Connection
-from weir import Weir
+from weir import BINARY, Weir
 
 
 def openssl(folder, *arguments):
@@ -123,10 +123,12 @@ def test_a_door_that_asks_for_papers_turns_away_who_has_none_or_others(tmp_path,
 
 def test_papers_that_do_not_fit_refuse_the_start(tmp_path, papers):
     weir = behind_tls(tmp_path, papers)
-    weir.config["redis"]["tls"]["key"] = f"{papers}/client.key"
-    assert "key" in weir.fails_to_start()
-    weir.config["redis"]["tls"]["key"] = f"{papers}/nosuch.key"
-    assert "nosuch.key" in weir.fails_to_start()
+    for key, told in (("client.key", "key"), ("nosuch.key", "nosuch.key")):
+        weir.config["redis"]["tls"]["key"] = f"{papers}/{key}"
+        assert told in weir.fails_to_start()
+        check = [BINARY, "check", "--config", weir.folder / "weir.yaml"]
+        assert told in weir.fails_to_start(check)
+    assert not weir.data.exists(), "they are read before anything is loaded"
 
 
 def own_address():

@@ -61,12 +61,11 @@ use crate::store::Commands;
 use clients::{Client, Clients, Kind};
 use kill::Doorway;
 use records::Records;
-use settings::Settings;
-use stream::Transport;
 
 pub use config::{Config, RawConfig};
 pub use kill::listen as listen_for_kill;
-pub use stream::TlsError;
+pub use settings::Settings;
+pub use stream::{TlsError, Transport};
 pub use worker::serve;
 
 /// What all connections of the door share.
@@ -88,33 +87,23 @@ pub struct Server {
     run_id: String,
 }
 
-/// The door could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// TLS could not.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// A metric of the same name exists.
-    #[error("cannot register the metrics of the redis door")]
-    Metrics(#[from] prometheus::Error),
-}
-
 impl Server {
     /// A door to `store`; [`serve`] opens it. A client may cancel `end`, to end
     /// the process.
     ///
     /// # Errors
-    /// TLS cannot be set up, or the metrics are registered already.
+    /// The metrics are registered already.
     pub fn new(
-        config: Config,
+        settings: Settings,
+        transport: Transport,
         store: Commands,
         end: CancellationToken,
         registry: &Registry,
-    ) -> Result<Arc<Server>, Error> {
+    ) -> Result<Arc<Server>, prometheus::Error> {
         let since = store.now();
         let server = Arc::new(Server {
-            settings: ArcSwap::from_pointee(config.settings),
-            transport: Transport::new(config.tls.as_ref())?,
+            settings: ArcSwap::from_pointee(settings),
+            transport,
             clients: Clients::default(),
             records: parking_lot::Mutex::default(),
             doorways: Mutex::default(),

@@ -30,8 +30,8 @@ use tokio::time;
 /// How long a task lets its thread wait; longer than a batch or a turn takes.
 const THREAD_WAIT_MAX: Duration = Duration::from_millis(2);
 
-/// How soon a task looks again, should it sleep at the very moment of the release and
-/// not be woken.
+/// How soon a task looks again, should a core have let it fall asleep at the very moment
+/// of the release.
 const LOOK_AGAIN_PERIOD: Duration = Duration::from_millis(100);
 
 /// See the module's header.
@@ -46,9 +46,17 @@ pub(super) struct Lock<T> {
 /// A hold. Ends when it is dropped.
 #[derive(Debug)]
 pub(super) struct Locked<'a, T> {
-    guard: MutexGuard<'a, T>,
-    lock: &'a Lock<T>,
     was_panicking: bool,
+    // Dropped in this order: who is woken finds the lock free.
+    guard: MutexGuard<'a, T>,
+    _waker: Waker<'a>,
+}
+
+/// Wakes those who sleep, when it is dropped.
+#[derive(Debug)]
+struct Waker<'a> {
+    is_long: &'a AtomicBool,
+    released: &'a Notify,
 }
 
 impl<T> Lock<T> {
@@ -82,12 +90,17 @@ impl<T> Lock<T> {
 
     /// Sleeps until a hold that runs for long has ended, or a little less.
     pub(super) async fn released(&self) {
-        self.is_long.store(true, Ordering::Relaxed);
-        let _ = time::timeout(LOOK_AGAIN_PERIOD, self.released.notified()).await;
+        let released = self.released.notified();
+        self.is_long.store(true, Ordering::SeqCst);
+        // It may have ended before that was seen.
+        if self.lock_soon().is_none() {
+            let _ = time::timeout(LOOK_AGAIN_PERIOD, released).await;
+        }
     }
 
     fn locked<'a>(&'a self, guard: MutexGuard<'a, T>) -> Locked<'a, T> {
-        Locked { guard, lock: self, was_panicking: thread::panicking() }
+        let waker = Waker { is_long: &self.is_long, released: &self.released };
+        Locked { was_panicking: thread::panicking(), guard, _waker: waker }
     }
 }
 
@@ -111,10 +124,14 @@ impl<T> Drop for Locked<'_, T> {
             tracing::error!("the keyspace may be half changed after a panic, aborting");
             process::abort();
         }
-        // They find the lock held for an instant more, which their threads can wait for.
-        if self.lock.is_long.load(Ordering::Relaxed) {
-            self.lock.is_long.store(false, Ordering::Relaxed);
-            self.lock.released.notify_waiters();
+    }
+}
+
+impl Drop for Waker<'_> {
+    fn drop(&mut self) {
+        if self.is_long.load(Ordering::SeqCst) {
+            self.is_long.store(false, Ordering::SeqCst);
+            self.released.notify_waiters();
         }
     }
 }
