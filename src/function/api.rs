@@ -139,11 +139,20 @@ pub(super) fn end(state: State, context: &Context) -> ! {
     state.raise();
 }
 
-/// `log(level, text)`, arguments checked by the sandbox.
+/// Bytes of a script's text that are logged, as in Redis.
+const LOG_LINE_BYTES_MAX: usize = 1024;
+
+/// `log(level, text)`, arguments checked by the sandbox. Of too many lines in a second
+/// only the number is logged, with the next.
 unsafe extern "C-unwind" fn log(lua: *mut lua_State) -> c_int {
     // SAFETY: pushed with the context; entered once.
-    let (state, _) = unsafe { State::entered(lua) };
-    let message = state.bytes(2).escape_ascii();
+    let (state, context) = unsafe { State::entered(lua) };
+    let Some(suppressed) = context.log_lines.pass() else { return 0 };
+    if suppressed > 0 {
+        tracing::warn!(suppressed, "function log: too many lines");
+    }
+    let text = state.bytes(2);
+    let message = text[..text.len().min(LOG_LINE_BYTES_MAX)].escape_ascii();
     match state.number(1) as i64 {
         0 => tracing::debug!(%message, "function log"),
         1 => tracing::debug!(%message, "function log"),

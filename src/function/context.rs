@@ -18,6 +18,7 @@ use super::random::Random;
 use super::raw::{Anchor, State};
 use super::watchdog::Interrupter;
 use crate::base::clock::WorkStopwatch;
+use crate::base::throttle::Throttle;
 use crate::keyspace::{self, Arg, Command, CommandError, Execution, Flags, Keyspace};
 use crate::resp::{Protocol, Reply};
 
@@ -27,6 +28,10 @@ const C_STACK_BYTES_MAX: usize = 512 * 1024;
 
 /// Longest text that a native function builds.
 const TEXT_BYTES_MAX: usize = 64 << 20;
+
+/// Lines that scripts of one state may have logged: they are written while the
+/// keyspace is held.
+const LOG_LINES_PER_SECOND: u64 = 50;
 
 /// Commands between two looks at the clock, beside those of the hook: a command
 /// over a large value takes long and counts few instructions.
@@ -69,6 +74,8 @@ pub(super) struct Context {
     pub(super) commands: CommandCache,
     /// The generator behind `math.random`.
     pub(super) random: Random,
+    /// Lets lines of `redis.log` through.
+    pub(super) log_lines: Throttle,
     /// A text on its way into Lua: kept here, because pushing it may raise.
     pub(super) text: Vec<u8>,
     /// Counts the runs of Lua; see `json`.
@@ -172,6 +179,7 @@ impl Context {
             records_effects: true,
             commands: CommandCache::new(),
             random: Random::new(),
+            log_lines: Throttle::new(LOG_LINES_PER_SECOND),
             text: Vec::new(),
             run_number: 0,
             args: Vec::new(),

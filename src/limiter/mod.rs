@@ -129,7 +129,7 @@ impl Limiter {
             failure_mode,
             metrics,
             refused: Mutex::default(),
-            failure_log: Throttle::default(),
+            failure_log: Throttle::new(1),
             leases: Leases::new(),
             dues,
             payments: Mutex::new(Some(payments)),

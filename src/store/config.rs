@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::base::problems::{Problem, Problems};
 use crate::base::units::{ByteSize, Span};
 use crate::function;
-use crate::keyspace::{EvictionPolicy, MemoryLimits, SAMPLES_MAX};
+use crate::keyspace::{EvictionPolicy, MemoryLimits, SAMPLES_MAX, STRING_LEN_MAX};
 
 /// The section as written. Its defaults are the documented ones.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -76,6 +76,9 @@ impl RawMemory {
 /// Less memory than this does not hold a library and its call.
 const FUNCTION_MEMORY_MIN_BYTES: u64 = 1 << 20;
 
+/// With more, a call could make a string that is longer than any may be.
+const FUNCTION_MEMORY_MAX_BYTES: u64 = STRING_LEN_MAX as u64;
+
 /// The section as written. Its defaults are the documented ones.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -111,6 +114,9 @@ impl RawFunctions {
         }
         if self.memory_max.0 < FUNCTION_MEMORY_MIN_BYTES {
             problem("memory_max", "must be at least 1MiB: Lua itself takes a fifth of that");
+        }
+        if self.memory_max.0 > FUNCTION_MEMORY_MAX_BYTES {
+            problem("memory_max", "must be at most 512MiB: no string may be longer");
         }
         match problems.is_empty() {
             true => Ok(function::Limits {
@@ -151,6 +157,11 @@ mod tests {
         let message = load("{time_max: 0s, memory_max: 1KiB}").unwrap_err();
         assert!(message.contains("store.functions.time_max: must be more than 0"), "{message}");
         assert!(message.contains("store.functions.memory_max: must be at least 1MiB"), "{message}");
+        let message = load("{memory_max: 1GiB}").unwrap_err();
+        assert!(
+            message.contains("store.functions.memory_max: must be at most 512MiB"),
+            "{message}"
+        );
     }
 
     #[test]
