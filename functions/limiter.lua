@@ -746,21 +746,16 @@ local function is_enforced(group)
   return group == '0' or sub(group, 1, 1) == '='
 end
 
--- Counts refusals: of each group, and of all that are enforced.
-local function note_refusal(refused, group)
-  refused[group] = (refused[group] or 0) + 1
+-- Whether a group is charged. `refusals` counts the limits that refused and are
+-- enforced, `by_group` those that refused in each group but `0`.
+local function may_charge(group, refusals, by_group)
   if is_enforced(group) then
-    refused.enforced = refused.enforced + 1
+    return refusals == 0
   end
+  return not by_group[group] and refusals == (by_group['=' .. group] or 0)
 end
 
--- Whether a group is charged when somebody has refused.
-local function may_charge(refused, group)
-  if is_enforced(group) then
-    return refused.enforced == 0
-  end
-  return not refused[group] and refused.enforced == (refused['=' .. group] or 0)
-end
+local NOBODY = {}
 
 -- decide: looks at every limit, then charges each group all or none. In `stands` it
 -- marks the limits whose groups were charged, if it is asked to.
@@ -770,28 +765,34 @@ local function decide(keys, args, stands)
     return redis.error_reply(wrong)
   end
   local now = now_us()
-  local outcomes, refused = { true }, nil
+  local outcomes, refusals, by_group = { true }, 0, NOBODY
   for i = 1, #keys do
     local at = 6 * i
     local look = ALGORITHMS[args[at - 5]].look
     local outcome = look(keys[i], args[at - 4], args[at - 3], args[at - 2], now, args[at - 1])
     outcomes[i] = outcome
     if outcome[1] == 0 then
-      refused = refused or { enforced = 0 }
-      note_refusal(refused, args[at])
+      local group = args[at]
+      if is_enforced(group) then
+        refusals = refusals + 1
+      end
+      if group ~= '0' then
+        by_group = by_group == NOBODY and {} or by_group
+        by_group[group] = (by_group[group] or 0) + 1
+      end
     end
   end
   for i = 1, #keys do
     local at = 6 * i
     local cost = args[at - 2]
-    if cost > 0 and (not refused or may_charge(refused, args[at])) then
+    if cost > 0 and may_charge(args[at], refusals, by_group) then
       local charge = ALGORITHMS[args[at - 5]].charge
       charge(outcomes[i], keys[i], args[at - 4], args[at - 3], cost, now, args[at - 1])
     end
   end
-  if stands and (not refused or refused.enforced == 0) then
+  if stands and refusals == 0 then
     for i = 1, #keys do
-      stands[i] = not refused or may_charge(refused, args[6 * i])
+      stands[i] = may_charge(args[6 * i], refusals, by_group)
     end
   end
   return outcomes

@@ -50,8 +50,8 @@ impl Door {
         let opened = Embedded::open(&[], log, Clock::system(), metrics, &mut |_| {}).unwrap();
         let end = CancellationToken::new();
         let commands = opened.store.commands();
-        let server =
-            redis::Server::new(raw.check().unwrap(), commands, end.clone(), &registry).unwrap();
+        let (settings, plain) = (raw.check().unwrap().settings, redis::Transport::Plain);
+        let server = redis::Server::new(settings, plain, commands, end.clone(), &registry).unwrap();
         let bound = accept::bind("redis", "127.0.0.1:0".parse().unwrap(), 1).unwrap();
         let address = bound.address;
         let socket = bound.sockets.into_iter().next().unwrap();

@@ -114,10 +114,11 @@ impl Doors {
         Ok(page)
     }
 
-    /// Opens the other doors.
+    /// Opens the other doors; clients of the redis door come by `transport`.
     pub fn open(
         mut self,
         config: &Config,
+        transport: redis::Transport,
         limiter: &Arc<Limiter>,
         registry: &Registry,
         tasks: &Tasks,
@@ -142,9 +143,8 @@ impl Doors {
         let redis_address = self.redis.as_ref().map(|bound| bound.address);
         if let Some(bound) = self.redis {
             let Store::Embedded(store) = limiter.store();
-            let config = config.redis.clone();
-            let end = end_asked.clone();
-            let server = redis::Server::new(config, store.commands(), end, registry)?;
+            let (settings, end) = (config.redis.settings.clone(), end_asked.clone());
+            let server = redis::Server::new(settings, transport, store.commands(), end, registry)?;
             let (listening, end_listening) = (Arc::clone(&server), crew.end.clone());
             let listener = spawn_thread("redis-kill", move || {
                 redis::listen_for_kill(&listening, &end_listening);
@@ -235,18 +235,22 @@ fn run_worker(
 }
 
 impl Open {
-    /// Tells the workers to end and waits for them, but no longer than `grace`
-    /// and a little. True when all ended with nothing left running.
-    pub async fn drain_workers(self, grace: Duration) -> bool {
+    /// Tells the workers to end and waits for them, but no longer than `grace`, and a
+    /// little after the calls that still run then have been ended by `end_calls`. True
+    /// when all ended with nothing left running.
+    pub async fn drain_workers(self, grace: Duration, end_calls: impl Fn()) -> bool {
         self.end_workers.cancel();
+        let ended = || self.workers.iter().all(JoinHandle::is_finished);
         let since = Stopwatch::start();
-        let grace = grace + Duration::from_secs(1);
-        while self.workers.iter().any(|worker| !worker.is_finished()) {
-            if since.elapsed() > grace {
-                return false;
+        let ended_within = async |time: Duration| {
+            while !ended() && since.elapsed() <= time {
+                time::sleep(Duration::from_millis(5)).await;
             }
-            time::sleep(Duration::from_millis(5)).await;
-        }
-        self.workers.into_iter().all(|worker| matches!(worker.join(), Ok(Drained::Clean)))
+        };
+        ended_within(grace).await;
+        end_calls();
+        ended_within(grace + Duration::from_secs(1)).await;
+        let is_clean = |worker: JoinHandle<_>| matches!(worker.join(), Ok(Drained::Clean));
+        ended() && self.workers.into_iter().all(is_clean)
     }
 }

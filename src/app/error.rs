@@ -49,9 +49,9 @@ pub enum Error {
     /// The proxy cannot be set up.
     #[error(transparent)]
     Proxy(#[from] proxy::Error),
-    /// The redis door cannot be set up.
+    /// The files of the redis door's TLS cannot be used.
     #[error(transparent)]
-    Redis(#[from] redis::Error),
+    Tls(#[from] redis::TlsError),
     /// The thread that loads the state ended without a word: it panicked.
     #[error("loading the state failed")]
     Loader,

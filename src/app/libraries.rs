@@ -197,11 +197,11 @@ impl Folder {
     }
 
     /// Loads what changed.
-    fn reload(&mut self, store: &Embedded) {
+    async fn reload(&mut self, store: &Embedded) {
         for (path, read) in self.changed() {
             let file = path.display().to_string();
             let loaded = match read {
-                Ok(code) => store.load_library(&code).map_err(|error| match error.line() {
+                Ok(code) => store.load_library(&code).await.map_err(|error| match error.line() {
                     Some(line) => format!("{file}:{line}: {error}"),
                     None => format!("{file}: {error}"),
                 }),
@@ -234,7 +234,7 @@ pub async fn keep_current(store: &Embedded, mut folder: Folder, shutdown: Cancel
             () = time::sleep(POLL) => {}
         }
         while changed.try_recv().is_ok() {}
-        folder.reload(store);
+        folder.reload(store).await;
     }
 }
 
@@ -274,8 +274,8 @@ mod tests {
         assert_eq!(libraries[2].code, "mine");
     }
 
-    #[test]
-    fn a_file_that_changes_is_loaded_and_a_wrong_one_leaves_the_loaded_in_force() {
+    #[tokio::test]
+    async fn a_file_that_changes_is_loaded_and_a_wrong_one_leaves_the_loaded_in_force() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("mine.lua");
         let write = |body: &str| {
@@ -292,19 +292,19 @@ mod tests {
         let mut watched = Folder::new(folder.path().to_owned(), &libraries, metrics);
         assert!(watched.changed().is_empty());
         write("return =");
-        watched.reload(&store);
+        watched.reload(&store).await;
         let State::Degraded(told) = watched.faults().state() else { panic!("nothing is told") };
         assert!(told.contains("mine.lua:2: Error compiling function: user_function:2:"), "{told}");
         assert!(store.functions().contains(&"mine.f".to_owned()));
         write("return 2");
-        watched.reload(&store);
+        watched.reload(&store).await;
         assert_eq!(watched.faults().state(), State::Ok);
         fs::write(
             folder.path().join("more.lua"),
             "#!lua name=more\nredis.register_function('g', redis.log)",
         )
         .unwrap();
-        watched.reload(&store);
+        watched.reload(&store).await;
         assert!(store.functions().contains(&"more.g".to_owned()));
     }
 

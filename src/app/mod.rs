@@ -33,6 +33,7 @@ use crate::base::tasks::{Drained, Tasks, spawn_thread};
 use crate::config::Config;
 use crate::limiter::{self, Limiter, PolicyFile, keep_current, keep_grants};
 use crate::listener::admin::{Condition, Readiness, State};
+use crate::listener::redis;
 use crate::persist;
 use crate::policy::{Functions, PolicySet};
 use crate::store::{self, Embedded, Library, Opened, Store};
@@ -49,12 +50,14 @@ struct Written {
     function_names: Vec<String>,
     policies: PolicySet,
     policy_file: PolicyFile,
+    redis_transport: redis::Transport,
 }
 
 impl Written {
     /// Reads the configuration, the Functions and the policies.
     fn read(path: &Path) -> Result<Written, Error> {
         let config = Config::load(path)?;
+        let redis_transport = redis::Transport::new(config.redis.tls.as_ref())?;
         let libraries = libraries::collect(&config.functions)?;
         // A store without a log tells which Functions there are, before a log
         // is locked and read for a policy file that is wrong.
@@ -66,7 +69,7 @@ impl Written {
         let functions = Functions::new(function_names.clone());
         let mut policy_file = PolicyFile::new(config.policies.clone());
         let policies = policy_file.load(&functions)?;
-        Ok(Written { config, libraries, function_names, policies, policy_file })
+        Ok(Written { config, libraries, function_names, policies, policy_file, redis_transport })
     }
 }
 
@@ -146,7 +149,7 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     if let Some(mut payments) = limiter.take_payments() {
         tasks.spawn("dues", |shutdown| async move { payments.pay(&paying, shutdown).await });
     }
-    let open = doors.open(&written.config, &limiter, &registry, &tasks)?;
+    let open = doors.open(&written.config, written.redis_transport, &limiter, &registry, &tasks)?;
     serving.set(State::Ok);
     say(&banner::serving(&written.config, &open, &limiter, opened.recovery.as_ref()));
 
@@ -158,7 +161,7 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     tracing::info!(grace = ?written.config.drain_timeout, "draining");
     let (drained, workers_drained) = tokio::join!(
         tasks.drain(written.config.drain_timeout),
-        open.drain_workers(written.config.drain_timeout)
+        open.drain_workers(written.config.drain_timeout, || store.end_calls())
     );
     if drained != Drained::Clean || !workers_drained {
         tracing::warn!("not everything ended within the grace period");

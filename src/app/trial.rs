@@ -185,17 +185,12 @@ impl Trial {
             effects: &mut self.effects,
             reply,
         };
-        match command.run {
-            Run::Keyspace(_) => {
-                let done = self.keyspace.execute(command, &args, &mut run);
-                Ok(done.err().map(|error| error.to_string()))
-            }
-            Run::Engine => {
-                self.engine.run_command(command, &args, &mut self.keyspace, &mut run);
-                Ok(None)
-            }
-            Run::Door => Err("not a command on data".to_owned()),
+        if matches!(command.run, Run::Engine) {
+            self.engine.run_command(command, &args, &mut self.keyspace, &mut run);
+            return Ok(None);
         }
+        let done = self.keyspace.execute(command, &args, &mut run);
+        Ok(done.err().map(|error| error.to_string()))
     }
 }
 
@@ -215,7 +210,7 @@ fn words(line: &str) -> Result<Vec<Vec<u8>>, String> {
 /// The effects, a command each.
 fn effects_of(effects: &Effects) -> Vec<String> {
     let mut rest = effects.record();
-    let mut decoder = Decoder::new(decode::Limits::REDIS);
+    let mut decoder = Decoder::new(decode::Limits::RECORDS);
     let mut lines = Vec::new();
     while let Ok(Decoded::Command { len }) = decoder.decode(rest) {
         let words = decoder.args().iter().map(|range| quoted(&rest[range.clone()]));

@@ -9,9 +9,13 @@ use std::io;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::process::setpriority_process;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// The kernel weighs it with 110, where a thread of niceness 0 has 1024.
+const PATIENT_NICENESS: i32 = 10;
 
 /// The tasks of a process (or of a test), and the way to end them.
 #[derive(Clone, Debug, Default)]
@@ -82,6 +86,23 @@ pub fn spawn_thread<T: Send + 'static>(
 ) -> io::Result<JoinHandle<T>> {
     #[expect(clippy::disallowed_methods, reason = "the one spawner")]
     std::thread::Builder::new().name(format!("weir-{name}")).spawn(body)
+}
+
+/// Starts a named thread for work that can wait: where cores are short, it gets a tenth
+/// of what a thread gets that somebody waits for. It must not hold a lock for long that
+/// such a thread wants.
+///
+/// # Errors
+/// The operating system refused a thread.
+pub fn spawn_patient_thread<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    spawn_thread(name, move || {
+        // On Linux a thread has a priority of its own. Without it the work is done too.
+        let _ = setpriority_process(None, PATIENT_NICENESS);
+        body()
+    })
 }
 
 #[cfg(test)]

@@ -68,9 +68,13 @@ fn check(options: &Check) -> Result<bool, Error> {
         if found.is_origin {
             writeln!(out, "no log yet: a start begins one with this file")?;
         }
-        let (keys, records) = (recovery.keys, recovery.records);
-        let libraries = recovery.libraries.len();
-        writeln!(out, "{keys} keys, {records} records, {libraries} libraries")?;
+        writeln!(
+            out,
+            "{}, {}, {}",
+            counted(recovery.keys, "key", "keys"),
+            counted(recovery.records, "record", "records"),
+            counted(recovery.libraries.len() as u64, "library", "libraries"),
+        )?;
         match &recovery.cut_tail {
             None => writeln!(out, "whole"),
             Some(tail) => {
@@ -91,6 +95,10 @@ fn check(options: &Check) -> Result<bool, Error> {
     Ok(options.fix || recovery.cut_tail.is_none())
 }
 
+fn counted(count: u64, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
+}
+
 fn dump(options: &Dump) -> Result<(), Error> {
     let bar = progress_bar("reading");
     let mut out = BufWriter::new(io::stdout().lock());
@@ -98,12 +106,15 @@ fn dump(options: &Dump) -> Result<(), Error> {
     let mut file_len = 0;
     let read = examine::dump(&options.dir, &mut |piece| {
         match &piece {
+            Piece::Log { len } => bar.set_length(*len),
             Piece::File { len, .. } => {
                 files_read += file_len;
                 file_len = *len;
             }
-            Piece::Record { offset, .. } => bar.set_position(files_read + offset),
-            Piece::Library(_) | Piece::Entry { .. } | Piece::Torn { .. } => bar.tick(),
+            Piece::Record { offset: at, .. } | Piece::Entry { end: at, .. } => {
+                bar.set_position(files_read + at);
+            }
+            Piece::Library(_) | Piece::Torn { .. } => {}
         }
         write_piece(&mut out, &piece).is_ok()
     });
@@ -121,9 +132,10 @@ fn progress_bar(verb: &str) -> ProgressBar {
 
 fn write_piece(out: &mut impl Write, piece: &Piece<'_>) -> io::Result<()> {
     match piece {
+        Piece::Log { .. } => Ok(()),
         Piece::File { path, len } => writeln!(out, "# {}, {len} bytes", path.display()),
         Piece::Library(code) => write_command(out, &[b"FUNCTION", b"LOAD", code.as_bytes()]),
-        Piece::Entry { key, value, expires_at_ms } => {
+        Piece::Entry { key, value, expires_at_ms, .. } => {
             write_entry(out, key, value)?;
             match expires_at_ms {
                 Some(deadline) => {
@@ -222,7 +234,7 @@ mod tests {
     fn pieces_are_printed_as_commands_that_redis_cli_reads() {
         let value = Value::String(b"two words\r\n\x01\"".to_vec().into());
         check(
-            &Piece::Entry { key: b"k", value: &value, expires_at_ms: Some(17) },
+            &Piece::Entry { end: 9, key: b"k", value: &value, expires_at_ms: Some(17) },
             "SET k \"two words\\r\\n\\x01\\\"\"\nPEXPIREAT k 17\n",
         );
         check(&Piece::Record { offset: 0, args: &[b"DEL", b"", b"a"] }, "DEL \"\" a\n");

@@ -12,6 +12,8 @@
 //!                                    signal─────┘ handler sets the hook
 //! ```
 //!
+//! When no call has run for a few looks, the watchdog sleeps; the next call wakes it.
+//!
 //! Setting the hook from a handler *on the thread that runs Lua* is what LuaJIT's
 //! own interpreter does at Ctrl-C. A signal that comes late finds no call on its
 //! thread, or a younger one whose hook then takes itself away.
@@ -104,6 +106,13 @@ impl Interrupter {
         }
     }
 
+    /// Ends the call that runs, and each that runs for long from now on: the process
+    /// is ending.
+    pub fn end_all(&self) {
+        self.0.ends_all.store(true, Ordering::Release);
+        signal(self.0.thread.load(Ordering::Relaxed));
+    }
+
     /// The call that runs, by a number that no other has.
     pub fn running(&self) -> Option<u64> {
         let call = self.0.call.load(Ordering::Acquire);
@@ -112,7 +121,8 @@ impl Interrupter {
 
     /// True when the call that runs now was to be ended.
     pub(super) fn was_called(&self) -> bool {
-        self.0.killed.load(Ordering::Acquire) == self.0.call.load(Ordering::Relaxed)
+        self.0.ends_all.load(Ordering::Acquire)
+            || self.0.killed.load(Ordering::Acquire) == self.0.call.load(Ordering::Relaxed)
     }
 }
 
@@ -122,12 +132,15 @@ struct Shared {
     call: AtomicU64,
     /// The number of the call that somebody wants to end; no call has number 0.
     killed: AtomicU64,
+    ends_all: AtomicBool,
     is_script: AtomicBool,
     /// The kernel's number of the thread that runs it.
     thread: AtomicI32,
     is_over: AtomicBool,
     /// How often the watchdog looks.
     period_us: AtomicU64,
+    /// The watchdog does not look until it is woken.
+    sleeps: AtomicBool,
 }
 
 impl Watchdog {
@@ -147,6 +160,12 @@ impl Watchdog {
     /// Looks every `period` from now on.
     pub(super) fn look_every(&self, period: Duration) {
         self.shared.period_us.store(micros(period), Ordering::Relaxed);
+        self.wake();
+    }
+
+    #[cold]
+    fn wake(&self) {
+        self.shared.sleeps.store(false, Ordering::Relaxed);
         if let Some(thread) = &self.thread {
             thread.thread().unpark();
         }
@@ -168,7 +187,12 @@ impl Watchdog {
         RUNNING.set(state);
         self.shared.thread.store(thread, Ordering::Relaxed);
         self.shared.is_script.store(is_script, Ordering::Relaxed);
-        self.shared.call.fetch_add(1, Ordering::Release);
+        // This and what `watch` does before it sleeps are in one order: either the call
+        // is seen there, or the sleep here.
+        self.shared.call.fetch_add(1, Ordering::SeqCst);
+        if self.shared.sleeps.load(Ordering::SeqCst) {
+            self.wake();
+        }
         Guard(&self.shared)
     }
 }
@@ -176,8 +200,8 @@ impl Watchdog {
 impl Drop for Watchdog {
     fn drop(&mut self) {
         self.shared.is_over.store(true, Ordering::Relaxed);
+        self.wake();
         if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
             // It neither panics nor waits.
             let _ = thread.join();
         }
@@ -198,15 +222,31 @@ fn micros(period: Duration) -> u64 {
     u64::try_from(period.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// Looks without a call after which the watchdog sleeps.
+const IDLE_LOOKS_MAX: u32 = 4;
+
 fn watch(shared: &Shared) {
-    let mut seen = 0;
+    let (mut seen, mut idle_looks) = (0, 0);
     while !shared.is_over.load(Ordering::Relaxed) {
         thread::park_timeout(Duration::from_micros(shared.period_us.load(Ordering::Relaxed)));
         let call = shared.call.load(Ordering::Acquire);
-        if call % 2 == 1 && call == seen {
+        let runs = !call.is_multiple_of(2);
+        if runs && call == seen {
             signal(shared.thread.load(Ordering::Relaxed));
         }
+        idle_looks = if runs || call != seen { 0 } else { idle_looks + 1 };
         seen = call;
+        if idle_looks == IDLE_LOOKS_MAX {
+            idle_looks = 0;
+            shared.sleeps.store(true, Ordering::SeqCst);
+            while shared.sleeps.load(Ordering::SeqCst)
+                && shared.call.load(Ordering::SeqCst) == seen
+                && !shared.is_over.load(Ordering::Relaxed)
+            {
+                thread::park();
+            }
+            shared.sleeps.store(false, Ordering::Relaxed);
+        }
     }
 }
 

@@ -282,14 +282,9 @@ pub(super) const fn entry(
     Command { name, arity, flags, keys, run: Run::Keyspace(run), docs, subcommands: &[] }
 }
 
-/// One entry of a table that the door or the store runs.
-pub(super) const fn door(
-    name: &'static str,
-    arity: i32,
-    flags: Flags,
-    keys: KeyPositions,
-    docs: Docs,
-) -> Command {
+/// One entry of a table that the door or the store runs. Hardly any of them has keys.
+pub(super) const fn door(name: &'static str, arity: i32, flags: Flags, docs: Docs) -> Command {
+    let keys = short::NO_KEY;
     Command { name, arity, flags, keys, run: Run::Door, docs, subcommands: &[] }
 }
 
@@ -299,7 +294,7 @@ pub(super) const fn container(
     docs: Docs,
     subcommands: &'static [Command],
 ) -> Command {
-    let command = door(name, -2, Flags::NONE, short::NO_KEY, docs);
+    let command = door(name, -2, Flags::NONE, docs);
     Command { subcommands, ..command }
 }
 

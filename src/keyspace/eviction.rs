@@ -24,6 +24,10 @@ use crate::base::clock::Timestamp;
 /// Candidates that are remembered from one sample to the next.
 const POOL_LEN: usize = 16;
 
+/// Keys that are looked at to choose one, at most: more only cost time, the choice
+/// hardly becomes better.
+pub const SAMPLES_MAX: u32 = 64;
+
 /// Which keys go when memory is short, in Redis' words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EvictionPolicy {
@@ -53,7 +57,8 @@ pub struct MemoryLimits {
     pub maxmemory: u64,
     /// Which keys go when that is not enough.
     pub policy: EvictionPolicy,
-    /// Keys that are looked at to choose one.
+    /// Keys that are looked at to choose one; no more than [`SAMPLES_MAX`] are, whatever
+    /// stands here.
     pub samples: u32,
     /// The higher, the more uses it takes to raise a key's counter of uses.
     pub lfu_log_factor: u32,
@@ -217,7 +222,7 @@ impl Pool {
         now: Timestamp,
     ) -> Option<SlotId> {
         self.found.clear();
-        let sample_len = limits.samples.max(1) as usize;
+        let sample_len = limits.samples.clamp(1, SAMPLES_MAX) as usize;
         slots.sample(candidates, sample_len, &mut self.found);
         if candidates == Candidates::Volatile
             && (limits.policy == EvictionPolicy::VolatileTtl || self.found.is_empty())

@@ -37,6 +37,10 @@ struct Entry<T> {
 }
 
 impl<T: Copy> Index<T> {
+    /// Bytes of one entry: itself, and the byte by which a table finds it. The room that
+    /// tables keep free is nobody's.
+    pub(super) const ENTRY_BYTES: usize = size_of::<Entry<T>>() + 1;
+
     pub(super) fn new() -> Index<T> {
         Index { tables: vec![HashTable::new()], len: 0, table_bytes: 0 }
     }

@@ -403,3 +403,26 @@ fn memory_usage_counts_the_key_and_its_value() {
     assert_eq!(session.run("MEMORY USAGE none"), "$-1");
     assert_eq!(session.run("MEMORY USAGE k SAMPLES -1"), "ERR syntax error");
 }
+
+#[test]
+fn what_all_keys_use_is_what_the_keyspace_uses_but_for_room_that_is_free() {
+    /// Tables of the index are a quarter full at the least.
+    const FREE_BYTES_MAX: usize = 32;
+    let mut session = Session::new();
+    let count = 20_000;
+    (0..count).for_each(|key| drop(session.run(&format!("SET key:{key} value"))));
+    let usage = |key| session.run(&format!("MEMORY USAGE key:{key}"))[1..].parse::<usize>();
+    let sum: usize = (0..count).map(usage).map(Result::unwrap).sum();
+    let used = session.space.used_bytes();
+    assert!((sum..sum + count * FREE_BYTES_MAX).contains(&used), "{sum} of {used}");
+}
+
+#[test]
+fn help_lists_what_can_follow_a_command() {
+    let mut session = Session::new();
+    for (container, part) in [("OBJECT", "FREQ"), ("client", "KILL"), ("Debug", "RELOAD")] {
+        let told = session.run(&format!("{container} HELP"));
+        let head = format!("+{} <subcommand> [<arg>", container.to_ascii_uppercase());
+        assert!(told.contains(&head) && told.contains(&format!(" +{part} +    ")), "{told}");
+    }
+}

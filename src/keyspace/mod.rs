@@ -68,7 +68,7 @@ pub use channels::{Announced, Channels, Ear, Listener};
 pub use command::{Command, Docs, Flags, Handler, KeyPositions, Run, Table, command, commands};
 pub use effects::{Effects, EffectsMark};
 pub use error::CommandError;
-pub use eviction::{Asker, EvictionPolicy, MemoryLimits, Room};
+pub use eviction::{Asker, EvictionPolicy, MemoryLimits, Room, SAMPLES_MAX};
 pub use glob::matches as glob_matches;
 pub use hash::{Fields, Hash};
 pub use list::{Elements, List};

@@ -148,13 +148,16 @@ pub async fn keep_current(
             }
         }
         while changed.try_recv().is_ok() {}
-        reload(limiter, &mut file);
+        reload(limiter, &mut file, forced);
     }
 }
 
-fn reload(limiter: &Limiter, file: &mut PolicyFile) {
+/// Puts in force what the file says, if that is something else. Who `asked` is told
+/// also if it is not.
+fn reload(limiter: &Limiter, file: &mut PolicyFile, asked: bool) {
     let functions = Functions::new(limiter.store().functions());
     match file.load_if_changed(&functions) {
+        None if asked => tracing::info!("policies not reloaded: the file says what it said"),
         None => {}
         Some(Ok(policies)) => {
             let policy_count = policies.policies().len();

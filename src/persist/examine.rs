@@ -52,6 +52,11 @@ pub fn check(
 /// A piece of a log, as it is read.
 #[derive(Debug)]
 pub enum Piece<'a> {
+    /// The log begins.
+    Log {
+        /// Bytes of all its files.
+        len: u64,
+    },
     /// A file begins.
     File {
         /// Where it is.
@@ -63,6 +68,8 @@ pub enum Piece<'a> {
     Library(&'a str),
     /// A key of a base file.
     Entry {
+        /// Where what follows it stands in the file.
+        end: u64,
         /// The key.
         key: &'a [u8],
         /// Its value.
@@ -92,6 +99,9 @@ pub enum Piece<'a> {
 pub fn dump(dir: &Path, show: &mut dyn FnMut(Piece<'_>) -> bool) -> Result<(), Error> {
     let directory = Directory::open_to_look(dir);
     let found = Found::something_at(&directory)?;
+    if !show(Piece::Log { len: found.len(&directory)? }) {
+        return Ok(());
+    }
     for (folder, name) in found.files(&directory) {
         let (file, len) = folder.open_to_read(name)?;
         let path = folder.path_of(name);
@@ -106,7 +116,8 @@ pub fn dump(dir: &Path, show: &mut dyn FnMut(Piece<'_>) -> bool) -> Result<(), E
                 let goes_on = match &part {
                     Part::Library(code) => show(Piece::Library(code)),
                     Part::Entry { key, value, expires_at_ms } => {
-                        show(Piece::Entry { key, value, expires_at_ms: *expires_at_ms })
+                        let (end, expires_at_ms) = (base.offset(), *expires_at_ms);
+                        show(Piece::Entry { end, key, value, expires_at_ms })
                     }
                 };
                 if !goes_on {

@@ -90,7 +90,7 @@ impl<R: Read> RecordReader<R> {
         RecordReader {
             start: source.offset(),
             source,
-            decoder: Decoder::new(Limits::REDIS),
+            decoder: Decoder::new(Limits::RECORDS),
             len: 0,
             writer: Writer::Redis,
             run: None,

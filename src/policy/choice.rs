@@ -233,6 +233,8 @@ impl List {
     pub(super) fn read(of: Source, text: &str) -> Result<List, (usize, String)> {
         let mut list = List { of, networks: NetworkMap::default(), values: HashSet::new() };
         let is_of_addresses = matches!(list.of, Source::ClientIp { .. });
+        // Some editors begin a file with a byte order mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         for (index, line) in text.lines().enumerate() {
             let entry = line.split('#').next().unwrap_or_default().trim();
             if entry.is_empty() {
@@ -257,11 +259,18 @@ impl List {
     }
 }
 
-/// An address or a network as written; an address is a network of one.
+/// An address or a network as written; an address is a network of one, and addresses
+/// of IPv4 within IPv6 are of IPv4, as a client's are.
 pub(super) fn network(text: &str) -> Option<IpNet> {
     let net = text.parse::<IpNet>().ok();
-    let address = || text.parse::<IpAddr>().ok().map(|it| IpNet::from(it.to_canonical()));
-    net.map(|net| net.trunc()).or_else(address)
+    let net = net.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?.trunc();
+    let bits = net.prefix_len().checked_sub(128 - 32);
+    match (net.addr().to_canonical(), bits) {
+        (address @ IpAddr::V4(_), Some(bits)) if net.addr().is_ipv6() => {
+            IpNet::new(address, bits).ok()
+        }
+        _ => Some(net),
+    }
 }
 
 /// Values by network. The narrowest that holds an address answers, at a look-up
@@ -285,14 +294,14 @@ impl<T> NetworkMap<T> {
         self.v4.is_empty() && self.v6.is_empty()
     }
 
-    /// Adds a network; one that was there before is replaced.
-    pub(super) fn insert(&mut self, network: IpNet, value: T) {
+    /// Adds a network. What was there before is replaced, and returned.
+    pub(super) fn insert(&mut self, network: IpNet, value: T) -> Option<T> {
         match network {
             IpNet::V4(net) => {
-                by_length(&mut self.v4, net.prefix_len()).insert(net.network().to_bits(), value);
+                by_length(&mut self.v4, net.prefix_len()).insert(net.network().to_bits(), value)
             }
             IpNet::V6(net) => {
-                by_length(&mut self.v6, net.prefix_len()).insert(net.network().to_bits(), value);
+                by_length(&mut self.v6, net.prefix_len()).insert(net.network().to_bits(), value)
             }
         }
     }
@@ -376,6 +385,7 @@ mod tests {
             "2001:db8::/32",
             "::/0",
             "10.1.2.3/32",
+            "::ffff:10.2.0.0/112",
         ];
         for (number, text) in networks.iter().enumerate() {
             map.insert(network(text).unwrap(), number);
@@ -385,6 +395,7 @@ mod tests {
             ("10.9.9.9", 1),
             ("10.1.9.9", 2),
             ("10.1.2.3", 6),
+            ("10.2.3.4", 7),
             ("::ffff:10.9.9.9", 1),
             ("2001:db8:1::", 4),
             ("2001:db9::", 5),
@@ -401,5 +412,11 @@ mod tests {
         assert!(List::read(of(), text).is_ok());
         let told = List::read(of(), "192.0.2.1\nexample.com\n").unwrap_err();
         assert_eq!(told, (2, "example.com".to_owned()));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_entry() {
+        let list = List::read(Source::Method, "\u{feff}GET\nPUT\n").unwrap();
+        assert!(list.values.contains(&b"GET"[..]) && list.values.len() == 2);
     }
 }

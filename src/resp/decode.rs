@@ -25,9 +25,13 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Redis' own bounds: 1 Mi arguments, 512 MiB each, 1 GiB in all.
-    pub const REDIS: Limits =
-        Limits { args_max: 1 << 20, bulk_bytes_max: 512 << 20, command_bytes_max: 1 << 30 };
+    /// Bounds of what a keyspace records: those of strings. What was run once can be
+    /// read again, however many arguments it had and whatever they come to.
+    pub const RECORDS: Limits = Limits {
+        args_max: i32::MAX as usize,
+        bulk_bytes_max: 512 << 20,
+        command_bytes_max: usize::MAX >> 1,
+    };
 }
 
 /// Arguments for which memory is kept from one command to the next.
@@ -301,7 +305,7 @@ mod tests {
         ) {
             let mut bytes = Vec::new();
             encode::command(&args, &mut bytes);
-            let mut decoder = Decoder::new(Limits::REDIS);
+            let mut decoder = Decoder::new(Limits::RECORDS);
             let mut seen = 0;
             let len = loop {
                 match decoder.decode(&bytes[..seen]).unwrap() {

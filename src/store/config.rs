@@ -9,10 +9,7 @@ use serde::Deserialize;
 use crate::base::problems::{Problem, Problems};
 use crate::base::units::{ByteSize, Span};
 use crate::function;
-use crate::keyspace::{EvictionPolicy, MemoryLimits};
-
-/// More than this only costs time: the choice hardly becomes better.
-const SAMPLES_MAX: u32 = 64;
+use crate::keyspace::{EvictionPolicy, MemoryLimits, SAMPLES_MAX};
 
 /// The section as written. Its defaults are the documented ones.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

@@ -1,12 +1,14 @@
 """Functions and scripts that run for long, and libraries that clients take away: what
 Weir does in place of Redis, through the real binary."""
 
-from contextlib import ExitStack
-from time import sleep
+import signal
+import socket
+from contextlib import ExitStack, closing
+from time import monotonic, sleep
 
 import pytest
 
-from process import wait_until
+from process import fetch, wait_until
 from resp import Connection, encode
 from weir import Weir
 
@@ -167,3 +169,44 @@ def test_a_stranger_kills_nothing(endless):
         assert KILLED in caller.frame()[1]
         assert stranger.frame() == ("-", b"NOAUTH Authentication required.")
         assert caller.ask("CONFIG", "SET", "requirepass", "") == ("+", b"OK")
+
+
+SPIN = "redis.call('SET', 'k', 'spun') while true do end"
+POLICIES = """
+policies:
+  - name: five
+    match: { path: /limited/** }
+    limits: [{ quota: 5, window: 10s }]
+"""
+
+
+@pytest.mark.parametrize("callers", [1, 12])
+def test_while_a_call_never_ends_all_that_needs_no_key_lives_and_sigterm_ends_it(tmp_path, callers):
+    weir = Weir(tmp_path / "weir", policies=POLICIES, redis=True)
+    weir.config["drain_timeout"] = "1s"
+    weir.config["workers"] = 2
+    with weir, ExitStack() as stack:
+        clients = [stack.enter_context(Connection(weir.address)) for _ in range(callers)]
+        assert clients[0].ask("CONFIG", "SET", "busy-reply-threshold", 0) == ("+", b"OK")
+        assert clients[0].ask("SET", "k", "before") == ("+", b"OK")
+        for client in clients:
+            client.send([["EVAL", SPIN, 0]])
+        sleep(0.3)
+        # Requests that need a key wait, and keep nobody else from being served.
+        waiting = [stack.enter_context(closing(socket.create_connection(("127.0.0.1", weir.ports["proxy"])))) for _ in range(20)]
+        for one in waiting:
+            one.sendall(b"GET /limited/x HTTP/1.1\r\nhost: x\r\n\r\n")
+        sleep(1.2)  # Longer than the period of whatever the gateway asks the store by itself.
+        for _ in range(8):
+            assert weir.get("/free")[0] == 200
+        assert [fetch(weir.admin_url(path), timeout=2)[0] for path in ("/livez", "/readyz", "/metrics", "/policies")] == [200] * 4
+        generation = weir.generation()
+        weir.write_policies(POLICIES.replace("quota: 5", "quota: 6"))
+        wait_until(lambda: weir.generation() == generation + 1, "policies reloaded")
+        begun = monotonic()
+        weir.process.signal(signal.SIGTERM)
+        assert weir.process.wait(10) == 0
+        assert monotonic() - begun < 1 + 1 + 5, "the grace, a little, and the disk's time"
+        assert "the log is synced, goodbye" in weir.process.log()
+    with weir, Connection(weir.address) as client:
+        assert client.ask("GET", "k") == ("$", b"before"), "what was ended is undone"

@@ -4,6 +4,7 @@ What Redis does as well is held to a redis-server with the same settings."""
 import socket
 import ssl
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import redis as redis_py
 from process import wait_until
 from redis_server import RedisServer
 from resp import Closed, Connection
-from weir import Weir
+from weir import BINARY, Weir
 
 
 def openssl(folder, *arguments):
@@ -81,6 +82,20 @@ def test_clients_speak_tls_with_a_door_that_they_know(tmp_path, papers):
                 assert client.ask("GET", "n") == ("$", b"3")
 
 
+def test_a_call_is_killed_within_tls_by_who_comes_when_it_runs(tmp_path, papers):
+    weir = behind_tls(tmp_path, papers)
+    weir.config["workers"] = 2
+    with weir:
+        context = ssl.create_default_context(cafile=f"{papers}/ours.pem")
+        with Connection(weir.address, tls=context) as caller:
+            assert caller.ask("CONFIG", "SET", "busy-reply-threshold", 0) == ("+", b"OK")
+            for _ in range(4):
+                caller.send([["EVAL", "while true do end", 0]])
+                time.sleep(0.15)
+                assert cli(weir, papers, "SCRIPT", "KILL").stdout == "OK\n"
+                assert b"Script killed by user with SCRIPT KILL..." in caller.frame()[1]
+
+
 def test_whoever_does_not_speak_tls_is_turned_away_and_others_are_served(tmp_path, papers):
     with behind_tls(tmp_path, papers) as weir:
         for sent in (b"PING\r\n", b"*1\r\n$4\r\nPING\r\n", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05hello", b"\x00" * 64):
@@ -108,10 +123,12 @@ def test_a_door_that_asks_for_papers_turns_away_who_has_none_or_others(tmp_path,
 
 def test_papers_that_do_not_fit_refuse_the_start(tmp_path, papers):
     weir = behind_tls(tmp_path, papers)
-    weir.config["redis"]["tls"]["key"] = f"{papers}/client.key"
-    assert "key" in weir.fails_to_start()
-    weir.config["redis"]["tls"]["key"] = f"{papers}/nosuch.key"
-    assert "nosuch.key" in weir.fails_to_start()
+    for key, told in (("client.key", "key"), ("nosuch.key", "nosuch.key")):
+        weir.config["redis"]["tls"]["key"] = f"{papers}/{key}"
+        assert told in weir.fails_to_start()
+        check = [BINARY, "check", "--config", weir.folder / "weir.yaml"]
+        assert told in weir.fails_to_start(check)
+    assert not weir.data.exists(), "they are read before anything is loaded"
 
 
 def own_address():

@@ -42,8 +42,8 @@ class Faults:
         names = [f"appendonly.aof.{n}.{kind}" for n in numbers for kind in ("incr.aof", "base.rdb")]
         names += [f"temp-{name}" for name in names] + ["appendonly.aof.manifest", "temp-appendonly.aof.manifest"]
         paths = [word for name in ("", *names) for word in ("-P", str(folder / name).rstrip("/"))]
-        argv = [shutil.which("strace") or "strace is missing; tests/run installs it", "-f", "-qq", "-y", "-o", self.told,
-                *paths, "-e", f"trace={call}", "-e", f"inject={call}:{how}:when={when}",
+        argv = [shutil.which("strace") or "strace is missing; tests/run installs it", "-f", "-qq", "-y", "-ttt", "-o", self.told,
+                *paths, "-e", f"trace={call},write", "-e", f"inject={call}:{how}:when={when}",
                 "-p", str(gateway.process.pid)]  # fmt: skip
         self.child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         tracer = f"TracerPid:\t{self.child.pid}"
@@ -65,6 +65,18 @@ class Faults:
     def count(self):
         """Calls that have failed, or were delayed, so far."""
         return len(re.findall("INJECTED|DELAYED", self.told.read_text())) if self.told.exists() else 0
+
+    def calls(self):
+        """What was called, in the order of the ends: (call, file, begun, ended)."""
+        calls, begun = [], {}
+        for line in self.told.read_text().splitlines():
+            thread, at, rest = line.split(maxsplit=2)
+            if start := re.match(r"(\w+)\(\d+<([^>]*)>", rest):
+                begun[thread] = (start[1], os.path.basename(start[2]), float(at))
+            # What strace found under way has no beginning here.
+            if "unfinished" not in rest and thread in begun:
+                calls.append((*begun.pop(thread), float(at)))
+        return calls
 
 
 def says(gateway):
@@ -170,6 +182,32 @@ def test_a_slow_sync_delays_nobody_and_is_counted(gateway):
         with Connection(gateway.address) as again:
             assert again.ask("GET", "last") == ("$", b"1")
             assert again.ask("GET", "k") == ("$", str(number).encode())
+
+
+@pytest.mark.parametrize("policy", ["always", "everysec"])
+def test_no_record_of_a_new_file_is_synced_before_the_last_sync_of_the_old_one_has_returned(gateway, policy):
+    gateway.config["store"]["embedded"]["appendfsync"] = policy
+    old, new = "appendonly.aof.1.incr.aof", "appendonly.aof.2.incr.aof"
+    with gateway, Connection(gateway.address) as connection, Connection(gateway.address) as writer:
+        # Each sync takes long, so that the switch of files falls into one.
+        with Faults(gateway, SYNCS, "1+", "delay_exit=400000") as faults:
+            connection.ask("BGREWRITEAOF")
+            sent = 0
+            while [call[:2] for call in faults.calls()].count((SYNCS, new)) < 3:
+                writer.send([["SET", "k", sent]])
+                sent += 1
+                time.sleep(0.02)
+            assert writer.frames(sent) == [("+", b"OK")] * sent
+            wait_until(lambda: not rewriting(connection), "rewritten")
+        calls = faults.calls()
+    # The new file begins with a line of its own, made durable before the switch.
+    [_head, first_record, *_] = [begun for call, file, begun, _ in calls if (call, file) == (WRITES, new)]
+    last_written = max(ended for call, file, _, ended in calls if (call, file) == (WRITES, old))
+    old_synced = [(begun, ended) for call, file, begun, ended in calls if (call, file) == (SYNCS, old)]
+    new_synced = [(begun, ended) for call, file, begun, ended in calls if (call, file) == (SYNCS, new)]
+    assert old_synced[-1][0] >= last_written, "the last sync of the old file covers all of it"
+    of_records = [begun for begun, _ in new_synced if begun >= first_record]
+    assert of_records and min(of_records) >= old_synced[-1][1], (old_synced, new_synced, first_record)
 
 
 def delayed(connection):

@@ -1,15 +1,23 @@
 """The log is Redis': its tools accept every file, a redis-server that starts from
 a copy holds the same keys, and we start from what a redis-server leaves."""
 
+import fcntl
+import os
+import pty
 import random
+import re
+import select
 import shutil
+import struct
 import subprocess
+import termios
+import time
 
 import pytest
 
 from process import wait_until
 from redis_server import RedisServer
-from resp import Connection
+from resp import Connection, encode
 from weir import BINARY
 
 COMMANDS = 4_000
@@ -37,8 +45,22 @@ def random_command(chance):
             ("LPOP", f"l{n}"),
             ("PEXPIRE", chance.choice("szhitl") + str(n), 10_000_000),
             ("RENAME", f"s{n}", f"s{n + 1}"),
+            ("FUNCTION", "LOAD", "REPLACE", library(f"l{n % 8}", text)),
+            ("FUNCTION", "DELETE", f"l{n % 8}"),
+            ("FCALL", f"l{n % 8}", 1, f"s{n}", text),
         ]
     )
+
+
+def library(name, text):
+    """A library with one Function of its name, that writes, and some text of its own."""
+    return f"""#!lua name={name}
+-- {text.encode("unicode_escape").decode()}
+redis.register_function('{name}', function(keys, args)
+  redis.call('SET', keys[1], args[1])
+  return redis.call('INCR', 'calls of {name}')
+end)
+"""
 
 
 def load(address, chance, count=COMMANDS):
@@ -51,7 +73,8 @@ def load(address, chance, count=COMMANDS):
 
 
 def holds(address):
-    """Every key with its payload, by kind, so that servers can be compared."""
+    """Every key with its payload, by kind, and every library that a client has loaded,
+    with its code, so that servers can be compared."""
     held = {}
     with Connection(address) as connection:
         # A redis-server answers while it loads, with an error.
@@ -71,6 +94,10 @@ def holds(address):
             if kind == "hash":
                 value = sorted(zip([item[1] for item in value[::2]], [item[1] for item in value[1::2]]))
             held[key] = (kind, value, connection.ask("PEXPIRETIME", key)[1])
+        for _, fields in connection.ask("FUNCTION", "LIST", "WITHCODE")[1]:
+            name, functions, code = fields[1][1], fields[5], fields[7][1]
+            if name not in (b"limiter", b"mylimiter"):  # Those of files, Weir's own.
+                held[b"library " + name] = ("library", code, functions)
     return held
 
 
@@ -177,6 +204,114 @@ def test_weir_begins_where_a_redis_without_a_log_directory_ended(weir, tmp_path,
         assert holds(again.address) == theirs
 
 
+def looked_at(data, *options):
+    """`weir log check`: its exit code, and what it says."""
+    ran = subprocess.run([BINARY, "log", "check", *options, data], capture_output=True, text=True, timeout=60)
+    return ran.returncode, ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize("fault", ["torn", "damaged"])
+def test_a_log_of_a_redis_before_7_is_mended_before_the_first_start(weir, fault):
+    records = [encode(["SET", f"k{number}", number]) for number in range(9)]
+    whole, last = b"".join(records[:5]), b"".join(records[5:])
+    content = whole + last[:-9] if fault == "torn" else whole + last.replace(b"*3", b"*x", 1)
+    where = "torn tail" if fault == "torn" else f"damaged at byte {len(whole) + 1}: expected a number of arguments"
+    # Of a torn log all whole records are kept, of a damaged one those before the damage.
+    kept = b"".join(records[:8]) if fault == "torn" else whole
+    gateway = weir(redis=True)
+    gateway.data.mkdir()
+    log = gateway.data / "appendonly.aof"
+    log.write_bytes(content)
+    code, said = looked_at(gateway.data)
+    assert code == 1 and str(log) in said and log.read_bytes() == content, said
+    assert where in said, said
+    code, said = looked_at(gateway.data, "--fix")
+    assert code == 0 and f"cut at byte {len(kept)}, {len(content) - len(kept)} bytes behind it" in said, said
+    assert log.read_bytes() == kept
+    assert (gateway.data / "appendonly.aof.damaged").read_bytes() == content
+    code, said = looked_at(gateway.data)
+    assert code == 0 and said.endswith("whole\n"), said
+    with gateway, Connection(gateway.address) as connection:
+        count = kept.count(b"SET")
+        assert [connection.ask("GET", f"k{number}")[1] for number in range(count)] == [str(n).encode() for n in range(count)]
+        assert connection.ask("DBSIZE") == (":", count)
+        assert gateway.stop() == 0
+    check_files(gateway.data)
+
+
+class Terminal:
+    """A program whose standard error is a terminal; what it has shown there."""
+
+    def __init__(self, argv):
+        self.ours, terminal = pty.openpty()
+        # A row of some width, without which nothing is drawn.
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+        self.child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=terminal)
+        os.close(terminal)
+        self.shown = ""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_error):
+        self.child.terminate()
+        self.child.wait(20)
+        os.close(self.ours)
+
+    def look(self):
+        """Adds what is shown within a second; false when there will be no more."""
+        ready, _, _ = select.select([self.ours], [], [], 1)
+        try:
+            self.shown += os.read(self.ours, 65536).decode(errors="replace") if ready else ""
+        except OSError:
+            return False  # The other end is closed.
+        return True
+
+
+@pytest.mark.parametrize("verb, shown", [("check", "checking"), ("dump", "reading")])
+def test_who_looks_at_a_log_on_a_terminal_sees_how_far_it_has_come(weir, verb, shown):
+    gateway = weir(redis=True)
+    with gateway:
+        load(gateway.address, random.Random(5))
+        with Connection(gateway.address) as connection:
+            connection.ask("BGREWRITEAOF")
+        load(gateway.address, random.Random(6))
+        assert gateway.stop() == 0
+    with Terminal([BINARY, "log", verb, gateway.data]) as terminal:
+        wait_until(lambda: not terminal.look(), "it has ended")
+        assert terminal.child.wait(20) == 0
+        said = terminal.shown
+    # A bar, how much of how much, and how long it will take yet.
+    bars = re.findall(rf"  {shown} \S+ ([\d.]+ \w+)/([\d.]+ \w+), \S+ left", said)
+    total = sum(path.stat().st_size for path in (gateway.data / "appendonlydir").glob("*.*.*.*"))
+    assert bars and {whole for _, whole in bars} == {f"{total / 1024:.2f} KiB"}, said
+    quiet = subprocess.run([BINARY, "log", verb, gateway.data], capture_output=True, timeout=60)
+    assert quiet.returncode == 0 and shown.encode() not in quiet.stderr, "nothing where that is no terminal"
+
+
+def test_a_long_start_on_a_terminal_shows_how_far_it_has_come(weir):
+    gateway = weir(redis=True)
+    with gateway:
+        load(gateway.address, random.Random(8))
+        assert gateway.stop() == 0
+    folder = gateway.data / "appendonlydir"
+    base, incr = folder / "appendonly.aof.1.base.rdb", folder / "appendonly.aof.1.incr.aof"
+    content = base.read_bytes()
+    base.unlink()
+    # The base file comes late: a pipe, which this test holds at both ends.
+    os.mkfifo(base)
+    pipe = os.open(base, os.O_RDWR)
+    with Terminal(gateway.command()) as terminal:
+        wait_until((folder / "weir.lock").exists, "it has begun to load")
+        time.sleep(0.7)
+        assert not terminal.shown, "a short load is not worth a word"
+        os.write(pipe, content)
+        os.close(pipe)
+        total = f"{incr.stat().st_size / 1024:.2f} KiB"
+        wait_until(lambda: terminal.look() and total in terminal.shown, "the bar is drawn")
+        assert re.search(rf"  loading \S+ [\d.]+ \w+/{total}, [\d.]+ \w+/s", terminal.shown), terminal.shown
+
+
 def test_payloads_travel_both_ways(weir, tmp_path):
     gateway = weir(redis=True)
     with gateway, RedisServer(tmp_path / "redis") as redis:
@@ -191,5 +326,5 @@ def test_payloads_travel_both_ways(weir, tmp_path):
                     assert to.ask("TYPE", b"copy:" + key) == from_.ask("TYPE", key)
             ours, theirs = holds(source), holds(target)
             for key, (kind, value, _deadline) in ours.items():
-                if not key.startswith(b"copy:"):
+                if not key.startswith((b"copy:", b"library ")):
                     assert theirs[b"copy:" + key][:2] == (kind, value), key

@@ -284,7 +284,7 @@ policies:
         let expected = "\
 6 requests from 2025-10-10 20:00:00 UTC to 2025-10-10 20:01:10 UTC
 1 would have been refused (16.7 %)
-1 lines were not understood, the first ./access.log:7: not a line of an access log
+1 not understood, the first ./access.log:7: not a line of an access log
 
 api
   api: 2 per 10s by client_ip on /api/**
@@ -335,7 +335,7 @@ policies:
     #[test]
     fn a_log_without_requests_says_so() {
         let (told, _) = told("one\n\ntwo\n", false);
-        let expected = "no requests\n2 lines were not understood, the first ./access.log:1: not a line of an \
+        let expected = "no requests\n2 not understood, the first ./access.log:1: not a line of an \
              access log\n";
         assert_eq!(told, expected);
     }

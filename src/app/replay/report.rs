@@ -112,7 +112,7 @@ fn summary(tally: &Tally, skipped: &Skipped) -> String {
 fn not_understood(text: &mut String, skipped: &Skipped) {
     if let Some((place, why)) = &skipped.first {
         let count = grouped(skipped.count);
-        let _ = writeln!(text, "{count} lines were not understood, the first {place}: {why}");
+        let _ = writeln!(text, "{count} not understood, the first {place}: {why}");
     }
 }
 

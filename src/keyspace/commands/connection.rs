@@ -2,6 +2,7 @@
 //! answered here; what concerns the session is the door's.
 
 use super::Done;
+use super::help::help;
 use crate::keyspace::arg::Arg;
 use crate::keyspace::command::short::{ADMIN, ANY_TIME, CLIENTS, NO_KEY};
 use crate::keyspace::command::{Command, Flags, Table, container, docs, door, entry};
@@ -15,13 +16,7 @@ const FIRST: Flags = CLIENTS.and(Flags::FAST).and(Flags::NO_AUTH).and(Flags::ALL
 pub(in crate::keyspace) static TABLE: Table = Table {
     group: "connection",
     commands: &[
-        door(
-            "auth",
-            -2,
-            FIRST,
-            NO_KEY,
-            docs("1.0.0", "O(N) in the users", "Proves who the client is."),
-        ),
+        door("auth", -2, FIRST, docs("1.0.0", "O(N) in the users", "Proves who the client is.")),
         container("client", docs("2.4.0", "", "Commands on connections."), CLIENT),
         entry(
             "echo",
@@ -35,7 +30,6 @@ pub(in crate::keyspace) static TABLE: Table = Table {
             "hello",
             -1,
             FIRST,
-            NO_KEY,
             docs(
                 "6.0.0",
                 "O(1)",
@@ -50,12 +44,11 @@ pub(in crate::keyspace) static TABLE: Table = Table {
             ping,
             docs("1.0.0", "O(1)", "Answers PONG, or with its argument."),
         ),
-        door("quit", -1, FIRST, NO_KEY, docs("1.0.0", "O(1)", "Closes the connection.")),
+        door("quit", -1, FIRST, docs("1.0.0", "O(1)", "Closes the connection.")),
         door(
             "reset",
             1,
             FIRST,
-            NO_KEY,
             docs("6.2.0", "O(1)", "Makes the connection as it was when it was new."),
         ),
         entry(
@@ -71,46 +64,36 @@ pub(in crate::keyspace) static TABLE: Table = Table {
 
 /// What follows `CLIENT`.
 const CLIENT: &[Command] = &[
-    door("getname", 2, CLIENTS, NO_KEY, docs("2.6.9", "O(1)", "The name of the connection.")),
-    door("help", 2, ANY_TIME, NO_KEY, docs("5.0.0", "O(1)", "What can follow CLIENT.")),
-    door("id", 2, CLIENTS, NO_KEY, docs("5.0.0", "O(1)", "The number of the connection.")),
-    door("info", 2, CLIENTS, NO_KEY, docs("6.2.0", "O(1)", "What is known of the connection.")),
-    door("kill", -3, ADMIN, NO_KEY, docs("2.4.0", "O(N) in the connections", "Ends connections.")),
+    door("getname", 2, CLIENTS, docs("2.6.9", "O(1)", "The name of the connection.")),
+    help("5.0.0"),
+    door("id", 2, CLIENTS, docs("5.0.0", "O(1)", "The number of the connection.")),
+    door("info", 2, CLIENTS, docs("6.2.0", "O(1)", "What is known of the connection.")),
+    door("kill", -3, ADMIN, docs("2.4.0", "O(N) in the connections", "Ends connections.")),
     door(
         "list",
         -2,
         ADMIN,
-        NO_KEY,
         docs("2.4.0", "O(N) in the connections", "What is known of all connections."),
     ),
     door(
         "no-evict",
         3,
         ADMIN,
-        NO_KEY,
         docs("7.0.0", "O(1)", "Exempts the connection from eviction of clients; there is none."),
     ),
-    door("pause", -3, ADMIN, NO_KEY, docs("2.9.50", "O(1)", "Lets commands wait for a while.")),
-    door(
-        "reply",
-        3,
-        CLIENTS,
-        NO_KEY,
-        docs("3.2.0", "O(1)", "Whether the connection gets replies."),
-    ),
+    door("pause", -3, ADMIN, docs("2.9.50", "O(1)", "Lets commands wait for a while.")),
+    door("reply", 3, CLIENTS, docs("3.2.0", "O(1)", "Whether the connection gets replies.")),
     door(
         "setinfo",
         4,
         CLIENTS,
-        NO_KEY,
         docs("7.2.0", "O(1)", "Tells the name or version of the client's library."),
     ),
-    door("setname", 3, CLIENTS, NO_KEY, docs("2.6.9", "O(1)", "Names the connection.")),
+    door("setname", 3, CLIENTS, docs("2.6.9", "O(1)", "Names the connection.")),
     door(
         "unpause",
         2,
         ADMIN,
-        NO_KEY,
         docs("6.2.0", "O(N) in the connections", "Lets waiting commands go on."),
     ),
 ];

@@ -3,9 +3,10 @@
 //! None of them counts as a use of the key.
 
 use super::Done;
+use super::help::help;
 use crate::keyspace::arg::Arg;
-use crate::keyspace::command::short::{NO_KEY, READ};
-use crate::keyspace::command::{Command, Flags, KeyPositions, Run, Table, docs, entry};
+use crate::keyspace::command::short::{ADMIN, NO_KEY, READ};
+use crate::keyspace::command::{Command, Flags, KeyPositions, Table, container, docs, door, entry};
 use crate::keyspace::digest::Digest;
 use crate::keyspace::error::CommandError;
 use crate::keyspace::rdb::payload;
@@ -17,45 +18,18 @@ use crate::resp::number::c_int;
 /// The key is the first argument after the subcommand.
 const KEY_AFTER: KeyPositions = KeyPositions { first: 2, last: 2, step: 1, counted: 0 };
 
-const NO_FLAGS: Flags = Flags::LOADING.and(Flags::STALE);
-
-const DEBUGGING: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(NO_FLAGS);
-
 /// The commands of this file.
 pub(in crate::keyspace) static TABLE: Table = Table {
     group: "generic",
-    commands: &[Command {
-        subcommands: OBJECT,
-        ..entry(
-            "object",
-            -2,
-            Flags::NONE,
-            NO_KEY,
-            help,
-            docs("2.2.3", "O(1)", "How a key is kept."),
-        )
-    }],
+    commands: &[container("object", docs("2.2.3", "O(1)", "How a key is kept."), OBJECT)],
 };
 
 /// The commands of this file that concern the server.
 pub(in crate::keyspace) static SERVER_TABLE: Table = Table {
     group: "server",
     commands: &[
-        Command {
-            subcommands: DEBUG,
-            ..entry("debug", -2, DEBUGGING, NO_KEY, help, docs("1.0.0", "", "For tests."))
-        },
-        Command {
-            subcommands: MEMORY,
-            ..entry(
-                "memory",
-                -2,
-                Flags::NONE,
-                NO_KEY,
-                help,
-                docs("4.0.0", "", "What memory is used for."),
-            )
-        },
+        Command { flags: ADMIN, ..container("debug", docs("1.0.0", "", "For tests."), DEBUG) },
+        container("memory", docs("4.0.0", "", "What memory is used for."), MEMORY),
     ],
 };
 
@@ -76,7 +50,7 @@ const OBJECT: &[Command] = &[
         object_freq,
         docs("4.0.0", "O(1)", "How often the key is used, on a logarithmic scale."),
     ),
-    entry("help", 2, NO_FLAGS, NO_KEY, help, docs("6.2.0", "O(1)", "Lists the subcommands.")),
+    help("6.2.0"),
     entry(
         "idletime",
         3,
@@ -97,7 +71,7 @@ const OBJECT: &[Command] = &[
 
 const MEMORY: &[Command] = &[
     entry("doctor", 2, Flags::NONE, NO_KEY, memory_doctor, docs("4.0.0", "O(1)", "Gives advice.")),
-    entry("help", 2, NO_FLAGS, NO_KEY, help, docs("4.0.0", "O(1)", "Lists the subcommands.")),
+    help("4.0.0"),
     entry(
         "purge",
         2,
@@ -128,7 +102,7 @@ const DEBUG: &[Command] = &[
     entry(
         "digest",
         2,
-        DEBUGGING,
+        ADMIN,
         NO_KEY,
         debug_digest,
         docs("", "O(N) in the bytes of all keys", "A digest of all keys, as Redis computes it."),
@@ -136,27 +110,17 @@ const DEBUG: &[Command] = &[
     entry(
         "digest-value",
         -2,
-        DEBUGGING,
+        ADMIN,
         KeyPositions { first: 2, last: -1, step: 1, counted: 0 },
         debug_digest_value,
         docs("", "O(N) in the bytes of the values", "A digest of each value."),
     ),
-    entry("help", 2, DEBUGGING, NO_KEY, help, docs("", "O(1)", "Lists the subcommands.")),
-    Command {
-        run: Run::Door,
-        ..entry(
-            "loadaof",
-            2,
-            DEBUGGING,
-            NO_KEY,
-            help,
-            docs("", "O(N)", "Loads the log into an empty keyspace."),
-        )
-    },
+    Command { flags: ADMIN, ..help("") },
+    door("loadaof", 2, ADMIN, docs("", "O(N)", "Loads the log into an empty keyspace.")),
     entry(
         "reload",
         -2,
-        DEBUGGING,
+        ADMIN,
         NO_KEY,
         debug_reload,
         docs("", "O(N)", "Replaces each value by what a snapshot of it loads as."),
@@ -164,33 +128,13 @@ const DEBUG: &[Command] = &[
     entry(
         "set-active-expire",
         3,
-        DEBUGGING,
+        ADMIN,
         NO_KEY,
         debug_set_active_expire,
         docs("", "O(1)", "Whether expired keys are removed before somebody asks for them."),
     ),
-    Command {
-        run: Run::Door,
-        ..entry("sleep", 3, DEBUGGING, NO_KEY, help, docs("", "", "Keeps the client waiting."))
-    },
+    door("sleep", 3, ADMIN, docs("", "", "Keeps everybody waiting.")),
 ];
-
-/// `… HELP`: one line for each subcommand, from the table.
-fn help(_: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<'_>) -> Done {
-    let name = args[0].text().to_ascii_uppercase();
-    let subcommands = match &*name {
-        b"OBJECT" => OBJECT,
-        b"MEMORY" => MEMORY,
-        _ => DEBUG,
-    };
-    run.reply.array(1 + subcommands.len());
-    run.reply.status(&format!("{} <subcommand> [argument …]:", String::from_utf8_lossy(&name)));
-    for command in subcommands {
-        let line = format!("{}: {}", command.name.to_ascii_uppercase(), command.docs.summary);
-        run.reply.status(&line);
-    }
-    Ok(())
-}
 
 /// Answers about a key that is there, and null without one.
 fn about(

@@ -8,6 +8,7 @@ pub(super) mod administration;
 mod collections;
 pub(super) mod connection;
 pub(super) mod hashes;
+mod help;
 pub(super) mod inspection;
 pub(super) mod keys;
 pub(super) mod lists;

@@ -2,6 +2,7 @@
 //! what changes a subscription, because a subscription belongs to a connection.
 
 use super::Done;
+use super::help::help;
 use crate::keyspace::arg::Arg;
 use crate::keyspace::channels::Ear;
 use crate::keyspace::command::short::{ALL_KEYS, ANY_TIME, CLIENTS, NO_KEY, ONE_KEY};
@@ -21,7 +22,6 @@ pub(in crate::keyspace) static TABLE: Table = Table {
             "psubscribe",
             -2,
             LISTEN,
-            NO_KEY,
             docs("2.0.0", "O(N) in the patterns", "Listens to channels whose names match."),
         ),
         entry(
@@ -41,7 +41,6 @@ pub(in crate::keyspace) static TABLE: Table = Table {
             "punsubscribe",
             -1,
             LISTEN,
-            NO_KEY,
             docs(
                 "2.0.0",
                 "O(N) in the patterns",
@@ -60,32 +59,34 @@ pub(in crate::keyspace) static TABLE: Table = Table {
                 "Tells everybody who listens to a shard channel.",
             ),
         ),
-        door(
-            "ssubscribe",
-            -2,
-            LISTEN,
-            ALL_KEYS,
-            docs("7.0.0", "O(N) in the channels", "Listens to shard channels."),
-        ),
+        Command {
+            keys: ALL_KEYS,
+            ..door(
+                "ssubscribe",
+                -2,
+                LISTEN,
+                docs("7.0.0", "O(N) in the channels", "Listens to shard channels."),
+            )
+        },
         door(
             "subscribe",
             -2,
             LISTEN,
-            NO_KEY,
             docs("2.0.0", "O(N) in the channels", "Listens to channels."),
         ),
-        door(
-            "sunsubscribe",
-            -1,
-            LISTEN,
-            ALL_KEYS,
-            docs("7.0.0", "O(N) in the channels", "No longer listens to shard channels."),
-        ),
+        Command {
+            keys: ALL_KEYS,
+            ..door(
+                "sunsubscribe",
+                -1,
+                LISTEN,
+                docs("7.0.0", "O(N) in the channels", "No longer listens to shard channels."),
+            )
+        },
         door(
             "unsubscribe",
             -1,
             LISTEN,
-            NO_KEY,
             docs("2.0.0", "O(N) in the channels", "No longer listens to channels."),
         ),
     ],
@@ -100,7 +101,7 @@ const PUBSUB: &[Command] = &[
         channels,
         docs("2.8.0", "O(N) in the channels", "The channels that somebody listens to."),
     ),
-    door("help", 2, ANY_TIME, NO_KEY, docs("6.2.0", "O(1)", "What can follow PUBSUB.")),
+    help("6.2.0"),
     entry(
         "numpat",
         2,

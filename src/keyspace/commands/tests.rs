@@ -109,7 +109,7 @@ fn render(view: View<'_>) -> String {
 
 fn render_record(effects: &Effects) -> String {
     let (mut record, mut commands) = (effects.record(), Vec::new());
-    let mut decoder = Decoder::new(Limits::REDIS);
+    let mut decoder = Decoder::new(Limits::RECORDS);
     while !record.is_empty() {
         let Decoded::Command { len } = decoder.decode(record).unwrap() else { unreachable!("cut") };
         let args: Vec<_> =

@@ -192,7 +192,7 @@ pub fn scored(out: &mut Vec<u8>, member: &[u8], score: f64) {
 /// Members and scores as one packed string, lowest first.
 fn packed_sorted_set(out: &mut Vec<u8>, set: &SortedSet) {
     blob(out, |packer| {
-        for (name, score) in set.iter().named() {
+        set.show(|name, score| {
             match name {
                 Name::Number(number) => packer.push_integer(number),
                 Name::Text(text) => packer.push(text),
@@ -203,7 +203,7 @@ fn packed_sorted_set(out: &mut Vec<u8>, set: &SortedSet) {
             } else {
                 packer.push(&NumberText::double(score));
             }
-        }
+        });
     });
 }
 

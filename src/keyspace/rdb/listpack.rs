@@ -15,6 +15,8 @@ use super::packed::{END, Element, Layout, Malformed, Sequence, sign_extended};
 const HEADER_LEN: usize = 6;
 /// The longest element whose back length is one byte, its length itself.
 const BACK_LENGTH_SHORT_MAX: usize = 127;
+/// Room that is made ready at once for what is packed.
+const ROOM_LEN: usize = 512;
 /// An element count that says: too many, walk.
 const COUNT_UNKNOWN: u16 = u16::MAX;
 
@@ -112,17 +114,19 @@ fn back_length(len: usize) -> (usize, [u8; 5]) {
 #[derive(Debug)]
 pub struct Packer {
     bytes: Vec<u8>,
-    /// Where in `bytes` it begins.
+    /// Where in `bytes` it begins, and where it ends so far. Zeros follow.
     start: usize,
+    end: usize,
     count: usize,
 }
 
 impl Packer {
     /// An empty list, built behind what `bytes` holds.
-    pub fn new(mut bytes: Vec<u8>) -> Packer {
+    pub fn new(bytes: Vec<u8>) -> Packer {
         let start = bytes.len();
-        bytes.resize(start + HEADER_LEN, 0);
-        Packer { bytes, start, count: 0 }
+        let mut packer = Packer { bytes, start, end: start, count: 0 };
+        packer.put(&[0; HEADER_LEN]);
+        packer
     }
 
     /// Appends a text, as an integer if it is the canonical decimal of one.
@@ -130,53 +134,50 @@ impl Packer {
         if let Some(integer) = canonical_integer(text) {
             return self.push_integer(integer);
         }
-        let start = self.bytes.len();
+        let start = self.end;
         match text.len() {
-            len @ 0..=63 => self.bytes.push(0x80 | len as u8),
-            len @ 64..=4095 => self.bytes.extend([0xE0 | (len >> 8) as u8, (len & 0xFF) as u8]),
+            len @ 0..=63 => self.put(&[0x80 | len as u8]),
+            len @ 64..=4095 => self.put(&[0xE0 | (len >> 8) as u8, (len & 0xFF) as u8]),
             len => {
-                self.bytes.push(0xF0);
-                self.bytes.extend((len as u32).to_le_bytes());
+                self.put(&[0xF0]);
+                self.put(&(len as u32).to_le_bytes());
             }
         }
-        self.bytes.extend_from_slice(text);
-        self.close(start);
+        self.put(text);
+        let (width, groups) = back_length(self.end - start);
+        self.put(&groups[..width]);
+        self.count += 1;
     }
 
     /// Appends an integer in its smallest form.
     pub fn push_integer(&mut self, integer: i64) {
-        let [a, b, c, d, ..] = integer.to_le_bytes();
+        let [a, b, c, d, e, f, g, h] = integer.to_le_bytes();
+        // Each with its back length, which is one byte.
         match integer {
-            0..=127 => self.push_short([a]),
-            -4096..=4095 => self.push_short([0xC0 | (b & 0x1F), a]),
-            -0x8000..=0x7FFF => self.push_short([0xF1, a, b]),
-            -0x80_0000..=0x7F_FFFF => self.push_short([0xF2, a, b, c]),
-            -0x8000_0000..=0x7FFF_FFFF => self.push_short([0xF3, a, b, c, d]),
-            _ => {
-                let [a, b, c, d, e, f, g, h] = integer.to_le_bytes();
-                self.push_short([0xF4, a, b, c, d, e, f, g, h]);
-            }
+            0..=127 => self.put(&[a, 1]),
+            -4096..=4095 => self.put(&[0xC0 | (b & 0x1F), a, 2]),
+            -0x8000..=0x7FFF => self.put(&[0xF1, a, b, 3]),
+            -0x80_0000..=0x7F_FFFF => self.put(&[0xF2, a, b, c, 4]),
+            -0x8000_0000..=0x7FFF_FFFF => self.put(&[0xF3, a, b, c, d, 5]),
+            _ => self.put(&[0xF4, a, b, c, d, e, f, g, h, 9]),
         }
-    }
-
-    /// Appends an element with its back length, which is one byte.
-    fn push_short<const LEN: usize>(&mut self, element: [u8; LEN]) {
-        const { assert!(LEN <= BACK_LENGTH_SHORT_MAX) };
-        self.bytes.extend_from_slice(&element);
-        self.bytes.push(LEN as u8);
         self.count += 1;
     }
 
-    /// Appends the back length of the element that began at `start`.
-    fn close(&mut self, start: usize) {
-        let (width, groups) = back_length(self.bytes.len() - start);
-        self.bytes.extend_from_slice(&groups[..width]);
-        self.count += 1;
+    /// Appends bytes. With room made ready for many, a few cost a few instructions.
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        let end = self.end + bytes.len();
+        if end > self.bytes.len() {
+            self.bytes.resize(end + ROOM_LEN, 0);
+        }
+        self.bytes[self.end..end].copy_from_slice(bytes);
+        self.end = end;
     }
 
     /// Bytes so far.
     pub fn len(&self) -> usize {
-        self.bytes.len() - self.start
+        self.end - self.start
     }
 
     /// True without elements.
@@ -186,10 +187,11 @@ impl Packer {
 
     /// The bytes with the finished blob as their end.
     pub fn finish(mut self) -> Vec<u8> {
-        self.bytes.push(END);
-        let total = (self.len() as u32).to_le_bytes();
+        self.put(&[END]);
+        self.bytes.truncate(self.end);
         let count = u16::try_from(self.count).unwrap_or(COUNT_UNKNOWN).to_le_bytes();
         let blob = &mut self.bytes[self.start..];
+        let total = (blob.len() as u32).to_le_bytes();
         blob[..4].copy_from_slice(&total);
         blob[4..6].copy_from_slice(&count);
         self.bytes

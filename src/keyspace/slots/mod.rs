@@ -59,6 +59,7 @@ use self::snapshot::Snapshot;
 pub use self::snapshot::{SnapshotRunning, SnapshotSink, Walk};
 pub(super) use self::usage::{Counting, Usage};
 pub(super) use self::within::{SortedSetMut, ValueMut};
+use super::index::Index;
 use super::value::Value;
 use crate::base::clock::Timestamp;
 
@@ -213,9 +214,9 @@ impl Slots {
         self.slab.deadlines.len()
     }
 
-    /// Bytes of a key with its value, and of its slot.
+    /// Bytes of a key with its value, of its slot, and of its entry in the index.
     pub(super) fn bytes_of(&self, id: SlotId) -> usize {
-        size_of::<Slot>() + self.slab.slot(id).heap_bytes()
+        Index::<u32>::ENTRY_BYTES + size_of::<Slot>() + self.slab.slot(id).heap_bytes()
     }
 
     /// Bytes of keys and values alone.

@@ -305,7 +305,7 @@ fn execution<'a>(now: Timestamp, effects: &'a mut Effects, reply: &'a mut Reply)
 
 fn replay(space: &mut Keyspace, mut log: &[u8]) {
     let (mut effects, mut reply) = (Effects::new(), Reply::new());
-    let mut decoder = Decoder::new(Limits::REDIS);
+    let mut decoder = Decoder::new(Limits::RECORDS);
     while !log.is_empty() {
         let Ok(Decoded::Command { len }) = decoder.decode(log) else { unreachable!("a cut log") };
         let args: Vec<_> = decoder.args().iter().map(|it| Arg::Bytes(&log[it.clone()])).collect();

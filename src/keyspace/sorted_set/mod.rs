@@ -117,6 +117,14 @@ impl SortedSet {
         self.range(0..self.len())
     }
 
+    /// Shows all members with their scores, lowest first, and makes no text of numbers.
+    pub fn show(&self, mut each: impl FnMut(Name<'_>, f64)) {
+        match &self.form {
+            Form::Small(run) => run.show(each),
+            Form::Big(big) => big.leaves().iter().for_each(|leaf| leaf.run().show(&mut each)),
+        }
+    }
+
     /// The members of these ranks with their scores, lowest first.
     pub fn range(&self, ranks: Range<usize>) -> Entries<'_> {
         debug_assert!(ranks.start <= ranks.end && ranks.end <= self.len());
@@ -369,33 +377,22 @@ enum Source<'a> {
     Leaves(&'a VecDeque<Leaf>),
 }
 
-impl<'a> Entries<'a> {
-    /// The same, where numbers need not become text.
-    pub fn named(mut self) -> impl Iterator<Item = (Name<'a>, f64)> {
-        std::iter::from_fn(move || self.advance())
-    }
-
-    fn advance(&mut self) -> Option<(Name<'a>, f64)> {
-        self.remaining = self.remaining.checked_sub(1)?;
-        let (leaf, at) = &mut self.front;
-        *at += 1;
-        match self.source {
-            Source::Run(run) => Some(run.named(*at - 1)),
-            Source::Leaves(leaves) => {
-                if *at > leaves[*leaf].run().len() {
-                    (*leaf, *at) = (*leaf + 1, 1);
-                }
-                Some(leaves[*leaf].run().named(*at - 1))
-            }
-        }
-    }
-}
-
 impl<'a> Iterator for Entries<'a> {
     type Item = (Text<'a>, f64);
 
     fn next(&mut self) -> Option<(Text<'a>, f64)> {
-        self.advance().map(|(name, score)| (name.text(), score))
+        self.remaining = self.remaining.checked_sub(1)?;
+        let (leaf, at) = &mut self.front;
+        *at += 1;
+        match self.source {
+            Source::Run(run) => Some(run.entry(*at - 1)),
+            Source::Leaves(leaves) => {
+                if *at > leaves[*leaf].run().len() {
+                    (*leaf, *at) = (*leaf + 1, 1);
+                }
+                Some(leaves[*leaf].run().entry(*at - 1))
+            }
+        }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -99,8 +99,28 @@ impl<const TAGGED: bool> Run<TAGGED> {
         (self.member(at), self.score(at))
     }
 
-    pub(super) fn named(&self, at: usize) -> (Name<'_>, f64) {
-        (self.name(at), self.score(at))
+    /// Shows all entries. What they have in common is looked at once.
+    pub(super) fn show(&self, mut each: impl FnMut(Name<'_>, f64)) {
+        let (scores, names) = (self.scores(), self.names());
+        let (score_offsets, name_offsets) = (self.score_offsets(), self.name_offsets());
+        let texts = &self.block[self.texts_at().min(self.block.len())..];
+        let mut begin = self.start as usize;
+        for place in self.place(0)..self.place(self.len()) {
+            let cell = scores.load(&self.block, place);
+            let (anchor, score) = match score_offsets {
+                Some(offsets) => (offsets.value(cell), offsets.value(cell) as f64),
+                None => (0, f64::from_bits(cell)),
+            };
+            let cell = names.load(&self.block, place);
+            match name_offsets {
+                Some(offsets) => each(Name::Number(anchor + offsets.value(cell)), score),
+                None => {
+                    let end = end_of::<TAGGED>(cell as u32);
+                    each(Name::Text(&texts[begin..end]), score);
+                    begin = end;
+                }
+            }
+        }
     }
 
     /// Where this member with this score is, or where it belongs.

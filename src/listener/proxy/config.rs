@@ -16,6 +16,7 @@
 //! beside them; the roof's configuration assembles them into [`RawConfig`].
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -204,6 +205,16 @@ pub struct Timeouts {
     pub connect: Duration,
     pub response: Duration,
     pub upstream_idle: Duration,
+}
+
+impl fmt::Display for AccessLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AccessLog::Off => f.write_str("off"),
+            AccessLog::Stdout => f.write_str("stdout"),
+            AccessLog::File(path) => path.display().fmt(f),
+        }
+    }
 }
 
 impl Config {

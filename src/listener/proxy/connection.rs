@@ -30,9 +30,10 @@ use crate::listener::accept::Accepted;
 
 use super::body::ResponseBody;
 use super::head::Sender;
+use super::observed::ObservedStream;
 use super::preamble;
 use super::request;
-use super::watch::{Phase, Watch, WatchedStream};
+use super::watch::{Phase, Watch};
 use super::worker::Worker;
 
 /// How an HTTP/2 connection begins (RFC 9113, 3.4).
@@ -145,7 +146,7 @@ async fn serve_protocol(
     shutdown: &CancellationToken,
 ) {
     let watch = Watch::new(worker.proxy.timeouts, protocol == Protocol::Http2);
-    let io = TokioIo::new(WatchedStream::new(stream, Rc::clone(&watch)));
+    let io = TokioIo::new(ObservedStream::new(stream, Rc::clone(&watch)));
     let address = HeaderValue::from_str(&peer.to_string());
     let sender = Sender {
         address: address.unwrap_or(HeaderValue::from_static("unknown")),
@@ -228,6 +229,9 @@ enum Ended {
     Overdue(Phase),
     Failed(hyper::Error),
 }
+
+/// A downstream's socket.
+type WatchedStream = ObservedStream<Rc<Watch>>;
 
 /// A connection that can be asked to take no further request.
 trait Graceful: Future<Output = hyper::Result<()>> {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `request` | **begin here**: the way of a request, from its head to its answer |
 //! | `connection`, `watch` | what a connection speaks, how long it may take, how it ends |
+//! | `observed` | a socket whose traffic is noted |
 //! | `preamble` | PROXY protocol |
 //! | `worker` | what one thread holds: sockets, pools, scratch space |
 //! | `head`, `facts` | what is refused; what policies get to see |
@@ -36,6 +37,7 @@ mod facts;
 mod forward;
 mod head;
 mod metrics;
+mod observed;
 mod preamble;
 mod record;
 mod refuse;
@@ -83,8 +85,14 @@ pub struct Proxy {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The access log cannot be opened.
-    #[error("cannot open the access log (proxy.access_log)")]
-    AccessLog(#[source] io::Error),
+    #[error("cannot open the access log {log} (proxy.access_log)")]
+    AccessLog {
+        /// Where it is to be.
+        log: AccessLog,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// A metric of the same name exists.
     #[error("cannot register the metrics of the proxy")]
     Metrics(#[from] prometheus::Error),
@@ -102,7 +110,7 @@ impl Proxy {
     ) -> Result<Arc<Proxy>, Error> {
         let metrics = Metrics::register(registry)?;
         let access = access::Log::open(&config.access_log, metrics.access_lines_lost.clone())
-            .map_err(Error::AccessLog)?;
+            .map_err(|source| Error::AccessLog { log: config.access_log, source })?;
         Ok(Arc::new(Proxy {
             limiter,
             upstreams: config.upstreams,

@@ -10,16 +10,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::uri::Authority;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time;
 
@@ -30,6 +26,7 @@ use crate::base::tasks::Tasks;
 use super::body::RequestBody;
 use super::config::Timeouts;
 use super::errors::ForwardError;
+use super::observed::{ObservedStream, Observer};
 
 /// Header fields of a response, at most.
 const RESPONSE_FIELD_COUNT_MAX: usize = 100;
@@ -66,8 +63,8 @@ struct Idle {
 #[derive(Debug)]
 struct Connection {
     sender: SendRequest<RequestBody>,
-    /// True once a byte has come since the last request.
-    heard: Rc<Cell<bool>>,
+    /// Whether a byte has come since the last request.
+    heard: Heard,
 }
 
 /// A connection lent to one exchange.
@@ -127,9 +124,10 @@ impl Pool {
             .and_then(|connected| connected.map_err(ForwardError::Connect));
         self.tell(stream.as_ref().err());
         let stream = stream?;
+        // Only fails on a connection that is already gone.
         let _ = stream.set_nodelay(true);
-        let heard = Rc::new(Cell::new(false));
-        let stream = TokioIo::new(HeardStream { stream, heard: Rc::clone(&heard) });
+        let heard = Heard::default();
+        let stream = TokioIo::new(ObservedStream::new(stream, heard.clone()));
         let (sender, driver) = http1::Builder::new()
             .max_headers(RESPONSE_FIELD_COUNT_MAX)
             .max_buf_size(RESPONSE_BUFFER_SIZE_MAX)
@@ -177,13 +175,13 @@ impl Pool {
 impl Lease {
     /// The end to send a request with. Forgets what was heard before.
     pub fn sender(&mut self) -> &mut SendRequest<RequestBody> {
-        self.connection.heard.set(false);
+        self.connection.heard.0.set(false);
         &mut self.connection.sender
     }
 
     /// True when the upstream sent anything at all since the request.
     pub fn heard(&self) -> bool {
-        self.connection.heard.get()
+        self.connection.heard.0.get()
     }
 
     /// Gives the connection back: the exchange is over, to the last byte.
@@ -200,55 +198,16 @@ impl Lease {
     }
 }
 
-/// A socket to an upstream that notes whether anything came.
-#[derive(Debug)]
-struct HeardStream {
-    stream: TcpStream,
-    heard: Rc<Cell<bool>>,
-}
+/// Set once a byte has come.
+#[derive(Clone, Debug, Default)]
+struct Heard(Rc<Cell<bool>>);
 
-impl AsyncRead for HeardStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            this.heard.set(true);
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for HeardStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+/// Of the upstream's socket.
+impl Observer for Heard {
+    fn bytes_came(&self) {
+        self.0.set(true);
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
+    /// Whether an upstream reads is seen by its response, or the lack of it.
+    fn wrote(&self, _is_blocked: bool) {}
 }

@@ -18,18 +18,13 @@
 //! Bodies that do not move (`body`), upstreams that do not answer (`forward`).
 
 use std::cell::Cell;
-use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::base::clock::Stopwatch;
 
 use super::config::Timeouts;
+use super::observed::Observer;
 
 /// How often the timer of a connection looks. At most this late is a timeout.
 pub const CHECK_PERIOD: Duration = Duration::from_millis(2_500);
@@ -110,15 +105,18 @@ impl Watch {
         self.phase.set(phase);
         self.since.set(self.clock.elapsed());
     }
+}
 
+/// Of the downstream's socket.
+impl Observer for Rc<Watch> {
     fn bytes_came(&self) {
         if self.phase.get() == Phase::Idle && !self.multiplexed {
             self.enter(Phase::Head);
         }
     }
 
-    fn wrote(&self, blocked: bool) {
-        match (blocked, self.stalled_since.get()) {
+    fn wrote(&self, is_blocked: bool) {
+        match (is_blocked, self.stalled_since.get()) {
             (true, None) => self.stalled_since.set(Some(self.clock.elapsed())),
             (false, Some(_)) => self.stalled_since.set(None),
             _ => {}
@@ -137,71 +135,5 @@ impl Drop for ExchangeGuard {
         if left == 0 {
             self.0.enter(Phase::Idle);
         }
-    }
-}
-
-/// A downstream socket under watch.
-#[derive(Debug)]
-pub struct WatchedStream {
-    stream: TcpStream,
-    watch: Rc<Watch>,
-}
-
-impl WatchedStream {
-    /// Puts `stream` under `watch`.
-    pub fn new(stream: TcpStream, watch: Rc<Watch>) -> WatchedStream {
-        WatchedStream { stream, watch }
-    }
-}
-
-impl AsyncRead for WatchedStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            this.watch.bytes_came();
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for WatchedStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
-        this.watch.wrote(polled.is_pending());
-        polled
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
-        this.watch.wrote(polled.is_pending());
-        polled
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }

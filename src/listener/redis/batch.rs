@@ -3,6 +3,7 @@
 //! The hold is bounded in commands and in time, so that one client's pipeline
 //! does not keep the others waiting.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::persist::Lsn;
@@ -53,6 +54,8 @@ pub enum Then {
         /// It also waits for what will not come.
         needs_more: bool,
     },
+    /// It waits while somebody else has the keyspace, for longer than a thread can wait.
+    AwaitKeyspace,
     /// It waits until a snapshot has been made, and is told if that succeeded.
     AwaitSave,
     /// It waits for this long, or until the pause is over, and sends the same
@@ -91,7 +94,12 @@ pub fn answer(
         batch.input_bytes += ahead.end;
         ahead.rest
     } else {
-        let mut held = server.store.hold();
+        let Some(mut held) = server.store.hold_soon() else {
+            // What was found is looked for again.
+            requests.rewind();
+            return Batch { then: Then::AwaitKeyspace, ..batch };
+        };
+        worker.is_holding.store(true, Ordering::Relaxed);
         let mut records = server.records();
         let output_before = output.len();
         let mut turn = Turn {
@@ -111,6 +119,7 @@ pub fn answer(
         let waiting = (input.len() - batch.input_bytes, output.len());
         session.show(last_command, held.now(), waiting);
         batch.recorded = held.release();
+        worker.is_holding.store(false, Ordering::Relaxed);
         rest
     };
     if let Err(error) = rest {

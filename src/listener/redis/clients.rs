@@ -183,9 +183,48 @@ impl State {
     }
 }
 
+/// What befell connections since the start, or since `CONFIG RESETSTAT`.
+#[derive(Debug, Default)]
+pub struct Fates {
+    /// Accepted.
+    pub accepted: Fate,
+    /// Refused for their number or where they come from.
+    pub refused: Fate,
+    /// Dropped because they did not read.
+    pub overflowed: Fate,
+}
+
+impl Fates {
+    /// Counts anew.
+    pub fn reset(&self) {
+        for fate in [&self.accepted, &self.refused, &self.overflowed] {
+            fate.0.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// How many connections something befell.
+#[derive(Debug, Default)]
+pub struct Fate(AtomicU64);
+
+impl Fate {
+    /// It befell one more.
+    pub fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// The connections, by number.
 #[derive(Debug, Default)]
 pub struct Clients {
+    /// Counted here and not among the records: no connection waits for the keyspace
+    /// to begin or to end.
+    pub fates: Fates,
     last_id: AtomicU64,
     connected: Mutex<BTreeMap<u64, Arc<Client>>>,
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::settings::{OutputLimit, Settings};
+use super::settings::{BULK_BYTES_MAX, OutputLimit, Settings};
 use super::stream::TlsFiles;
 use crate::base::units::{ByteSize, Span};
 
@@ -48,7 +48,7 @@ pub struct RawConfig {
     /// Silence after which the kernel asks if the other side lives; `0s` never.
     /// Default: `5m`.
     tcp_keepalive: Span,
-    /// Bytes of one argument. Default: `512MiB`.
+    /// Bytes of one argument; no string is longer than the default. Default: `512MiB`.
     proto_max_bulk_len: ByteSize,
     /// Bytes of a command that has not come whole. Default: `1GiB`.
     client_query_buffer_limit: ByteSize,
@@ -121,6 +121,10 @@ impl RawConfig {
             if size.0 < 1 << 20 {
                 found.push((path, format!("must be at least 1MiB, not {size}")));
             }
+        }
+        if self.proto_max_bulk_len.0 > BULK_BYTES_MAX.unsigned_abs() {
+            let message = format!("must be at most 512MiB, not {}", self.proto_max_bulk_len);
+            found.push(("proto_max_bulk_len", message));
         }
         if !found.is_empty() {
             return Err(found);

@@ -53,13 +53,13 @@ pub async fn serve(
     let client = match admitted {
         Ok(client) => client,
         Err(refusal) => {
-            server.records().counts.refused_connections += 1;
+            server.clients.fates.refused.count();
             // A new socket takes a line; if not, there is nobody to tell.
             let _ = stream.try_write(refusal.as_bytes());
             return;
         }
     };
-    server.records().counts.connections += 1;
+    server.clients.fates.accepted.count();
     let settings = server.settings.load_full();
     keep_alive(&stream, settings.keepalive);
     client.listener.mailbox.set_bytes_max(settings.subscriber_output.ceiling());
@@ -85,7 +85,8 @@ pub async fn serve(
         tracing::debug!(client = client.id, %error, "redis connection ended");
     }
     server.clients.remove(client.id);
-    connection.session.leave(&mut server.store.hold(), &mut server.records());
+    let mut held = server.store.hold().await;
+    connection.session.leave(&mut held, &mut server.records());
 }
 
 /// Lets the kernel find out when the other side is gone.
@@ -164,6 +165,11 @@ impl Connection {
                 Then::Pause(pause) => {
                     let unpaused = worker.server.unpaused.notified();
                     if self.wait(time::timeout(pause, unpaused)).await.is_none() {
+                        break Then::Drop;
+                    }
+                }
+                Then::AwaitKeyspace => {
+                    if self.wait(worker.server.store.released()).await.is_none() {
                         break Then::Drop;
                     }
                 }
@@ -249,7 +255,7 @@ impl Connection {
         let ceiling = self.worker.server.settings.load().normal_output.ceiling();
         let is_over = self.output.len() as u64 > ceiling;
         if is_over {
-            self.worker.server.records().counts.overflows += 1;
+            self.worker.server.clients.fates.overflowed.count();
             tracing::warn!(
                 client = self.session.client.id,
                 ceiling,
@@ -267,7 +273,9 @@ impl Connection {
         if mailbox.is_flagged()
             && let Some(end) = mailbox.take(&mut self.output)
         {
-            self.worker.server.records().counts.overflows += u64::from(end == End::Overflowed);
+            if end == End::Overflowed {
+                self.worker.server.clients.fates.overflowed.count();
+            }
             return Poll::Ready(Ok(Event::End));
         }
         if !self.output.is_empty() {

@@ -80,7 +80,7 @@ impl Turn<'_, '_> {
             let _ = self.session.client.listener.mailbox.take(self.output);
         }
         if self.reply.is_overfull() {
-            self.records.counts.overflows += 1;
+            self.server.clients.fates.overflowed.count();
             tracing::warn!(
                 client = self.session.client.id,
                 command = entry.map_or("", |it| it.command.name),

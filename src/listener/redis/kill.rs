@@ -1,13 +1,14 @@
 //! `SCRIPT KILL` and `FUNCTION KILL`, heard while a call runs.
 //!
-//! A call holds the keyspace. The thread that runs it reads no connection meanwhile,
-//! and one that waits for the keyspace reads none either. So two listen:
+//! A call holds the keyspace, and the thread that runs it reads no connection meanwhile.
+//! So two listen:
 //!
-//! - a worker that is free, when it reads the request ([`answer`]);
+//! - another worker, when it reads the request ([`answer`]);
 //! - a thread of the door ([`listen`]), which does nothing until a call has run for
-//!   long. It accepts who waits to be accepted, looks at what has come for each
-//!   client without taking it, ends the call, and notes on the client what came of
-//!   the request. The worker answers with that when it comes to read it.
+//!   long. It accepts who waits to be accepted, for a worker that is free if there is
+//!   one, looks at what has come for each client without taking it, ends the call, and
+//!   notes on the client what came of the request. The worker answers with that when it
+//!   comes to read it.
 //!
 //! # Invariants
 //!
@@ -19,12 +20,14 @@
 //!
 //! # Not here
 //!
-//! Connections within TLS: what has come for them is not to be read by looking. Nor
-//! what else a client sends: it is answered when the call has ended.
+//! Connections within TLS that the thread of the call serves: what has come for them is
+//! not to be read by looking. Nor what else a client sends: it is answered when the call
+//! has ended.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -69,13 +72,15 @@ pub struct Arrival {
 pub struct Doorway {
     socket: std::net::TcpListener,
     arrivals: UnboundedSender<Arrival>,
+    /// The worker has the keyspace: it may be the one that runs the call.
+    pub is_holding: Arc<AtomicBool>,
 }
 
 impl Doorway {
     /// A way into the worker that serves `socket`, and its other end.
     pub fn new(socket: std::net::TcpListener) -> (Doorway, UnboundedReceiver<Arrival>) {
         let (arrivals, arrived) = unbounded_channel();
-        (Doorway { socket, arrivals }, arrived)
+        (Doorway { socket, arrivals, is_holding: Arc::default() }, arrived)
     }
 }
 
@@ -136,9 +141,11 @@ pub fn listen(server: &Server, end: &CancellationToken) {
     while !end.is_cancelled() {
         thread::park_timeout(LOOK_PERIOD);
         let running = server.store.interrupter().running();
-        if is_plain && running.is_some() && running == seen {
+        if running.is_some() && running == seen {
             accept(server);
-            overhear(server);
+            if is_plain {
+                overhear(server);
+            }
         }
         seen = running;
     }
@@ -146,10 +153,12 @@ pub fn listen(server: &Server, end: &CancellationToken) {
     server.doorways().clear();
 }
 
-/// Accepts who waits at the sockets of workers that are busy. What cannot be accepted
-/// is left to them.
+/// Accepts who waits at the sockets of workers, and leads them to one that does not run
+/// the call, if there is one. What cannot be accepted is left where it waits.
 fn accept(server: &Server) {
-    for doorway in &*server.doorways() {
+    let doorways = server.doorways();
+    let free = doorways.iter().find(|it| !it.is_holding.load(Ordering::Relaxed));
+    for doorway in &*doorways {
         for _ in 0..ACCEPT_COUNT_MAX {
             let Ok((stream, peer)) = doorway.socket.accept() else { break };
             // Only fail on a connection that is already gone.
@@ -158,7 +167,7 @@ fn accept(server: &Server) {
             let admitted = server.admit(&SockRef::from(&stream), peer);
             let arrival = Arrival { stream, peer, admitted };
             if let Err(SendError(Arrival { admitted: Ok(client), .. })) =
-                doorway.arrivals.send(arrival)
+                free.unwrap_or(doorway).arrivals.send(arrival)
             {
                 // The worker has ended.
                 server.clients.remove(client.id);

@@ -1,6 +1,7 @@
 //! What the redis door tells Prometheus: what it counts anyway, read when asked.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
@@ -15,6 +16,9 @@ use super::Server;
 pub fn register(server: &Arc<Server>, registry: &Registry) -> Result<(), prometheus::Error> {
     registry.register(Box::new(Families::new(Arc::downgrade(server))?))
 }
+
+/// How long who asks for metrics waits for the keyspace; longer than a batch takes.
+const PATIENCE: Duration = Duration::from_millis(5);
 
 struct Families {
     server: Weak<Server>,
@@ -73,27 +77,29 @@ impl Families {
 
     /// Brings the families up to what the server has counted.
     fn refresh(&self, server: &Server) {
-        self.connected.set(i64::try_from(server.clients.len()).unwrap_or(i64::MAX));
-        let records = server.records();
         // `CONFIG RESETSTAT` begins these anew, which Prometheus allows for.
-        let counts = &records.counts;
-        self.connections.reset();
-        self.commands.reset();
-        self.bytes.reset();
-        self.errors.reset();
-        self.overflows.reset();
         let add = |family: &IntCounterVec, label: &str, count: u64| {
             family.with_label_values(&[label]).inc_by(count);
         };
-        add(&self.connections, "accepted", counts.connections);
-        add(&self.connections, "refused", counts.refused_connections);
+        let fates = &server.clients.fates;
+        self.connected.set(i64::try_from(server.clients.len()).unwrap_or(i64::MAX));
+        self.connections.reset();
+        add(&self.connections, "accepted", fates.accepted.get());
+        add(&self.connections, "refused", fates.refused.get());
+        self.overflows.reset();
+        self.overflows.inc_by(fates.overflowed.get());
+        // While a call runs for long, what it will have counted is not there yet.
+        let Some(records) = server.records_soon(PATIENCE) else { return };
+        let counts = &records.counts;
+        self.commands.reset();
+        self.bytes.reset();
+        self.errors.reset();
         add(&self.bytes, "read", counts.input_bytes);
         add(&self.bytes, "written", counts.output_bytes);
         for (entry, command) in counts.commands() {
             add(&self.commands, entry.group, command.calls);
         }
         self.errors.inc_by(counts.errors.values().sum());
-        self.overflows.inc_by(counts.overflows);
     }
 }
 

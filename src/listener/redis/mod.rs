@@ -46,6 +46,7 @@ mod worker;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use prometheus::Registry;
@@ -60,12 +61,11 @@ use crate::store::Commands;
 use clients::{Client, Clients, Kind};
 use kill::Doorway;
 use records::Records;
-use settings::Settings;
-use stream::Transport;
 
 pub use config::{Config, RawConfig};
 pub use kill::listen as listen_for_kill;
-pub use stream::TlsError;
+pub use settings::Settings;
+pub use stream::{TlsError, Transport};
 pub use worker::serve;
 
 /// What all connections of the door share.
@@ -75,7 +75,7 @@ pub struct Server {
     settings: ArcSwap<Settings>,
     transport: Transport,
     clients: Clients,
-    records: Mutex<Records>,
+    records: parking_lot::Mutex<Records>,
     /// Ways into the workers, for who is accepted while they are busy.
     doorways: Mutex<Vec<Doorway>>,
     /// Woken when clients are no longer paused.
@@ -87,35 +87,25 @@ pub struct Server {
     run_id: String,
 }
 
-/// The door could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// TLS could not.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// A metric of the same name exists.
-    #[error("cannot register the metrics of the redis door")]
-    Metrics(#[from] prometheus::Error),
-}
-
 impl Server {
     /// A door to `store`; [`serve`] opens it. A client may cancel `end`, to end
     /// the process.
     ///
     /// # Errors
-    /// TLS cannot be set up, or the metrics are registered already.
+    /// The metrics are registered already.
     pub fn new(
-        config: Config,
+        settings: Settings,
+        transport: Transport,
         store: Commands,
         end: CancellationToken,
         registry: &Registry,
-    ) -> Result<Arc<Server>, Error> {
+    ) -> Result<Arc<Server>, prometheus::Error> {
         let since = store.now();
         let server = Arc::new(Server {
-            settings: ArcSwap::from_pointee(config.settings),
-            transport: Transport::new(config.tls.as_ref())?,
+            settings: ArcSwap::from_pointee(settings),
+            transport,
             clients: Clients::default(),
-            records: Mutex::default(),
+            records: parking_lot::Mutex::default(),
             doorways: Mutex::default(),
             unpaused: Notify::new(),
             end,
@@ -128,8 +118,13 @@ impl Server {
     }
 
     /// What is noted of commands. Lock it after the keyspace.
-    fn records(&self) -> MutexGuard<'_, Records> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    fn records(&self) -> parking_lot::MutexGuard<'_, Records> {
+        self.records.lock()
+    }
+
+    /// The same, without the keyspace; `None` if somebody has both for longer.
+    fn records_soon(&self, patience: Duration) -> Option<parking_lot::MutexGuard<'_, Records>> {
+        self.records.try_lock_for(patience)
     }
 
     /// The ways into the workers.

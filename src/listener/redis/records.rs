@@ -66,18 +66,12 @@ pub struct Pause {
 /// Counts since the start, or since they were reset.
 #[derive(Debug, Default)]
 pub struct Counts {
-    /// Connections accepted.
-    pub connections: u64,
-    /// Connections refused for their number or where they come from.
-    pub refused_connections: u64,
     /// Commands run, within transactions too.
     pub commands: u64,
     /// Bytes read.
     pub input_bytes: u64,
     /// Bytes of replies.
     pub output_bytes: u64,
-    /// Connections that were dropped because they did not read.
-    pub overflows: u64,
     /// Error replies, by their first word.
     pub errors: BTreeMap<Box<str>, u64>,
     /// What the keyspace had counted when these counts began.

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::keyspace::{Announced, EvictionPolicy, MemoryLimits};
+use crate::keyspace::{Announced, EvictionPolicy, MemoryLimits, STRING_LEN_MAX};
 use crate::persist::{self, Fsync, Log, SavePoint};
 
 /// How the door behaves. Replaced as a whole.
@@ -144,6 +144,9 @@ impl Setting {
         }
     }
 }
+
+/// Bytes of one argument, at most: no string is longer.
+pub const BULK_BYTES_MAX: i64 = STRING_LEN_MAX as i64;
 
 /// The setting of this name, in any case.
 pub fn find(name: &[u8]) -> Option<&'static Setting> {
@@ -286,7 +289,9 @@ pub static SETTINGS: &[Setting] = &[
     live(
         "proto-max-bulk-len",
         |it| it.door.bulk_bytes_max.to_string(),
-        |it, text| bytes(text, 1 << 20).map(|value| it.door.bulk_bytes_max = value),
+        |it, text| {
+            bytes_within(text, 1 << 20, BULK_BYTES_MAX).map(|value| it.door.bulk_bytes_max = value)
+        },
     ),
     live(
         "requirepass",
@@ -365,9 +370,13 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 /// Bytes, with or without a unit: `100`, `1k` (1000), `1kb` (1024), `2mb`, `1gb`.
 fn bytes(text: &str, min: i64) -> Result<u64, String> {
+    bytes_within(text, min, i64::MAX)
+}
+
+fn bytes_within(text: &str, min: i64, max: i64) -> Result<u64, String> {
     let value = parse_bytes(text).ok_or("argument must be a memory value")?;
     let value = i64::try_from(value).unwrap_or(i64::MAX);
-    number(&value.to_string(), min, i64::MAX)
+    number(&value.to_string(), min, max)
 }
 
 fn parse_bytes(text: &str) -> Option<u64> {
@@ -499,6 +508,9 @@ mod tests {
         check("timeout", "x", Err("argument couldn't be parsed into an integer"));
         check("slowlog-log-slower-than", "-1", Ok("-1"));
         check("protected-mode", "maybe", Err("argument must be 'yes' or 'no'"));
+        check("proto-max-bulk-len", "1mb", Ok("1048576"));
+        let range = "argument must be between 1048576 and 536870912 inclusive";
+        check("proto-max-bulk-len", "513mb", Err(range));
         check("databases", "2", Err("can't set immutable config"));
         check("requirepass", "secret", Ok("secret"));
         check("requirepass", "", Ok(""));

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -30,6 +31,8 @@ pub struct Worker {
     pub ahead: RefCell<Ahead>,
     /// No connection begins any more.
     pub is_ending: Cell<bool>,
+    /// It has the keyspace.
+    pub is_holding: Arc<AtomicBool>,
     /// Buffers that no connection needs now.
     buffers: RefCell<Vec<Vec<u8>>>,
 }
@@ -76,6 +79,7 @@ pub async fn serve(
     tasks: &Tasks,
 ) -> io::Result<()> {
     let (doorway, mut arrived) = Doorway::new(socket.try_clone()?);
+    let is_holding = Arc::clone(&doorway.is_holding);
     server.doorways().push(doorway);
     // Who comes when there are too many is told so, and not left waiting.
     let mut acceptor = Acceptor::new("redis", socket, Cap::new(u32::MAX))?;
@@ -84,6 +88,7 @@ pub async fn serve(
         reply: RefCell::default(),
         ahead: RefCell::default(),
         is_ending: Cell::new(false),
+        is_holding,
         buffers: RefCell::default(),
     });
     let shutdown = tasks.shutdown();

@@ -42,7 +42,8 @@ impl Real {
 
 impl Volume for Real {
     fn path_of(&self, name: &str) -> PathBuf {
-        self.dir.join(name)
+        // Without a name the folder itself, and no slash behind it.
+        if name.is_empty() { self.dir.clone() } else { self.dir.join(name) }
     }
 
     fn open(&self, name: &str, how: How) -> io::Result<Box<dyn Handle>> {

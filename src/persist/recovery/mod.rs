@@ -173,7 +173,10 @@ impl Found {
     }
 
     /// Bytes of all its files.
-    fn len(&self, directory: &Directory) -> Result<u64, Error> {
+    ///
+    /// # Errors
+    /// One of them cannot be opened.
+    pub fn len(&self, directory: &Directory) -> Result<u64, Error> {
         self.files(directory).map(|(folder, name)| Ok(folder.open_to_read(name)?.1)).sum()
     }
 }

@@ -74,6 +74,7 @@ fn a_dump_shows_every_piece_in_order() {
     let mut shown = Vec::new();
     examine::dump(dir.path(), &mut |piece| {
         shown.push(match piece {
+            Piece::Log { len } => format!("{len} bytes"),
             Piece::File { path, .. } => path.file_name().unwrap().to_str().unwrap().to_owned(),
             Piece::Library(code) => code.trim_end().to_owned(),
             Piece::Entry { key, value, .. } => {
@@ -87,7 +88,13 @@ fn a_dump_shows_every_piece_in_order() {
         true
     })
     .unwrap();
+    let lengths = ["base.rdb", "incr.aof"].map(|kind| {
+        std::fs::metadata(folder(dir.path()).join(format!("appendonly.aof.2.{kind}")))
+            .unwrap()
+            .len()
+    });
     let expected = [
+        &*format!("{} bytes", lengths.iter().sum::<u64>()),
         "appendonly.aof.2.base.rdb",
         "#!lua name=l",
         "before is \"1\"",

@@ -201,10 +201,31 @@ fn an_attempt_to_heal_that_fails_leaves_nothing_behind() {
 #[test]
 fn a_disk_that_takes_nothing_poisons_the_log_and_not_the_memory() {
     let dir = tempfile::tempdir().unwrap();
+    let directory = disk::Directory::open(dir.path()).unwrap();
+    let (config, mut keyspace) = (config(dir.path(), Fsync::EverySec), Keyspace::new());
+    // Without its threads nobody takes what is appended.
+    let (log, _pen, recovery) =
+        Log::open_on(directory, config, &mut keyspace, NOW, &mut |_| {}).unwrap();
+    let (effects, reply) = (Effects::new(), Reply::default());
+    let mut opened = Opened { keyspace, log, recovery, effects, reply };
+    let mut append = |len: usize| {
+        opened.run(&format!("SET a {}", "x".repeat(len)));
+        opened.log.status().failed
+    };
+    assert_eq!(append(100 << 20), None, "one record may be of any length");
+    let failed = (0..65).find_map(|_| append(1 << 20)).expect("too much waits");
+    assert!(failed.contains("wait for the disk"), "{failed}");
+}
+
+#[test]
+fn a_record_of_any_length_is_written() {
+    let dir = tempfile::tempdir().unwrap();
     let mut opened = open(dir.path()).unwrap();
     opened.run(&format!("SET a {}", "x".repeat(65 << 20)));
-    let failed = opened.log.status().failed.expect("too much at once");
-    assert!(failed.contains("wait for the disk"), "{failed}");
+    opened.run(&format!("RPUSH b {}", "x ".repeat((1 << 20) + 1)));
+    opened.run("SET c 1");
+    let state = opened.close();
+    assert_eq!(open(dir.path()).unwrap().state(), state);
 }
 
 #[test]

@@ -9,7 +9,7 @@
 //!
 //! *Append* copies into a buffer under a short lock and never waits for a disk.
 //! The *writer* takes the buffer whole and hands it to the operating system;
-//! while records flow it looks again each millisecond instead of being woken for
+//! while records flow it looks again every few milliseconds instead of being woken for
 //! each. The *sync* thread forces files to disk once a second, so a slow sync
 //! delays no write. Under `always` the writer is woken, and syncs by itself:
 //! one sync serves every record that came while the one before it ran.
@@ -47,8 +47,9 @@ use super::status::Status;
 use crate::base::clock::{Stopwatch, Timestamp};
 use crate::keyspace::Effects;
 
-/// Bytes that may wait for the writer. When the disk does not take them, the
-/// log is given up rather than the memory of the process.
+/// Bytes that may wait for the writer beside the longest record, which may have any
+/// length. When the disk does not take them, the log is given up rather than the memory
+/// of the process.
 const UNWRITTEN_LEN_MAX: usize = 64 << 20;
 
 /// A position in the log: bytes of records since its run began.
@@ -121,6 +122,8 @@ impl Files {
 #[derive(Debug, Default)]
 struct Queue {
     bytes: Vec<u8>,
+    /// Length of the longest record among them.
+    longest: usize,
     switches: Vec<Switch>,
     /// Position behind the last byte taken.
     appended: u64,
@@ -148,6 +151,11 @@ impl Queue {
 
     fn is_empty(&self) -> bool {
         self.bytes.is_empty() && self.switches.is_empty()
+    }
+
+    /// Whether more would wait than may if a record of this length came.
+    fn is_full_for(&self, len: usize) -> bool {
+        self.bytes.len() + len - self.longest.max(len) > UNWRITTEN_LEN_MAX
     }
 }
 
@@ -293,7 +301,7 @@ impl Shared {
         let record = effects.record();
         let mut queue = lock(&self.queue);
         queue.change_count += effects.len() as u64;
-        if !queue.discarding && queue.bytes.len() + record.len() > UNWRITTEN_LEN_MAX {
+        if !queue.discarding && queue.is_full_for(record.len()) {
             let overrun = Error::Overrun { unwritten: queue.bytes.len() as u64 };
             self.poison_locked(&mut queue, &overrun);
         }
@@ -308,6 +316,7 @@ impl Shared {
             queue.tell_time(self.now().seconds());
         }
         queue.bytes.extend_from_slice(record);
+        queue.longest = queue.longest.max(record.len());
         self.metrics.appended_bytes.inc_by(record.len() as u64);
         let lsn = Lsn(queue.appended);
         let wake = mem::take(&mut queue.writer_sleeps);
@@ -459,6 +468,7 @@ impl Shared {
         queue.discarding = true;
         self.metrics.discarded_bytes.inc_by(queue.bytes.len() as u64);
         queue.bytes.clear();
+        queue.longest = 0;
         for switch in &mut queue.switches {
             switch.offset = 0;
         }

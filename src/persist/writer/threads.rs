@@ -137,6 +137,7 @@ impl Shared {
             return false;
         }
         mem::swap(&mut queue.bytes, &mut batch.bytes);
+        queue.longest = 0;
         mem::swap(&mut queue.switches, &mut batch.switches);
         batch.end = queue.appended;
         true

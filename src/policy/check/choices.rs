@@ -65,7 +65,11 @@ impl Checker<'_> {
             let path = format!("{path}.overrides[{index}]");
             let Some(treatment) = self.treatment(&path, one, sets) else { continue };
             let treated = Override { treatment, ends: None };
-            self.add_override(&path, one, key, treated, &mut choices.overrides);
+            let replaces = self.add_override(&path, one, key, treated, &mut choices.overrides);
+            if replaces == Some(true) {
+                let message = "is for whom an entry above is for already; write one for both";
+                self.problem::<()>(format!("{path}.key"), message);
+            }
         }
         if choices.overrides.when.len() > WALKED_MAX {
             let message = format!("holds more than {WALKED_MAX} entries with `when` or `*`");
@@ -170,7 +174,8 @@ impl Checker<'_> {
         }
     }
 
-    /// Adds an override to those that are looked up, or walked, by whom it is for.
+    /// Adds an override to those that are looked up, or walked, by whom it is for. True
+    /// if it has taken the place of one that is looked up likewise.
     pub(super) fn add_override(
         &mut self,
         path: &str,
@@ -178,13 +183,13 @@ impl Checker<'_> {
         key: &[Part],
         treated: Override,
         overrides: &mut Overrides,
-    ) -> Option<()> {
+    ) -> Option<bool> {
         let words = match (&written.key, &written.when) {
             (Some(words), None) => words.located(&inside(path, "key")),
             (None, Some(when)) => {
                 let tests = self.tests(&inside(path, "when"), when)?;
                 overrides.when.push((tests, treated));
-                return Some(());
+                return Some(false);
             }
             _ => {
                 return self.problem(path, "needs either `key` or `when`, to say whom it is for");
@@ -200,8 +205,7 @@ impl Checker<'_> {
             && word.contains('/')
             && let Some(net) = network(word)
         {
-            overrides.networks.insert(net, treated);
-            return Some(());
+            return Some(overrides.networks.insert(net, treated).is_some());
         }
         let is_pattern = |word: &str| word == "*" || word.contains('/') && network(word).is_some();
         if words.iter().any(|(_, word)| is_pattern(word)) {
@@ -210,14 +214,13 @@ impl Checker<'_> {
                 tests.push(self.test(path, part.choices.first()?, word)?);
             }
             overrides.when.push((tests, treated));
-            return Some(());
+            return Some(false);
         }
         let mut values = Vec::new();
         for ((path, word), part) in words.iter().zip(key) {
             values.push(self.value(path, part.choices.first()?, word)?);
         }
-        overrides.exact.insert(rendered(&values), treated);
-        Some(())
+        Some(overrides.exact.insert(rendered(&values), treated).is_some())
     }
 
     fn tests(&mut self, path: &str, written: &BTreeMap<String, String>) -> Option<Vec<Test>> {

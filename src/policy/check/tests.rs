@@ -350,6 +350,32 @@ policies.yaml:4:26: policies[0].limits[0]: unknown key `windw`; did you mean `wi
 }
 
 #[test]
+fn two_overrides_for_the_same_are_told() {
+    refused(
+        "
+policies:
+  - name: a
+    key: client_ip
+    limits: [{ quota: 1, window: 1s }]
+    overrides:
+      - { key: 192.0.2.1, deny: true }
+      - { key: 192.0.2.0/24, deny: true }
+      - { key: 192.0.2.1, unlimited: true }
+      - { key: 192.0.2.9/24, unlimited: true }
+      - { key: '*', unlimited: true }
+",
+        "
+policies.yaml:8:16: policies[0].overrides[2].key: is for whom an entry above is for already; write one for both
+  8 |       - { key: 192.0.2.1, unlimited: true }
+    |                ^
+policies.yaml:9:16: policies[0].overrides[3].key: is for whom an entry above is for already; write one for both
+  9 |       - { key: 192.0.2.9/24, unlimited: true }
+    |                ^
+",
+    );
+}
+
+#[test]
 fn what_examples_expect_must_hold() {
     refused(
         "

@@ -6,9 +6,10 @@
 //!
 //! Not here: what a client is, and which commands it may send.
 
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::lock::Locked;
 use super::{Error, Owned, Shared};
 use crate::base::clock::Timestamp;
 use crate::function::Limits;
@@ -30,12 +31,18 @@ impl Commands {
     }
 
     /// Waits for the keyspace and holds it.
-    pub fn hold(&self) -> Held<'_> {
-        let denied = self.shared.denies_writes();
-        let owned = self.shared.lock();
-        // Read inside the lock, so that time rises with the order of commands.
-        let now = self.shared.clock.now();
-        Held { owned, shared: &self.shared, now, denied, last: None, in_transaction: false }
+    pub async fn hold(&self) -> Held<'_> {
+        Held::new(self.shared.engine.lock_as_task().await, &self.shared)
+    }
+
+    /// Holds the keyspace, unless it has to be waited for longer than a thread may.
+    pub fn hold_soon(&self) -> Option<Held<'_>> {
+        self.shared.engine.lock_soon().map(|owned| Held::new(owned, &self.shared))
+    }
+
+    /// Waits until the keyspace, which could not be held soon, may be there.
+    pub async fn released(&self) {
+        self.shared.engine.released().await;
     }
 
     /// Ends a call that runs, without waiting for the keyspace that it holds.
@@ -83,7 +90,7 @@ impl Commands {
 /// The keyspace, held: others wait. Keep it short.
 #[derive(Debug)]
 pub struct Held<'a> {
-    owned: MutexGuard<'a, Owned>,
+    owned: Locked<'a, Owned>,
     shared: &'a Shared,
     now: Timestamp,
     /// Why commands that write are refused under this hold.
@@ -92,7 +99,14 @@ pub struct Held<'a> {
     in_transaction: bool,
 }
 
-impl Held<'_> {
+impl<'a> Held<'a> {
+    fn new(owned: Locked<'a, Owned>, shared: &'a Shared) -> Held<'a> {
+        // Read inside the lock, so that time rises with the order of commands.
+        let now = shared.clock.now();
+        let denied = shared.denies_writes();
+        Held { owned, shared, now, denied, last: None, in_transaction: false }
+    }
+
     /// The moment at which commands run.
     pub fn now(&self) -> Timestamp {
         self.now

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use crate::base::chain::Chain;
 use crate::base::clock::Stopwatch;
-use crate::base::tasks::spawn_thread;
+use crate::base::tasks::{spawn_patient_thread, spawn_thread};
 use crate::keyspace::{Asker, Execution, Mode, Remains, Walk};
 use crate::persist::{Error, Feed, Pace};
 use crate::resp::Reply;
@@ -197,7 +197,7 @@ fn write<T: Send + 'static>(
     run: impl FnOnce() -> Result<T, Error> + Send + 'static,
     is_stopped: &dyn Fn() -> bool,
 ) -> Result<Option<T>, Error> {
-    let writing = match spawn_thread("snapshot", run) {
+    let writing = match spawn_patient_thread("snapshot", run) {
         Ok(writing) => writing,
         Err(error) => {
             drop(shared.lock().keyspace.abort_snapshot());

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{Embedded, Owned, Shared};
 use crate::base::clock::{Stopwatch, Timestamp};
-use crate::keyspace::{Asker, Execution, KeyspaceStats, MemoryLimits, Mode, Room};
+use crate::keyspace::{Asker, Execution, MemoryLimits, Mode, Room};
 use crate::resp::Reply;
 use crate::store::Call;
 
@@ -23,16 +23,6 @@ impl Embedded {
     /// Puts other memory limits in force.
     pub fn set_memory_limits(&self, limits: MemoryLimits) {
         self.shared.lock().keyspace.set_memory_limits(limits);
-    }
-
-    /// The memory limits in force.
-    pub fn memory_limits(&self) -> MemoryLimits {
-        *self.shared.lock().keyspace.memory_limits()
-    }
-
-    /// How many keys there are, and what they take.
-    pub fn keyspace_stats(&self) -> KeyspaceStats {
-        self.shared.lock().keyspace.stats()
     }
 }
 

@@ -12,16 +12,19 @@
 //! happens on the store's own thread ([`housekeeping`]), in turns.
 //!
 //! Invariant: a panic inside the lock may have left the keyspace half changed.
-//! The process then aborts, and recovers from the log at its next start.
+//! The process then aborts, and recovers from the log at its next start. How one waits
+//! for the lock, also while a call runs for long, is in [`lock`].
 
 mod commands;
 mod housekeeping;
+mod lock;
 mod memory;
 #[cfg(test)]
 mod tests;
 
-use std::process;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
 
 use crate::base::clock::{Clock, Timestamp};
 use crate::function::{self, CallError, Engine, Interrupter, LoadError};
@@ -31,6 +34,7 @@ use crate::resp::Reply;
 
 use super::{Asked, Call, Error, Metrics};
 use housekeeping::Housekeeping;
+use lock::{Lock, Locked};
 
 pub use commands::{Commands, Held};
 
@@ -87,8 +91,11 @@ pub struct Embedded {
 /// What request threads and the store's own thread share.
 #[derive(Debug)]
 struct Shared {
-    engine: Mutex<Owned>,
-    /// Beside the mutex: whoever ends a call cannot wait for it.
+    engine: Lock<Owned>,
+    /// Full names of the Functions that policies can call. Beside the lock, like what
+    /// follows: who asks must not wait for a call.
+    function_names: ArcSwap<Vec<String>>,
+    /// Ends a call that runs.
     interrupter: Interrupter,
     log: Option<Log>,
     clock: Clock,
@@ -133,9 +140,10 @@ impl Embedded {
             None => (None, None),
         };
         let interrupter = functions.interrupter();
+        let function_names = ArcSwap::from_pointee(functions.functions());
         let owned = Owned { keyspace, functions, effects: Effects::default() };
-        let shared =
-            Arc::new(Shared { engine: Mutex::new(owned), interrupter, log, clock, metrics });
+        let engine = Lock::new(owned);
+        let shared = Arc::new(Shared { engine, function_names, interrupter, log, clock, metrics });
         let housekeeping = Housekeeping::start(Arc::clone(&shared)).map_err(OpenError::Thread)?;
         let store = Embedded { shared, housekeeping: Mutex::new(Some(housekeeping)) };
         Ok(Opened { store, recovery })
@@ -148,7 +156,8 @@ impl Embedded {
         replies: &mut [Reply],
         accept: impl Fn(&Reply) -> bool + Send,
     ) -> Result<Asked, Error> {
-        let (asked, recorded) = self.shared.run(calls, replies, accept)?;
+        let ran = self.shared.run(self.shared.engine.lock_as_task().await, calls, replies, accept);
+        let (asked, recorded) = ran?;
         if let Some(lsn) = recorded {
             self.shared.remembered(lsn).await?;
         }
@@ -162,7 +171,7 @@ impl Embedded {
 
     /// Full names of the Functions that a policy can call.
     pub fn functions(&self) -> Vec<String> {
-        self.shared.lock().functions.functions()
+        self.shared.function_names.load().to_vec()
     }
 
     /// Loads the library of a file in the place of one of the same name, and returns
@@ -170,8 +179,11 @@ impl Embedded {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn load_library(&self, code: &str) -> Result<String, function::LoadError> {
-        self.shared.lock().functions.load_file(code, true)
+    pub async fn load_library(&self, code: &str) -> Result<String, function::LoadError> {
+        let mut owned = self.shared.engine.lock_as_task().await;
+        let loaded = owned.functions.load_file(code, true);
+        self.shared.function_names.store(Arc::new(owned.functions.functions()));
+        loaded
     }
 
     /// Puts other limits of Functions in force.
@@ -187,6 +199,12 @@ impl Embedded {
     /// The log, when there is one.
     pub fn log(&self) -> Option<&Log> {
         self.shared.log.as_ref()
+    }
+
+    /// Ends the call that runs, and each that runs for long from now on, and undoes what
+    /// they wrote. Without it [`Embedded::close`] may have to wait for one for ever.
+    pub fn end_calls(&self) {
+        self.shared.interrupter.end_all();
     }
 
     /// Ends the store's thread, then flushes and syncs the log.
@@ -229,25 +247,19 @@ impl Shared {
         self.log.as_ref().and_then(Log::refuses_writes)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Owned> {
-        match self.engine.lock() {
-            Ok(owned) => owned,
-            Err(_poisoned) => {
-                tracing::error!("the keyspace may be half changed after a panic, aborting");
-                process::abort();
-            }
-        }
+    fn lock(&self) -> Locked<'_, Owned> {
+        self.engine.lock()
     }
 
     fn run(
         &self,
+        mut locked: Locked<'_, Owned>,
         calls: &[Call<'_>],
         replies: &mut [Reply],
         accept: impl Fn(&Reply) -> bool,
     ) -> Result<(Asked, Option<Lsn>), Error> {
         let denied = self.denies_writes();
-        let mut guard = self.lock();
-        let owned = &mut *guard;
+        let owned = &mut *locked;
         // Read inside the lock, so that time rises with the order of decisions.
         let now = self.clock.now();
         if !owned.make_room_for_calls(calls, now, self) {

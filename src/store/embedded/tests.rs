@@ -80,7 +80,7 @@ fn group(store: &Embedded, lines: &[&str]) -> String {
 fn get(store: &Embedded, key: &str) -> String {
     let call = Call { function: "t.get", keys: &[key.as_bytes()], args: &[] };
     let mut replies = [Reply::default()];
-    store.shared.run(&[call], &mut replies, |_| true).unwrap();
+    store.shared.run(store.shared.lock(), &[call], &mut replies, |_| true).unwrap();
     match replies[0].view() {
         View::Bulk(bytes) => String::from_utf8_lossy(bytes).into_owned(),
         other => panic!("{other:?}"),
@@ -117,7 +117,7 @@ fn sixty_four_threads_charge_all_the_limits_of_a_request_or_none() {
         let args = [limit(b"300"), limit(quota.as_bytes())].concat();
         let call = Call { function, keys: &[b"all", own.as_bytes()], args: &args };
         let mut replies = [Reply::default()];
-        store.shared.run(&[call], &mut replies, |_| true).unwrap();
+        store.shared.run(store.shared.lock(), &[call], &mut replies, |_| true).unwrap();
         let View::Array(said) = replies[0].view() else { panic!("{:?}", replies[0]) };
         said.map(|outcome| {
             let View::Array(mut numbers) = outcome else { panic!("{outcome:?}") };
@@ -232,7 +232,7 @@ fn send(store: &Embedded, words: &[&str]) -> String {
     let command = keyspace::command(words[0].as_bytes()).unwrap();
     let mut reply = Reply::default();
     let commands = store.commands();
-    let mut held = commands.hold();
+    let mut held = commands.hold_soon().unwrap();
     held.run(command, &args, &mut reply);
     let _ = held.release();
     match reply.view() {

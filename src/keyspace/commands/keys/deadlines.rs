@@ -4,6 +4,7 @@ use crate::keyspace::arg::Arg;
 use crate::keyspace::commands::{Done, TimeBase, TimeUnit, unix_millis};
 use crate::keyspace::error::CommandError;
 use crate::keyspace::notices::EventClass;
+use crate::keyspace::slots::SlotId;
 use crate::keyspace::space::{Execution, Keyspace, Mode};
 use crate::resp::number::NumberText;
 use crate::resp::until_zero;
@@ -90,32 +91,38 @@ fn expire_generic(
         run.reply.integer(0);
         return Ok(());
     };
-    if !conditions.hold(space.slots.deadline(id), deadline) {
-        run.reply.integer(0);
-        return Ok(());
+    let holds = conditions.hold(space.slots.deadline(id), deadline);
+    if holds {
+        expire_at(space, id, &key, deadline, &args[3..], run);
     }
-    let now = i64::try_from(run.now.millis()).unwrap_or(i64::MAX);
-    if run.mode == Mode::Live && deadline <= now {
-        space.slots.free(id);
-        run.notify(EventClass::GENERIC, "del", &key);
-        run.record(&[Arg::Bytes(b"DEL"), Arg::Bytes(&key)]);
-    } else {
-        space.slots.set_deadline(id, Some(u64::try_from(deadline).unwrap_or(0)));
-        run.notify(EventClass::GENERIC, "expire", &key);
-        record_deadline(run, &key, deadline, &args[3..]);
-    }
-    run.reply.integer(1);
+    run.reply.integer(i64::from(holds));
     Ok(())
 }
 
-/// `PEXPIREAT key deadline [option …]`: conditions as sent.
-fn record_deadline(run: &mut Execution<'_>, key: &[u8], deadline: i64, options: &[Arg<'_>]) {
+/// Sets the deadline of a key; one that has passed removes the key at once. Recorded as
+/// a moment, with the conditions as they were sent.
+pub(in crate::keyspace::commands) fn expire_at(
+    space: &mut Keyspace,
+    id: SlotId,
+    key: &[u8],
+    deadline: i64,
+    conditions: &[Arg<'_>],
+    run: &mut Execution<'_>,
+) {
+    let now = i64::try_from(run.now.millis()).unwrap_or(i64::MAX);
+    if run.mode == Mode::Live && deadline <= now {
+        space.slots.free(id);
+        run.notify(EventClass::GENERIC, "del", key);
+        run.record(&[Arg::Bytes(b"DEL"), Arg::Bytes(key)]);
+        return;
+    }
+    space.slots.set_deadline(id, Some(u64::try_from(deadline).unwrap_or(0)));
+    run.notify(EventClass::GENERIC, "expire", key);
     let deadline = NumberText::integer(deadline);
     let fixed = [Arg::Bytes(b"PEXPIREAT"), Arg::Bytes(key), Arg::Bytes(&deadline)];
-    if options.is_empty() {
-        run.record(&fixed);
-    } else {
-        run.record(&[&fixed, options].concat());
+    match conditions {
+        [] => run.record(&fixed),
+        conditions => run.record(&[&fixed, conditions].concat()),
     }
 }
 

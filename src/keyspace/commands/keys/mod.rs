@@ -11,6 +11,8 @@ mod deadlines;
 mod tests;
 mod walk;
 
+pub(super) use deadlines::expire_at;
+
 use super::Done;
 use crate::keyspace::arg::Arg;
 use crate::keyspace::command::short::{
@@ -31,7 +33,6 @@ pub(in crate::keyspace) static TABLE: Table = Table {
             "wait",
             3,
             Flags::NOSCRIPT,
-            NO_KEY,
             docs("3.0.0", "O(1)", "Waits for replicas; there are none."),
         ),
         entry(

@@ -6,11 +6,12 @@
 use super::reply_string;
 use crate::keyspace::arg::Arg;
 use crate::keyspace::commands::collections::read;
+use crate::keyspace::commands::keys::expire_at;
 use crate::keyspace::commands::{Done, TimeBase, TimeUnit, unix_millis};
 use crate::keyspace::error::CommandError;
 use crate::keyspace::notices::EventClass;
 use crate::keyspace::slots::{SlotId, Vacant};
-use crate::keyspace::space::{Execution, Keyspace, Mode};
+use crate::keyspace::space::{Execution, Keyspace};
 use crate::keyspace::string::StringValue;
 use crate::keyspace::value::Value;
 use crate::resp::number::NumberText;
@@ -163,15 +164,15 @@ fn set_until(
     at: Result<SlotId, Vacant>,
     key: Arg<'_>,
     value: Arg<'_>,
-    deadline: u64,
+    deadline: i64,
     run: &mut Execution<'_>,
 ) {
     let name = key.text();
     let id = space.put(at, &name, Value::String(StringValue::from(&*value.text())), run);
-    space.slots.set_deadline(id, Some(deadline));
+    space.slots.set_deadline(id, Some(deadline.unsigned_abs()));
     run.notify(EventClass::STRING, "set", &name);
     run.notify(EventClass::GENERIC, "expire", &name);
-    let deadline = deadline_text(deadline);
+    let deadline = NumberText::integer(deadline);
     run.record(&[Arg::Bytes(b"SET"), key, value, Arg::Bytes(b"PXAT"), Arg::Bytes(&deadline)]);
 }
 
@@ -198,17 +199,7 @@ pub(super) fn getex(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Execution<
         }
         (Some(Ok(id)), Expiry::At { amount, unit, base }) => {
             let deadline = deadline("getex", amount, unit, base, run)?;
-            let is_past = base == TimeBase::Epoch && deadline <= run.now.millis();
-            if is_past && run.mode == Mode::Live {
-                space.slots.free(id);
-                run.notify(EventClass::GENERIC, "del", &key);
-                run.record(&[Arg::Bytes(b"DEL"), args[1]]);
-            } else {
-                space.slots.set_deadline(id, Some(deadline));
-                run.notify(EventClass::GENERIC, "expire", &key);
-                let deadline = deadline_text(deadline);
-                run.record(&[Arg::Bytes(b"PEXPIREAT"), args[1], Arg::Bytes(&deadline)]);
-            }
+            expire_at(space, id, &key, deadline, &[], run);
         }
         _ => {}
     }
@@ -222,15 +213,8 @@ fn deadline(
     unit: TimeUnit,
     base: TimeBase,
     run: &Execution<'_>,
-) -> Result<u64, CommandError> {
+) -> Result<i64, CommandError> {
     let amount = amount.integer()?;
-    (amount > 0)
-        .then(|| unix_millis(amount, unit, base, run))
-        .flatten()
-        .and_then(|millis| u64::try_from(millis).ok())
-        .ok_or(CommandError::InvalidExpire(name))
-}
-
-fn deadline_text(deadline: u64) -> NumberText {
-    NumberText::integer(i64::try_from(deadline).unwrap_or(i64::MAX))
+    let millis = (amount > 0).then(|| unix_millis(amount, unit, base, run)).flatten();
+    millis.ok_or(CommandError::InvalidExpire(name))
 }

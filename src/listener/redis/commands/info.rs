@@ -159,14 +159,14 @@ fn persistence(turn: &mut Turn<'_, '_>, fields: &mut Fields) {
 
 fn stats(turn: &mut Turn<'_, '_>, fields: &mut Fields) {
     let per_second = turn.records.pace.measure(turn.held.now(), turn.records.counts.commands);
-    let counts = &turn.records.counts;
-    fields.add("total_connections_received", counts.connections);
+    let (counts, fates) = (&turn.records.counts, &turn.server.clients.fates);
+    fields.add("total_connections_received", fates.accepted.get());
     fields.add("total_commands_processed", counts.commands);
     fields.add("instantaneous_ops_per_sec", per_second);
     fields.add("total_net_input_bytes", counts.input_bytes);
     fields.add("total_net_output_bytes", counts.output_bytes);
-    fields.add("rejected_connections", counts.refused_connections);
-    fields.add("weir_output_limit_disconnections", counts.overflows);
+    fields.add("rejected_connections", fates.refused.get());
+    fields.add("weir_output_limit_disconnections", fates.overflowed.get());
     fields.add("total_error_replies", counts.errors.values().sum::<u64>());
     let before = counts.before;
     let keyspace = turn.held.keyspace();

@@ -5,7 +5,6 @@ pub mod catalog;
 pub mod clients;
 pub mod connection;
 mod facts;
-pub mod help;
 pub mod info;
 pub mod records;
 pub mod server;
@@ -25,7 +24,6 @@ pub fn handlers() -> impl Iterator<Item = (&'static str, Handler)> {
         catalog::HANDLERS,
         clients::HANDLERS,
         connection::HANDLERS,
-        help::HANDLERS,
         info::HANDLERS,
         records::HANDLERS,
         server::HANDLERS,

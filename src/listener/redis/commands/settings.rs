@@ -102,6 +102,7 @@ fn put_in_force(turn: &mut Turn<'_, '_>, draft: Draft) {
 /// `CONFIG RESETSTAT`
 fn resetstat(turn: &mut Turn<'_, '_>, _: &[&[u8]]) {
     turn.records.counts = Counts::default();
+    turn.server.clients.fates.reset();
     turn.records.counts.before = turn.held.keyspace().stats();
     turn.reply.status("OK");
 }
