@@ -21,6 +21,7 @@ The directories lie below `target/`, on a real disk, and are removed afterwards.
 
 import argparse
 import multiprocessing
+import os
 import random
 import shutil
 import socket
@@ -155,6 +156,11 @@ class Side:
     def copied(self):
         """What redis-server's child has copied; Weir has no child."""
         return int(self.info("persistence").get("aof_last_cow_size", 0))
+
+    def cpu_seconds(self):
+        """Of all threads, since its start: user and system."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def disk(self):
         return sum(file.stat().st_size for file in (self.data / "appendonlydir").iterdir())
@@ -306,13 +312,15 @@ def part_rewrite(folder, options):
         if name == "weir":
             print(turns(side), flush=True)
         side.stop()
-    taken = {name: [] for name in sides}
+    taken, charged = ({name: [] for name in sides} for _ in range(2))
     for _ in range(options.restarts):
         for name, side in sides.items():
             taken[name].append(side.start())
+            charged[name].append(side.cpu_seconds())
             side.stop()
     for name in sides:
         figures[name]["restart takes, s"] = statistics.median(taken[name])
+        figures[name]["restart, CPU s"] = statistics.median(charged[name])
     show(figures)
     shutil.rmtree(folder)
 

@@ -1,7 +1,7 @@
 //! Ten million mixed requests over 10,000 keys, each answer judged by an oracle.
 //!
 //! ```text
-//! cargo bench --bench oracle             # about a minute and a half
+//! cargo bench --bench oracle             # two to three minutes of one core
 //! cargo bench --bench oracle -- 100000   # or as many as you like
 //! ```
 //!
