@@ -40,6 +40,10 @@ pub(super) const BANS: &[u8] = b"weir:bans";
 /// The Function that decides as well, and remembers what is an estimate.
 const DECIDE_RESERVING: &str = "limiter.decide_reserving";
 
+/// How long a decision waits for a client's call that has not ended, before it is the
+/// failure mode's.
+const WAIT_MAX: Duration = Duration::from_millis(250);
+
 /// Arguments of one limit in [`DECIDE`].
 const DECIDE_ARGS: usize = 6;
 
@@ -255,7 +259,7 @@ impl Scratch {
                 args.extend([algorithm, quota, window_ms, cost, limit.option(), ENFORCED]);
             }
             let call = Call { function: PEEK, keys: &keys, args: &args };
-            store.call(&[call], replies, |_| true).await?;
+            store.call_within(WAIT_MAX, &[call], replies, |_| true).await?;
             let windows = vec![Duration::ZERO; some.len()];
             outcome::read(replies[0].view(), true, &windows, |at, outcome| {
                 outcomes[some[at]] = Some(outcome);
@@ -310,7 +314,7 @@ impl Scratch {
             let Some(entry) = plan.entries().iter().find(|it| it.policy == place) else { continue };
             let keys = [budget.index(), plan.key(entry)];
             let call = Call { function: CLAIM, keys: &keys, args: &budget.args() };
-            store.call(&[call], replies, |_| true).await?;
+            store.call_within(WAIT_MAX, &[call], replies, |_| true).await?;
             if matches!(replies[0].view(), View::Integer(0)) {
                 plan.overflow(place, policy);
                 live.overflowed(place);
@@ -341,7 +345,7 @@ impl Scratch {
             };
             let keys = [plan.key(&of_policy[place]), BANS];
             let call = Call { function: PENALIZE, keys: &keys, args: &penalty.args() };
-            store.call(&[call], replies, |_| true).await?;
+            store.call_within(WAIT_MAX, &[call], replies, |_| true).await?;
             // A refusal that begins a ban says how long it lasts.
             if let View::Integer(ban_ms @ 1..) = replies[0].view()
                 && let Some(ban) = &mut own[place]
@@ -406,7 +410,7 @@ impl Scratch {
                 false => group.entries.iter().map(|&index| enforced(index)).collect(),
             };
         let asked = store
-            .call(&calls, replies, |reply| {
+            .call_within(WAIT_MAX, &calls, replies, |reply| {
                 outcome::accepted(reply.view(), &heeded[..group.shipped])
             })
             .await?;

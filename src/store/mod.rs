@@ -1,6 +1,6 @@
 //! The store: where Functions run. The seam between deciding and keeping.
 //!
-//! The whole contract is one verb, [`Store::call`]: same library text, same
+//! The whole contract is one verb, [`Store::call_within`]: same library text, same
 //! keys, same arguments, same replies. The limiter cannot tell one kind of
 //! store from another, latency and failure aside. There is no mock: an embedded
 //! store without a log *is* the test double.
@@ -8,6 +8,8 @@
 mod config;
 mod embedded;
 mod metrics;
+
+use std::time::Duration;
 
 use crate::base::clock::Timestamp;
 use crate::resp::Reply;
@@ -46,6 +48,9 @@ pub enum Error {
         /// Why the log fails.
         reason: String,
     },
+    /// A client's call runs for longer than was to be waited. Nothing was run.
+    #[error("a client's call has held the store for more than {0:?}")]
+    Busy(Duration),
     /// The keys take all the memory that they may, and none may be evicted.
     #[error("OOM command not allowed when used memory > 'maxmemory'.")]
     OutOfMemory,
@@ -76,7 +81,8 @@ impl Store {
     /// of them wrote remains. A single refused call keeps what it wrote, since
     /// a Function that refuses charges nothing.
     ///
-    /// Returns once the effects are as durable as the log's policy promises.
+    /// Waits for its turn, however long that takes. Returns once the effects are as
+    /// durable as the log's policy promises.
     ///
     /// # Errors
     /// A Function failed; see [`Error`].
@@ -86,12 +92,26 @@ impl Store {
         replies: &mut Vec<Reply>,
         accept: impl Fn(&Reply) -> bool + Send,
     ) -> Result<Asked, Error> {
+        self.call_within(Duration::MAX, calls, replies, accept).await
+    }
+
+    /// As [`Store::call`], and does not wait for its turn for longer than this.
+    ///
+    /// # Errors
+    /// [`Error::Busy`], and as above.
+    pub async fn call_within(
+        &self,
+        wait_max: Duration,
+        calls: &[Call<'_>],
+        replies: &mut Vec<Reply>,
+        accept: impl Fn(&Reply) -> bool + Send,
+    ) -> Result<Asked, Error> {
         debug_assert!(calls.iter().all(|call| !call.keys.is_empty()), "a call without keys");
         if replies.len() < calls.len() {
             replies.resize_with(calls.len(), Reply::default);
         }
         match self {
-            Store::Embedded(embedded) => embedded.call(calls, replies, accept).await,
+            Store::Embedded(embedded) => embedded.call(wait_max, calls, replies, accept).await,
         }
     }
 

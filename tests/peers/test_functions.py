@@ -180,11 +180,12 @@ policies:
 """
 
 
-@pytest.mark.parametrize("callers", [1, 12])
-def test_while_a_call_never_ends_all_that_needs_no_key_lives_and_sigterm_ends_it(tmp_path, callers):
+@pytest.mark.parametrize(("callers", "failure_mode", "answer"), [(1, "open", b"200"), (12, "closed", b"503")])
+def test_while_a_call_never_ends_everybody_else_is_answered_and_sigterm_ends_it(tmp_path, callers, failure_mode, answer):
     weir = Weir(tmp_path / "weir", policies=POLICIES, redis=True)
     weir.config["drain_timeout"] = "1s"
     weir.config["workers"] = 2
+    weir.config["failure_mode"] = failure_mode
     with weir, ExitStack() as stack:
         clients = [stack.enter_context(Connection(weir.address)) for _ in range(callers)]
         assert clients[0].ask("CONFIG", "SET", "busy-reply-threshold", 0) == ("+", b"OK")
@@ -192,11 +193,14 @@ def test_while_a_call_never_ends_all_that_needs_no_key_lives_and_sigterm_ends_it
         for client in clients:
             client.send([["EVAL", SPIN, 0]])
         sleep(0.3)
-        # Requests that need a key wait, and keep nobody else from being served.
+        # Requests that need a key wait for a moment, and keep nobody else from being served.
         waiting = [stack.enter_context(closing(socket.create_connection(("127.0.0.1", weir.ports["proxy"])))) for _ in range(20)]
         for one in waiting:
             one.sendall(b"GET /limited/x HTTP/1.1\r\nhost: x\r\n\r\n")
         sleep(1.2)  # Longer than the period of whatever the gateway asks the store by itself.
+        for one in waiting:
+            one.settimeout(5)
+            assert one.recv(4096).startswith(b"HTTP/1.1 " + answer), "the failure mode decides"
         for _ in range(8):
             assert weir.get("/free")[0] == 200
         assert [fetch(weir.admin_url(path), timeout=2)[0] for path in ("/livez", "/readyz", "/metrics", "/policies")] == [200] * 4

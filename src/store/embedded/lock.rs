@@ -78,6 +78,15 @@ impl<T> Lock<T> {
         guard.map(|guard| self.locked(guard))
     }
 
+    /// As [`Lock::lock_as_task`], and `None` if this was not enough.
+    pub(super) async fn lock_within(&self, wait_max: Duration) -> Option<Locked<'_, T>> {
+        // As nearly always, and without a timer.
+        if let Some(locked) = self.lock_soon() {
+            return Some(locked);
+        }
+        time::timeout(wait_max, self.lock_as_task()).await.ok()
+    }
+
     /// Waits, and does not keep the thread for longer than a moment. Cancel safe.
     pub(super) async fn lock_as_task(&self) -> Locked<'_, T> {
         loop {

@@ -23,6 +23,7 @@ mod memory;
 mod tests;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -149,15 +150,17 @@ impl Embedded {
         Ok(Opened { store, recovery })
     }
 
-    /// See [`Store::call`](super::Store::call).
+    /// See [`Store::call_within`](super::Store::call_within).
     pub(super) async fn call(
         &self,
+        wait_max: Duration,
         calls: &[Call<'_>],
         replies: &mut [Reply],
         accept: impl Fn(&Reply) -> bool + Send,
     ) -> Result<Asked, Error> {
-        let ran = self.shared.run(self.shared.engine.lock_as_task().await, calls, replies, accept);
-        let (asked, recorded) = ran?;
+        let locked = self.shared.engine.lock_within(wait_max).await;
+        let locked = locked.ok_or(Error::Busy(wait_max))?;
+        let (asked, recorded) = self.shared.run(locked, calls, replies, accept)?;
         if let Some(lsn) = recorded {
             self.shared.remembered(lsn).await?;
         }
