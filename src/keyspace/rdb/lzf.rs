@@ -1,9 +1,10 @@
 //! LZF decompression: how Redis packs strings of more than 20 bytes.
 //!
 //! We never compress: a raw string is always legal, and half the room on the disk would
-//! cost twice the time to write and half as much again to start. The input is not trusted: whatever it holds, the output never exceeds
-//! the announced length, and the announced length is checked against what the
-//! input could possibly expand to before a byte is reserved.
+//! cost twice the time to write and half as much again to start. The input is not
+//! trusted: whatever it holds, the output never exceeds the announced length, and the
+//! announced length is checked against what the input could possibly expand to before a
+//! byte is reserved.
 
 /// A control byte and two more make at most 264 bytes: 88 for one.
 const EXPANSION_MAX: usize = 88;
