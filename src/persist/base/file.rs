@@ -2,6 +2,7 @@
 //! checksummed, written in chunks, and synced on the way.
 
 use std::mem;
+use std::thread;
 
 use super::encode;
 use crate::keyspace::Value;
@@ -63,6 +64,9 @@ impl BaseFile {
         self.crc = crc64(self.crc, bytes);
         self.file.append(bytes)?;
         self.unsynced += bytes.len();
+        // Who wakes meanwhile need not wait until this thread's slice is over: the kernel
+        // may leave it the core for milliseconds.
+        thread::yield_now();
         if self.unsynced >= SYNC_STEP {
             self.unsynced = 0;
             self.file.sync()?;
