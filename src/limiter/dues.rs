@@ -183,7 +183,7 @@ impl Dues {
             }
             let is_leased = match may_pass {
                 true => outcome.is_some_and(|it| it.admitted),
-                false => scratch.was_charged(live, index),
+                false => scratch.was_charged(index),
             };
             if is_leased {
                 owed.leased.push(scratch.plan().key(entry).into());
