@@ -146,6 +146,8 @@ impl Connection {
         }
         let mut answered_bytes = 0;
         let then = loop {
+            // From before the look at the pause, so that its end is not missed.
+            let unpaused = worker.server.unpaused.notified();
             let batch = batch::answer(
                 &worker,
                 &mut self.session,
@@ -163,7 +165,6 @@ impl Connection {
             match batch.then {
                 Then::Close | Then::Drop => break batch.then,
                 Then::Pause(pause) => {
-                    let unpaused = worker.server.unpaused.notified();
                     if self.wait(time::timeout(pause, unpaused)).await.is_none() {
                         break Then::Drop;
                     }
