@@ -205,6 +205,13 @@ def test_a_silent_client_is_put_out_but_not_one_that_listens(server):
         assert ears.frame()[1][2] == ("$", b"hello")
 
 
+def test_a_client_that_waits_for_its_answer_is_not_silent(server):
+    with Connection(server.address) as busy, Connection(server.address) as waiting:
+        assert busy.ask("CONFIG", "SET", "timeout", 1) == ("+", b"OK")
+        assert busy.ask("CLIENT", "PAUSE", 3_500) == ("+", b"OK")
+        assert waiting.ask("PING") == ("+", b"PONG")
+
+
 def kept_alive(port):
     """Seconds until the kernel asks if the client lives, for each connection to a
     port; None where it does not ask."""
