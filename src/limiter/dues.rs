@@ -204,6 +204,11 @@ impl Dues {
         Some(Dues { owed: Some(owed), meters, answered: false, payments: payments.clone() })
     }
 
+    /// Owes nothing: somebody else does.
+    pub(super) fn forget(mut self) {
+        self.owed = None;
+    }
+
     /// True when the response is to be looked at.
     pub fn is_metered(&self) -> bool {
         !self.meters.is_empty()

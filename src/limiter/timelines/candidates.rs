@@ -207,3 +207,25 @@ policies:
     world.wait(async |world| world.payments.pay_waiting(&world.limiter).await);
     assert_eq!(remaining(&mut world, "192.0.2.1")[1], 1);
 }
+
+#[test]
+fn a_lease_that_a_candidate_gave_to_who_waits_ends_when_he_leaves() {
+    let policies = "
+policies:
+  - name: p
+    key: header:x-key
+    limits: [{ quota: 1, algorithm: concurrency, candidate: { quota: 9, algorithm: concurrency } }]
+    on_deny: { delay: { wait_max: 5s } }
+";
+    let limiter = turns::check(
+        policies,
+        &["0 a1 holds 1000", "0 a2 leaves 500", "10 a3 holds 9000"],
+        1_100,
+        &["0 a1 admit", "500 a2 left", "1010 a3 admit"],
+    );
+    let live = limiter.live();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let named = NamedKey { place: 0, key: b"a", tier: None };
+    let looked = runtime.block_on(limiter.look(&live, named)).unwrap();
+    assert_eq!(left(&looked).1[1].unwrap().remaining, 8, "one has it");
+}
