@@ -9,7 +9,7 @@
 //! | `files`, `watch` | files that people write: read whole, and noticed when they change |
 //! | `yaml`, `units` | what stands in them |
 //! | `problems`, `chain` | what is wrong with them; errors with their causes |
-//! | `throttle` | a log line a second |
+//! | `throttle` | a few log lines a second |
 //! | `process`, `huge_pages` | what the operating system knows, and is asked for |
 
 pub mod chain;

@@ -80,10 +80,9 @@ pub struct Scratch {
     outcomes: Vec<Option<Outcome>>,
     /// The estimates that were charged, one text for each group that had any.
     reservations: Vec<String>,
-    /// By entry: a candidate that was charged when the request was asked about before.
-    charged_before: Vec<bool>,
-    /// What was asked last was not undone.
-    was_kept: bool,
+    /// By entry: a candidate that was charged though the request was refused. Empty until
+    /// this request is asked about.
+    charged: Vec<bool>,
 }
 
 /// The entries of a plan that stand or fall together, those of
@@ -95,8 +94,12 @@ struct Group {
 }
 
 impl Scratch {
-    /// Where the policies write which limits apply.
+    /// Where the policies write which limits apply to the next request. Of the one before
+    /// nothing is left.
     pub fn plan_mut(&mut self) -> &mut Plan {
+        self.outcomes.clear();
+        self.charged.clear();
+        self.reservations.clear();
         &mut self.plan
     }
 
@@ -140,8 +143,8 @@ impl Scratch {
         let count = self.plan.entries().len();
         self.outcomes.clear();
         self.outcomes.resize(count, None);
-        self.charged_before.clear();
-        self.charged_before.resize(count, false);
+        self.charged.clear();
+        self.charged.resize(count, false);
         self.ask_together(live, store).await
     }
 
@@ -152,24 +155,33 @@ impl Scratch {
     /// # Errors
     /// As above.
     pub async fn ask_again(&mut self, live: &Live, store: &Store) -> Result<bool, Error> {
-        for index in 0..self.outcomes.len() {
-            self.charged_before[index] = self.was_charged(live, index);
-            if !self.charged_before[index] {
-                self.outcomes[index] = None;
+        for (outcome, was_charged) in self.outcomes.iter_mut().zip(&self.charged) {
+            if !was_charged {
+                *outcome = None;
             }
         }
         self.ask_together(live, store).await
     }
 
-    /// Whether an entry of a request that was refused was charged all the same: it is a
-    /// candidate, all candidates of its policy had room, and nobody refused whose place
-    /// they do not take.
-    pub(super) fn was_charged(&self, live: &Live, index: usize) -> bool {
-        if self.charged_before[index] {
-            return true;
+    /// Whether an entry of a request that was refused was charged all the same.
+    pub(super) fn was_charged(&self, index: usize) -> bool {
+        self.charged.get(index).is_some_and(|it| *it)
+    }
+
+    /// Notes which entries were charged by a call that has refused: candidates, where all
+    /// of their policy had room, and nobody refused whose place they do not take.
+    fn note_charged(&mut self, live: &Live) {
+        for index in 0..self.outcomes.len() {
+            let entry = &self.plan.entries()[index];
+            if live.limit(entry).role() == Role::Candidate {
+                self.charged[index] |= self.stands(live, entry.policy);
+            }
         }
-        let policy = self.plan.entries()[index].policy;
-        let agrees = |(entry, outcome): (&Entry, Option<&Outcome>)| {
+    }
+
+    /// Whether the candidates of a policy would have admitted a request that was refused.
+    fn stands(&self, live: &Live, policy: u32) -> bool {
+        self.said().all(|(entry, outcome)| {
             let had_room = outcome.is_some_and(|it| it.admitted);
             let is_of_policy = entry.policy == policy;
             match live.limit(entry).role() {
@@ -177,9 +189,7 @@ impl Scratch {
                 Role::LiveWithCandidate if is_of_policy => true,
                 Role::Live | Role::LiveWithCandidate => had_room || !live.is_enforced(entry),
             }
-        };
-        let is_candidate = live.limit(&self.plan.entries()[index]).role() == Role::Candidate;
-        is_candidate && self.was_kept && self.said().all(agrees)
+        })
     }
 
     async fn ask_together(&mut self, live: &Live, store: &Store) -> Result<bool, Error> {
@@ -189,18 +199,21 @@ impl Scratch {
         }
         let is_asked = |index: usize| {
             let is_apart = live.is_asked_apart(self.plan.entries()[index].policy);
-            !is_apart && !self.charged_before[index]
+            !is_apart && !self.charged[index]
         };
         let together = self.group(live, is_asked);
         if together.entries.is_empty() {
             return Ok(true);
         }
-        self.ask_group(live, store, together).await?;
+        let is_kept = self.ask_group(live, store, together).await?;
         let may_pass = self.said().all(|(entry, outcome)| {
             !live.is_enforced(entry) || outcome.is_some_and(|it| it.admitted)
         });
         if !may_pass {
             self.forget_shadowed(live);
+        }
+        if !may_pass && is_kept {
+            self.note_charged(live);
         }
         Ok(may_pass)
     }
@@ -231,7 +244,7 @@ impl Scratch {
             last = Some(policy);
             let of_policy = |index: usize| self.plan.entries()[index].policy == policy;
             let apart = self.group(live, of_policy);
-            asked = self.ask_group(live, store, apart).await.and(asked);
+            asked = self.ask_group(live, store, apart).await.map(drop).and(asked);
         }
         asked
     }
@@ -367,9 +380,9 @@ impl Scratch {
         Group { entries, shipped }
     }
 
-    /// Asks one group and notes its outcomes.
-    async fn ask_group(&mut self, live: &Live, store: &Store, group: Group) -> Result<(), Error> {
-        let Scratch { plan, replies, outcomes, lease, reservations, was_kept, .. } = self;
+    /// Asks one group and notes its outcomes; says if what was charged is kept.
+    async fn ask_group(&mut self, live: &Live, store: &Store, group: Group) -> Result<bool, Error> {
+        let Scratch { plan, replies, outcomes, lease, reservations, .. } = self;
         let limit_of = |index: usize| live.limit(&plan.entries()[index]);
         let mut keys: SmallVec<[&[u8]; 8]> = SmallVec::new();
         let mut args: SmallVec<[&[u8]; 48]> = SmallVec::new();
@@ -414,7 +427,6 @@ impl Scratch {
                 outcome::accepted(reply.view(), &heeded[..group.shipped])
             })
             .await?;
-        *was_kept = asked.kept;
 
         for (at, span) in spans.iter().enumerate().take(asked.answered) {
             let entries = &group.entries[span.clone()];
@@ -437,7 +449,7 @@ impl Scratch {
                 reservations.push(String::from_utf8_lossy(text).into_owned());
             }
         }
-        Ok(())
+        Ok(asked.kept)
     }
 }
 

@@ -183,7 +183,7 @@ impl Dues {
             }
             let is_leased = match may_pass {
                 true => outcome.is_some_and(|it| it.admitted),
-                false => scratch.was_charged(live, index),
+                false => scratch.was_charged(index),
             };
             if is_leased {
                 owed.leased.push(scratch.plan().key(entry).into());
@@ -202,6 +202,11 @@ impl Dues {
         }
         owed.lease = scratch.lease().into();
         Some(Dues { owed: Some(owed), meters, answered: false, payments: payments.clone() })
+    }
+
+    /// Owes nothing: somebody else does.
+    pub(super) fn forget(mut self) {
+        self.owed = None;
     }
 
     /// True when the response is to be looked at.

@@ -170,7 +170,7 @@ impl Limiter {
     ) -> Decision {
         let live = self.live.load_full();
         live.policies().plan(facts, Some(self.store.now()), scratch.plan_mut());
-        if scratch.plan_mut().is_empty() {
+        if scratch.plan().is_empty() {
             return Decision::UNLIMITED;
         }
         let stopwatch = Stopwatch::start();

@@ -29,6 +29,9 @@ const TOKEN_MAX_BYTES: usize = 8 << 10;
 /// A shared secret is not shorter.
 const SECRET_MIN_BYTES: usize = 16;
 
+/// What a key in PEM form begins with.
+const PEM_BEGIN: &[u8] = b"-----BEGIN ";
+
 /// By how much clocks may differ, in seconds.
 const LEEWAY_S: f64 = 60.0;
 
@@ -126,7 +129,8 @@ struct Jwks {
 /// # Errors
 /// It is none of these; the text reads on from the name of the file.
 pub(super) fn keys(text: &[u8], asked: &Asked) -> Result<Vec<Key>, String> {
-    let trimmed = text.trim_ascii();
+    // Some editors begin a file with a byte order mark.
+    let trimmed = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text).trim_ascii();
     if trimmed.starts_with(b"{") {
         let set: Jwks = serde_json::from_slice(trimmed)
             .map_err(|error| format!("is not a set of keys (JWKS): {error}"))?;
@@ -136,7 +140,8 @@ pub(super) fn keys(text: &[u8], asked: &Asked) -> Result<Vec<Key>, String> {
         }
         return Ok(known);
     }
-    if trimmed.starts_with(b"-----BEGIN") {
+    // Words may stand before it. As a secret a public key would let all sign.
+    if trimmed.windows(PEM_BEGIN.len()).any(|it| it == PEM_BEGIN) {
         let parsed = DecodingKey::from_rsa_pem(trimmed)
             .or_else(|_| DecodingKey::from_ec_pem(trimmed))
             .or_else(|_| DecodingKey::from_ed_pem(trimmed));
@@ -392,6 +397,23 @@ mod tests {
         let tokens = signed(&serde_json::to_vec(&set).unwrap());
         let told = subject(&tokens, &token(Algorithm::RS256, &signer(Algorithm::RS256), Some("r")));
         assert_eq!(told.as_deref(), Some("ann"));
+    }
+
+    #[test]
+    fn a_public_key_is_no_secret_whatever_stands_before_it() {
+        let set = jwks(&[("r", Algorithm::RS256)]);
+        for (before, file) in [
+            (&b"\xEF\xBB\xBF"[..], &set[..]),
+            (b"\xEF\xBB\xBF", RSA_PUBLIC),
+            (b"# of our provider\nBag Attributes: <No Attributes>\n", RSA_PUBLIC),
+        ] {
+            let file = [before, file].concat();
+            let tokens = signed(&file);
+            let own = token(Algorithm::RS256, &signer(Algorithm::RS256), None);
+            assert_eq!(subject(&tokens, &own).as_deref(), Some("ann"));
+            let secret = EncodingKey::from_secret(file.trim_ascii());
+            assert_eq!(subject(&tokens, &token(Algorithm::HS256, &secret, None)), None);
+        }
     }
 
     #[test]

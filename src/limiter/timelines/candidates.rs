@@ -142,6 +142,7 @@ fn a_request_that_waits_is_charged_once_to_a_candidate() {
         format!(
             "
 policies:
+  - {{ name: wide, limits: [{{ quota: 99, window: 60s }}] }}
   - name: p
     key: header:x-key
     limits: [{{ quota: 1, window: 1s, candidate: {{ {candidate} }} }}]
@@ -162,7 +163,7 @@ policies:
         let limiter = turns::check(&policies(candidate), &requests, 2_100, &admitted);
         let live = limiter.live();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let named = NamedKey { place: 0, key: b"a", tier: None };
+        let named = NamedKey { place: 1, key: b"a", tier: None };
         let looked = runtime.block_on(limiter.look(&live, named)).unwrap();
         assert_eq!(left(&looked).1[1].unwrap().remaining, expected, "{candidate}");
     }
@@ -187,4 +188,44 @@ policies:
     world.run("1s END a 200  paid");
     assert_eq!(remaining(&mut world, "all"), [1, 2]);
     assert_eq!(world.limiter.metrics.compared_of("p", "deny", "admit"), 3);
+}
+
+#[test]
+fn a_lease_of_a_candidate_ends_also_with_a_refusal_that_begins_a_ban() {
+    let mut world = World::new(
+        "
+policies:
+  - name: p
+    key: client_ip
+    limits: [{ quota: 1, algorithm: concurrency, candidate: { quota: 2, algorithm: concurrency } }]
+    penalty: { refusals: 1, window: 10s, ban: 30s }
+",
+        FailureMode::Open,
+    );
+    world.run("0s GET / as a  admit, \"p\";r=0");
+    world.run("0s GET /  429 retry in 30s, \"p\";r=0");
+    world.wait(async |world| world.payments.pay_waiting(&world.limiter).await);
+    assert_eq!(remaining(&mut world, "192.0.2.1")[1], 1);
+}
+
+#[test]
+fn a_lease_that_a_candidate_gave_to_who_waits_ends_when_he_leaves() {
+    let policies = "
+policies:
+  - name: p
+    key: header:x-key
+    limits: [{ quota: 1, algorithm: concurrency, candidate: { quota: 9, algorithm: concurrency } }]
+    on_deny: { delay: { wait_max: 5s } }
+";
+    let limiter = turns::check(
+        policies,
+        &["0 a1 holds 1000", "0 a2 leaves 500", "10 a3 holds 9000"],
+        1_100,
+        &["0 a1 admit", "500 a2 left", "1010 a3 admit"],
+    );
+    let live = limiter.live();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let named = NamedKey { place: 0, key: b"a", tier: None };
+    let looked = runtime.block_on(limiter.look(&live, named)).unwrap();
+    assert_eq!(left(&looked).1[1].unwrap().remaining, 8, "one has it");
 }

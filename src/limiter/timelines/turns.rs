@@ -190,6 +190,16 @@ fn what_cannot_be_in_time_or_finds_no_place_is_refused() {
         1_100,
         &["0 a1 admit", "0 a3 429 retry in 1s", "1000 a2 admit"],
     );
+    // What was never asked about holds no lease.
+    let leased = "
+  - name: leased
+    limits: [{ quota: 9, algorithm: concurrency, candidate: { quota: 1, algorithm: concurrency } }]";
+    check(
+        &(policy("quota: 1, window: 1s", "wait_max: 5s, waiting_max: 1") + leased),
+        &["0 a1", "0 a2", "0 a3"],
+        1_100,
+        &["0 a1 admit", "0 a3 429 retry in 1s", "1000 a2 admit"],
+    );
     // Over the quota: waiting does not help.
     check(&policy("quota: 1, window: 1s", "wait_max: 5s"), &["0 a1 cost 2"], 10, &["0 a1 429"]);
 }

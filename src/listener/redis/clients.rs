@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::mem::ManuallyDrop;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::FromRawFd as _;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::clock::Timestamp;
@@ -38,6 +38,8 @@ pub struct Client {
     /// Even when what was read of it ends with a whole request; every read and what
     /// follows moves it on.
     reads: AtomicU32,
+    /// It owes nothing that it was asked, and can be silent.
+    is_idle: AtomicBool,
     heard: Mutex<Heard>,
     shown: Mutex<Shown>,
 }
@@ -104,6 +106,16 @@ impl Client {
     /// Its requests that were heard and are still to be read.
     pub fn heard(&self) -> MutexGuard<'_, Heard> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its own worker has answered everything, and shown it; or begins to answer.
+    pub fn set_idle(&self, is_idle: bool) {
+        self.is_idle.store(is_idle, Ordering::Release);
+    }
+
+    /// Whether all that was asked is answered. To be asked before what is shown.
+    pub fn is_idle(&self) -> bool {
+        self.is_idle.load(Ordering::Acquire)
     }
 
     /// Its own worker is about to read.
@@ -247,6 +259,7 @@ impl Clients {
             since,
             listener: Arc::default(),
             reads: AtomicU32::new(0),
+            is_idle: AtomicBool::new(false),
             heard: Mutex::default(),
             shown: Mutex::new(Shown { state, ..Shown::default() }),
         };

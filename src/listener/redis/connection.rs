@@ -122,8 +122,12 @@ enum Event {
 impl Connection {
     /// Answers until the client closes or is to be closed.
     async fn run(&mut self) -> io::Result<()> {
+        let client = Arc::clone(&self.session.client);
         loop {
-            match std::future::poll_fn(|cx| self.poll_event(cx, true)).await? {
+            client.set_idle(true);
+            let event = std::future::poll_fn(|cx| self.poll_event(cx, true)).await?;
+            client.set_idle(false);
+            match event {
                 Event::Input => {}
                 Event::End => return Ok(()),
             }
@@ -146,6 +150,8 @@ impl Connection {
         }
         let mut answered_bytes = 0;
         let then = loop {
+            // From before the look at the pause, so that its end is not missed.
+            let unpaused = worker.server.unpaused.notified();
             let batch = batch::answer(
                 &worker,
                 &mut self.session,
@@ -163,7 +169,6 @@ impl Connection {
             match batch.then {
                 Then::Close | Then::Drop => break batch.then,
                 Then::Pause(pause) => {
-                    let unpaused = worker.server.unpaused.notified();
                     if self.wait(time::timeout(pause, unpaused)).await.is_none() {
                         break Then::Drop;
                     }
@@ -185,6 +190,7 @@ impl Connection {
                         false => reply.error("ERR"),
                     }
                     reply.encode(self.session.protocol, &mut self.output);
+                    self.has_waited();
                 }
                 Then::GoOn if !batch.is_cut_short => break Then::GoOn,
                 Then::GoOn => {}
@@ -210,13 +216,21 @@ impl Connection {
         loop {
             let may_read = self.input.len() < WAITING_INPUT_BYTES_MAX;
             tokio::select! {
-                happened = event.as_mut() => return Some(happened),
+                happened = event.as_mut() => {
+                    self.has_waited();
+                    return Some(happened);
+                }
                 came = std::future::poll_fn(|cx| self.poll_event(cx, may_read)) => match came {
                     Ok(Event::Input) => {}
                     Ok(Event::End) | Err(_) => return None,
                 },
             }
         }
+    }
+
+    /// Its silence begins now, and not before it waited.
+    fn has_waited(&self) {
+        self.session.client.shown().state.active_at = self.worker.server.store.now();
     }
 
     /// Waits until what the client wrote last is on disk, and tells it; `None` if the

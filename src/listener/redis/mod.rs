@@ -163,6 +163,8 @@ impl Server {
         let settings = self.settings.load_full();
         let now = self.store.now();
         for client in self.clients.all() {
+            // Who waits for an answer is not silent.
+            let is_idle = client.is_idle();
             let mut shown = client.shown();
             let state = shown.state;
             let limit = match state.kind() {
@@ -177,7 +179,7 @@ impl Server {
             if since.is_some_and(|since| now.since(since) > limit.soft_time) {
                 client.listener.mailbox.end(End::Overflowed);
             }
-            let may_be_idle = state.kind() == Kind::Normal && !state.is_monitor;
+            let may_be_idle = is_idle && state.kind() == Kind::Normal && !state.is_monitor;
             let timeout = settings.idle_timeout;
             if !timeout.is_zero() && may_be_idle && now.since(state.active_at) > timeout {
                 client.listener.mailbox.end(End::Idle);
