@@ -148,12 +148,32 @@ pub(super) fn keys(text: &[u8], asked: &Asked) -> Result<Vec<Key>, String> {
         let key = parsed.map_err(|_| "is not a public key of RSA, EC or Ed25519".to_owned())?;
         return Ok(vec![Key::new(key, asked)]);
     }
+    if is_der(text) {
+        return Err(
+            "is a key in DER form; its PEM form is wanted (openssl pkey -inform DER)".into()
+        );
+    }
+    if trimmed.starts_with(b"ssh-") {
+        return Err("is a key for SSH; its PEM form is wanted (ssh-keygen -e -m PKCS8)".into());
+    }
     if trimmed.len() < SECRET_MIN_BYTES {
         return Err(format!(
             "holds no key, and is too short for a secret ({SECRET_MIN_BYTES} bytes)"
         ));
     }
     Ok(vec![Key::new(DecodingKey::from_secret(trimmed), asked)])
+}
+
+/// True for one ASN.1 sequence and nothing else, which is how keys look in binary.
+fn is_der(bytes: &[u8]) -> bool {
+    match *bytes {
+        [0x30, len, ref content @ ..] if len < 0x80 => content.len() == usize::from(len),
+        [0x30, 0x81, len, ref content @ ..] => content.len() == usize::from(len),
+        [0x30, 0x82, high, low, ref content @ ..] => {
+            content.len() == usize::from(u16::from_be_bytes([high, low]))
+        }
+        _ => false,
+    }
 }
 
 impl Key {
@@ -414,6 +434,22 @@ mod tests {
             let secret = EncodingKey::from_secret(file.trim_ascii());
             assert_eq!(subject(&tokens, &token(Algorithm::HS256, &secret, None)), None);
         }
+    }
+
+    #[test]
+    fn a_public_key_in_a_form_that_is_not_read_is_no_secret_either() {
+        let of_len = |head: &[u8], len: usize| [head, &vec![7; len]].concat();
+        for (file, form) in [
+            (of_len(&[0x30, 0x2A], 0x2A), "DER"),
+            (of_len(&[0x30, 0x81, 0x9F], 0x9F), "DER"),
+            (of_len(&[0x30, 0x82, 0x01, 0x22], 0x122), "DER"),
+            (b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI somebody@somewhere".to_vec(), "SSH"),
+        ] {
+            let told = keys(&file, &Asked::default()).map(|keys| keys.len()).unwrap_err();
+            assert!(told.contains(form), "{told}");
+        }
+        // Chance may well begin so, and hardly ever with its own length.
+        assert!(keys(&of_len(&[0x30, 0x2A], 0x2B), &Asked::default()).is_ok());
     }
 
     #[test]
