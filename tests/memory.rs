@@ -7,7 +7,7 @@
 
 use weir::base::clock::Timestamp;
 use weir::base::huge_pages;
-use weir::keyspace::{Arg, Effects, Execution, Keyspace, Mode, command};
+use weir::keyspace::{Arg, Effects, Execution, Keyspace, command};
 use weir::resp::Reply;
 
 #[global_allocator]
@@ -39,7 +39,7 @@ impl Session {
         self.reply.clear();
         let now = Timestamp::from_millis(1_700_000_000_000);
         let (effects, reply) = (&mut self.effects, &mut self.reply);
-        let mut run = Execution { now, mode: Mode::Live, denied: None, effects, reply };
+        let mut run = Execution::live(now, effects, reply);
         let command = command(words[0].as_bytes()).unwrap();
         self.space.execute(command, &args, &mut run).unwrap();
     }

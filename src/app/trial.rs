@@ -17,7 +17,7 @@ use std::path::Path;
 use crate::base::clock::Timestamp;
 use crate::base::units::{self, Span};
 use crate::function::{self, CallError, Engine, Limits, LoadError};
-use crate::keyspace::{self, Arg, Effects, Execution, Keyspace, Mode, Run};
+use crate::keyspace::{self, Arg, Effects, Execution, Keyspace, Run};
 use crate::resp::decode::{self, Decoded, Decoder};
 use crate::resp::request::{Found, RequestLimits, Requests};
 use crate::resp::{Items, Reply, View};
@@ -151,13 +151,7 @@ impl Trial {
         let rest = &words[1..];
         let comma = rest.iter().position(|it| *it == b",").unwrap_or(rest.len());
         let (keys, args) = (&rest[..comma], rest.get(comma + 1..).unwrap_or_default());
-        let mut run = Execution {
-            now: self.now,
-            mode: Mode::Live,
-            denied: None,
-            effects: &mut self.effects,
-            reply,
-        };
+        let mut run = Execution::live(self.now, &mut self.effects, reply);
         self.keyspace.begin();
         match self.engine.call(&name, keys, args, &mut self.keyspace, &mut run) {
             Ok(()) => {
@@ -178,13 +172,7 @@ impl Trial {
     fn send(&mut self, words: &[&[u8]], reply: &mut Reply) -> Result<Option<String>, String> {
         let command = keyspace::command(words[0]).ok_or("no such command")?;
         let args: Vec<Arg<'_>> = words.iter().map(|it| Arg::Bytes(it)).collect();
-        let mut run = Execution {
-            now: self.now,
-            mode: Mode::Live,
-            denied: None,
-            effects: &mut self.effects,
-            reply,
-        };
+        let mut run = Execution::live(self.now, &mut self.effects, reply);
         if matches!(command.run, Run::Engine) {
             self.engine.run_command(command, &args, &mut self.keyspace, &mut run);
             return Ok(None);

@@ -33,8 +33,7 @@ impl Session {
         let mut reply = Reply::new();
         self.effects.clear();
         let effects = &mut self.effects;
-        let mut run =
-            Execution { now: self.now, mode: Mode::Live, denied: None, effects, reply: &mut reply };
+        let mut run = Execution::live(self.now, effects, &mut reply);
         let command = command(line.split(' ').next().unwrap().as_bytes()).unwrap();
         if let Err(error) = self.space.execute(command, &args, &mut run) {
             return error.to_string();
@@ -56,8 +55,7 @@ impl Session {
         loop {
             let mut reply = Reply::new();
             let (effects, reply) = (&mut self.effects, &mut reply);
-            let mut run =
-                Execution { now: self.now, mode: Mode::Live, denied: None, effects, reply };
+            let mut run = Execution::live(self.now, effects, reply);
             match self.space.make_room(asker, 16, &mut run) {
                 Room::Evicting => {}
                 room => return room,
@@ -69,7 +67,7 @@ impl Session {
     fn sweep(&mut self) -> Swept {
         let mut reply = Reply::new();
         let (effects, reply) = (&mut self.effects, &mut reply);
-        let mut run = Execution { now: self.now, mode: Mode::Live, denied: None, effects, reply };
+        let mut run = Execution::live(self.now, effects, reply);
         self.space.sweep(usize::MAX, &mut run)
     }
 

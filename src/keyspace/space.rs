@@ -55,7 +55,12 @@ pub struct Execution<'a> {
     pub reply: &'a mut Reply,
 }
 
-impl Execution<'_> {
+impl<'a> Execution<'a> {
+    /// Something that happens now and may write.
+    pub fn live(now: Timestamp, effects: &'a mut Effects, reply: &'a mut Reply) -> Execution<'a> {
+        Execution { now, mode: Mode::Live, denied: None, effects, reply }
+    }
+
     /// Refuses what writes while nothing may be written.
     ///
     /// # Errors

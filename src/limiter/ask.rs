@@ -40,8 +40,8 @@ pub(super) const BANS: &[u8] = b"weir:bans";
 /// The Function that decides as well, and remembers what is an estimate.
 const DECIDE_RESERVING: &str = "limiter.decide_reserving";
 
-/// How long a decision waits for a client's call that has not ended, before it is the
-/// failure mode's.
+/// How long each call of a decision waits for a client's call that has not ended, before
+/// the decision is the failure mode's.
 const WAIT_MAX: Duration = Duration::from_millis(250);
 
 /// Arguments of one limit in [`DECIDE`].

@@ -17,7 +17,7 @@ use std::collections::{HashMap, VecDeque};
 use divan::{Bencher, black_box};
 use weir::base::clock::Timestamp;
 use weir::function::{Engine, Limits};
-use weir::keyspace::{Effects, Execution, Keyspace, Mode};
+use weir::keyspace::{Effects, Execution, Keyspace};
 use weir::resp::Reply;
 
 #[global_allocator]
@@ -72,13 +72,8 @@ impl World {
         let key = self.keys.next();
         self.effects.clear();
         self.reply.clear();
-        let mut run = Execution {
-            now: Timestamp::from_micros(self.now),
-            mode: Mode::Live,
-            denied: None,
-            effects: &mut self.effects,
-            reply: &mut self.reply,
-        };
+        let mut run =
+            Execution::live(Timestamp::from_micros(self.now), &mut self.effects, &mut self.reply);
         let shipped: [&[u8]; 6] = [b"sliding_window", quota, b"100000000", b"1", b"-", b"0"];
         let args = if function == "limiter.decide" { &shipped[..] } else { &shipped[1..4] };
         self.engine

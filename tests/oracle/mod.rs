@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use weir::base::clock::Timestamp;
 use weir::function::{Engine, Limits};
-use weir::keyspace::{Effects, Execution, Keyspace, Mode};
+use weir::keyspace::{Effects, Execution, Keyspace};
 use weir::resp::{Reply, View};
 
 const ALGORITHMS: [&str; 5] =
@@ -200,7 +200,7 @@ impl World {
         effects.clear();
         reply.clear();
         let now = Timestamp::from_micros(*now);
-        let mut run = Execution { now, mode: Mode::Live, denied: None, effects, reply };
+        let mut run = Execution::live(now, effects, reply);
         engine.call("limiter.decide", &keys, &args, keyspace, &mut run).unwrap();
         let View::Array(items) = self.reply.view() else { panic!("{:?}", self.reply) };
         said.extend(items.map(read));

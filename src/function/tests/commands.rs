@@ -14,13 +14,7 @@ impl World {
         let command: &'static Command = command(words[0]).unwrap();
         let args: Vec<Arg<'_>> = words.iter().map(|it| Arg::Bytes(it)).collect();
         self.reply.clear();
-        let mut run = Execution {
-            now: self.now,
-            mode: Mode::Live,
-            denied: None,
-            effects: &mut self.effects,
-            reply: &mut self.reply,
-        };
+        let mut run = Execution::live(self.now, &mut self.effects, &mut self.reply);
         self.engine.run_command(command, &args, &mut self.keyspace, &mut run);
         show(self.reply.view())
     }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use crate::base::clock::Timestamp;
 use crate::function::{CallError, Engine, Limits};
-use crate::keyspace::{Effects, Execution, Keyspace, Mode};
+use crate::keyspace::{Effects, Execution, Keyspace};
 use crate::resp::{Items, Reply, View};
 
 /// 2023-11-14, and not a whole second.
@@ -59,13 +59,7 @@ impl World {
     fn try_call(&mut self, function: &str, keys: &[&str], args: &[&str]) -> Result<(), CallError> {
         let keys: Vec<&[u8]> = keys.iter().map(|it| it.as_bytes()).collect();
         let args: Vec<&[u8]> = args.iter().map(|it| it.as_bytes()).collect();
-        let mut run = Execution {
-            now: self.now,
-            mode: Mode::Live,
-            denied: None,
-            effects: &mut self.effects,
-            reply: &mut self.reply,
-        };
+        let mut run = Execution::live(self.now, &mut self.effects, &mut self.reply);
         run.reply.clear();
         self.engine.call(function, &keys, &args, &mut self.keyspace, &mut run)
     }

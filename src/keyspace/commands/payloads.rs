@@ -179,13 +179,8 @@ mod tests {
     fn run(space: &mut Keyspace, args: &[&[u8]]) -> (Result<Vec<u8>, String>, String) {
         let args: Vec<Arg<'_>> = args.iter().map(|arg| Arg::Bytes(arg)).collect();
         let (mut effects, mut reply) = (Effects::new(), Reply::new());
-        let mut execution = Execution {
-            now: Timestamp::from_millis(NOW_MS),
-            mode: Mode::Live,
-            denied: None,
-            effects: &mut effects,
-            reply: &mut reply,
-        };
+        let mut execution =
+            Execution::live(Timestamp::from_millis(NOW_MS), &mut effects, &mut reply);
         let command = command(&args[0].text()).unwrap();
         let ran = space.execute(command, &args, &mut execution);
         let answer = ran.map_err(|error| error.to_string()).map(|()| match reply.view() {

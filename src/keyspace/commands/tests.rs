@@ -54,13 +54,7 @@ pub(super) fn events<'a>(lines: &'a [(&str, &'a str)]) -> impl Iterator<Item = (
         let (mut reply, mut effects) = (Reply::new(), Effects::new());
         effects.want_notices(EVERY_CLASS);
         let now = Timestamp::from_millis(1_000_000);
-        let mut execution = Execution {
-            now,
-            mode: Mode::Live,
-            denied: None,
-            effects: &mut effects,
-            reply: &mut reply,
-        };
+        let mut execution = Execution::live(now, &mut effects, &mut reply);
         let command = command(words[0].as_bytes()).expect("a command of the table");
         space.execute(command, &args, &mut execution).expect("no error");
         let told = |it: crate::keyspace::Notice<'_>| {
@@ -408,13 +402,7 @@ fn a_replay_neither_expires_nor_records() {
 fn numbers_from_lua_reach_scores_and_effects_without_detours() {
     let mut space = Keyspace::new();
     let (mut reply, mut effects) = (Reply::new(), Effects::new());
-    let mut run = Execution {
-        now: Timestamp::from_millis(0),
-        mode: Mode::Live,
-        denied: None,
-        effects: &mut effects,
-        reply: &mut reply,
-    };
+    let mut run = Execution::live(Timestamp::from_millis(0), &mut effects, &mut reply);
     let zadd = command(b"zadd").unwrap();
     let args = [
         Arg::Bytes(b"zadd"),
@@ -438,13 +426,7 @@ fn a_sweep_removes_what_has_expired_in_steps() {
         run(&mut space, now, Mode::Live, &format!("SET k{key} v PXAT {deadline}"));
     }
     let (mut reply, mut effects) = (Reply::new(), Effects::new());
-    let mut execution = Execution {
-        now: Timestamp::from_millis(50_000),
-        mode: Mode::Live,
-        denied: None,
-        effects: &mut effects,
-        reply: &mut reply,
-    };
+    let mut execution = Execution::live(Timestamp::from_millis(50_000), &mut effects, &mut reply);
     let first = space.sweep(4, &mut execution);
     assert_eq!((first.expired, first.finished), (4, false));
     let second = space.sweep(100, &mut execution);

@@ -300,7 +300,7 @@ impl Session {
 }
 
 fn execution<'a>(now: Timestamp, effects: &'a mut Effects, reply: &'a mut Reply) -> Execution<'a> {
-    Execution { now, mode: Mode::Live, denied: None, effects, reply }
+    Execution::live(now, effects, reply)
 }
 
 fn replay(space: &mut Keyspace, mut log: &[u8]) {

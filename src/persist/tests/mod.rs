@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::*;
-use crate::keyspace::{Arg, Effects, Execution, Mode, SnapshotSink, Value, Walk, command};
+use crate::keyspace::{Arg, Effects, Execution, SnapshotSink, Value, Walk, command};
 use crate::resp::Reply;
 
 /// The moment of every test: November 2026.
@@ -67,13 +67,7 @@ impl Opened {
                 line.split_whitespace().map(|word| Arg::Bytes(word.as_bytes())).collect();
             let name = line.split_whitespace().next().unwrap();
             let command = command(name.as_bytes()).expect("a command we have");
-            let mut run = Execution {
-                now: NOW,
-                mode: Mode::Live,
-                denied: None,
-                effects: &mut self.effects,
-                reply: &mut self.reply,
-            };
+            let mut run = Execution::live(NOW, &mut self.effects, &mut self.reply);
             self.keyspace.execute(command, &args, &mut run).expect(line);
         }
         self.log.append(&self.effects)

@@ -94,13 +94,7 @@ impl Life {
         for line in [line, format!("SET seq {index}")] {
             let args: Vec<Arg<'_>> = line.split(' ').map(|it| Arg::Bytes(it.as_bytes())).collect();
             let name = line.split(' ').next().unwrap();
-            let mut run = Execution {
-                now: NOW,
-                mode: Mode::Live,
-                denied: None,
-                effects: &mut self.effects,
-                reply: &mut self.reply,
-            };
+            let mut run = Execution::live(NOW, &mut self.effects, &mut self.reply);
             let command = command(name.as_bytes()).unwrap();
             self.keyspace.execute(command, &args, &mut run).unwrap();
         }

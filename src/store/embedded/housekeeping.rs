@@ -20,7 +20,7 @@ use std::time::Duration;
 use crate::base::chain::Chain;
 use crate::base::clock::Stopwatch;
 use crate::base::tasks::{spawn_patient_thread, spawn_thread};
-use crate::keyspace::{Asker, Execution, Mode, Remains, Walk};
+use crate::keyspace::{Asker, Execution, Remains, Walk};
 use crate::persist::{Error, Feed, Pace};
 use crate::resp::Reply;
 
@@ -116,8 +116,7 @@ fn tidy(shared: &Shared, turns: &mut Turns, is_stopped: &dyn Fn() -> bool) {
             owned.effects.clear();
             let effects = &mut owned.effects;
             let now = shared.clock.now();
-            let mut run =
-                Execution { now, mode: Mode::Live, denied: None, effects, reply: &mut reply };
+            let mut run = Execution::live(now, effects, &mut reply);
             let swept = owned.keyspace.sweep(key_count, &mut run);
             owned.record(shared.log.as_ref());
             swept.finished

@@ -27,7 +27,8 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time;
 
-/// How long a task lets its thread wait; longer than a batch or a turn takes.
+/// How long a task lets its thread wait, twice at most; longer than a batch or a turn
+/// takes.
 const THREAD_WAIT_MAX: Duration = Duration::from_millis(2);
 
 /// How soon a task looks again, should a core have let it fall asleep at the very moment

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{Embedded, Owned, Shared};
 use crate::base::clock::{Stopwatch, Timestamp};
-use crate::keyspace::{Asker, Execution, MemoryLimits, Mode, Room};
+use crate::keyspace::{Asker, Execution, MemoryLimits, Room};
 use crate::resp::Reply;
 use crate::store::Call;
 
@@ -35,13 +35,7 @@ impl Owned {
         }
         self.effects.clear();
         let mut reply = Reply::default();
-        let mut run = Execution {
-            now,
-            mode: Mode::Live,
-            denied: None,
-            effects: &mut self.effects,
-            reply: &mut reply,
-        };
+        let mut run = Execution::live(now, &mut self.effects, &mut reply);
         let evicting = Stopwatch::start();
         let room = loop {
             match self.keyspace.make_room(asker, EVICTION_STEP, &mut run) {
