@@ -321,6 +321,11 @@ pub static SETTINGS: &[Setting] = &[
         |it, text| number(text, 0, i64::MAX).map(|value| it.door.slowlog_len_max = value),
     ),
     live(
+        "stop-writes-on-bgsave-error",
+        |it| yes_or_no(it.log.settings.stop_writes_on_bgsave_error),
+        |it, text| flag(text).map(|value| it.log.settings.stop_writes_on_bgsave_error = value),
+    ),
+    live(
         "tcp-keepalive",
         |it| it.door.keepalive.as_secs().to_string(),
         |it, text| seconds(text).map(|value| it.door.keepalive = value),

@@ -22,6 +22,7 @@ mod memory;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -245,9 +246,19 @@ impl Shared {
         }
     }
 
-    /// Why nothing may be written now, if so.
-    fn denies_writes(&self) -> Option<Arc<str>> {
+    /// Why the log fails, if nothing is to be written then.
+    fn log_failure(&self) -> Option<Arc<str>> {
         self.log.as_ref().and_then(Log::refuses_writes)
+    }
+
+    /// Why clients may not write now, if so. A snapshot that failed is no reason for a
+    /// policy's call: what that writes is in the log.
+    fn denies_clients(&self) -> Option<Cow<'static, str>> {
+        let lacks_save = self.log.as_ref().is_some_and(Log::lacks_save);
+        match lacks_save {
+            true => Some(Cow::Borrowed(NOT_SAVED)),
+            false => self.log_failure().map(|failure| not_logged(&failure).into()),
+        }
     }
 
     fn lock(&self) -> Locked<'_, Owned> {
@@ -261,7 +272,8 @@ impl Shared {
         replies: &mut [Reply],
         accept: impl Fn(&Reply) -> bool,
     ) -> Result<(Asked, Option<Lsn>), Error> {
-        let denied = self.denies_writes();
+        let failure = self.log_failure();
+        let denied = failure.as_deref().map(not_logged);
         let owned = &mut *locked;
         // Read inside the lock, so that time rises with the order of decisions.
         let now = self.clock.now();
@@ -290,7 +302,7 @@ impl Shared {
             );
             if let Err(source) = ran {
                 owned.keyspace.rollback();
-                return Err(self.failed(call, source, denied));
+                return Err(self.failed(call, source, failure));
             }
             asked.answered += 1;
             if !accept(reply) {
@@ -307,8 +319,8 @@ impl Shared {
     }
 
     /// Why a group of calls has failed with one of them.
-    fn failed(&self, call: &Call<'_>, source: CallError, denied: Option<Arc<str>>) -> Error {
-        match (source, denied) {
+    fn failed(&self, call: &Call<'_>, source: CallError, failure: Option<Arc<str>>) -> Error {
+        match (source, failure) {
             (CallError::Denied(_), Some(reason)) => Error::LogFailed { reason: reason.to_string() },
             (source, _) => {
                 self.metrics.call_failed();
@@ -333,6 +345,18 @@ impl Owned {
         }
     }
 }
+
+/// What is told to who would write while the log fails, in Redis' words.
+fn not_logged(failure: &str) -> String {
+    format!("Errors writing to the AOF file: {failure}")
+}
+
+/// The same after a snapshot has failed.
+const NOT_SAVED: &str = "Redis is configured to save RDB snapshots, but it's currently unable to \
+    persist to disk. Commands that may modify the data set are disabled, because this instance is \
+    configured to report errors during writes if RDB snapshotting fails \
+    (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB \
+    error.";
 
 fn load(functions: &mut Engine, library: &Library) -> Result<(), OpenError> {
     match functions.load_file(&library.code, false) {
