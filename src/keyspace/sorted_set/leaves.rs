@@ -664,7 +664,7 @@ mod tests {
             let (mut leaves, mut model) = (Leaves::default(), Model::new());
             let mut frozen: Vec<(FrozenLeaves, Model)> = Vec::new();
             for step in steps {
-                let rank_of = |part: u16| usize::from(part) * model.len() >> 16;
+                let rank_of = |part: u16| (usize::from(part) * model.len()) >> 16;
                 match step {
                     Step::Insert(number, len) => insert(&mut leaves, &mut model, number, len),
                     Step::InsertMany(from, count, is_rising) => {
