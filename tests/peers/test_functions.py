@@ -48,6 +48,15 @@ def test_a_call_that_outlasts_the_threshold_is_ended_undone_noted_and_counted(we
     wait_until(lambda: weir.metrics().get(shown) == 1, "a counted call")
 
 
+def test_who_lets_decisions_wait_in_vain_is_counted_and_named(weir, client):
+    assert client.ask("CONFIG", "SET", "busy-reply-threshold", 400) == ("+", b"OK")
+    assert client.ask("EVAL", LOOP, 0)[0] == "-"
+    assert client.ask("PING") == ("+", b"PONG")
+    assert weir.metrics()["weir_redis_long_holds_total"] >= 1
+    told = [line for line in (weir.folder / "weir.log").read_text().splitlines() if "held the keyspace for longer" in line]
+    assert any("eval" in line and "127.0.0.1" in line for line in told), told
+
+
 @pytest.mark.parametrize("removal", [["FLUSH"], ["DELETE", "limiter"], ["LOAD", "REPLACE", "broken"]], ids=lambda it: it[0])
 def test_policies_go_on_when_a_client_takes_their_library_away(weir, client, removal):
     if removal[-1] == "broken":

@@ -1,11 +1,14 @@
 //! A batch: the requests that have come, answered under one hold of the keyspace.
 //!
 //! The hold is bounded in commands and in time, so that one client's pipeline
-//! does not keep the others waiting.
+//! does not keep the others waiting. A single command takes as long as it takes: one
+//! over millions of members takes seconds, and cannot be ended. Decisions do not wait for
+//! it, the failure mode makes them; and it is counted and told.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::limiter::WAIT_MAX;
 use crate::persist::Lsn;
 use crate::resp::request::{ProtocolError, RequestLimits, Requests};
 
@@ -100,6 +103,7 @@ pub fn answer(
             return Batch { then: Then::AwaitKeyspace, ..batch };
         };
         worker.is_holding.store(true, Ordering::Relaxed);
+        let begun = held.now();
         let mut records = server.records();
         let output_before = output.len();
         let mut turn = Turn {
@@ -116,6 +120,11 @@ pub fn answer(
         batch.then = turn.then;
         records.counts.input_bytes += batch.input_bytes as u64;
         records.counts.output_bytes += (output.len() - output_before) as u64;
+        let held_for = held.now().since(begun);
+        if held_for > WAIT_MAX {
+            records.counts.long_holds += 1;
+            tell_long_hold(session, last_command, held_for);
+        }
         let waiting = (input.len() - batch.input_bytes, output.len());
         session.show(last_command, held.now(), waiting);
         batch.recorded = held.release();
@@ -173,6 +182,17 @@ fn take_turns(
         requests.set_limits(limits(&turn.settings, turn.session));
         ahead.look(requests, &input[batch.input_bytes..]);
     }
+}
+
+/// Says who has let decisions wait in vain.
+fn tell_long_hold(session: &Session, last_command: Option<&str>, held_for: Duration) {
+    tracing::warn!(
+        client = session.client.id,
+        peer = %session.client.peer,
+        command = last_command,
+        ?held_for,
+        "a redis client held the keyspace for longer than decisions wait"
+    );
 }
 
 /// What the client may make us hold.

@@ -72,6 +72,8 @@ pub struct Counts {
     pub input_bytes: u64,
     /// Bytes of replies.
     pub output_bytes: u64,
+    /// Holds of the keyspace that were longer than decisions wait.
+    pub long_holds: u64,
     /// Error replies, by their first word.
     pub errors: BTreeMap<Box<str>, u64>,
     /// What the keyspace had counted when these counts began.
