@@ -8,7 +8,6 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::limiter::WAIT_MAX;
 use crate::persist::Lsn;
 use crate::resp::request::{ProtocolError, RequestLimits, Requests};
 
@@ -120,11 +119,7 @@ pub fn answer(
         batch.then = turn.then;
         records.counts.input_bytes += batch.input_bytes as u64;
         records.counts.output_bytes += (output.len() - output_before) as u64;
-        let held_for = held.now().since(begun);
-        if held_for > WAIT_MAX {
-            records.counts.long_holds += 1;
-            tell_long_hold(session, last_command, held_for);
-        }
+        records.held(&session.client, last_command, held.now().since(begun));
         let waiting = (input.len() - batch.input_bytes, output.len());
         session.show(last_command, held.now(), waiting);
         batch.recorded = held.release();
@@ -182,17 +177,6 @@ fn take_turns(
         requests.set_limits(limits(&turn.settings, turn.session));
         ahead.look(requests, &input[batch.input_bytes..]);
     }
-}
-
-/// Says who has let decisions wait in vain.
-fn tell_long_hold(session: &Session, last_command: Option<&str>, held_for: Duration) {
-    tracing::warn!(
-        client = session.client.id,
-        peer = %session.client.peer,
-        command = last_command,
-        ?held_for,
-        "a redis client held the keyspace for longer than decisions wait"
-    );
 }
 
 /// What the client may make us hold.
