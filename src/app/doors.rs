@@ -7,8 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use prometheus::Registry;
-use tokio::runtime;
-use tokio::task::LocalSet;
+use tokio::runtime::{self, LocalOptions};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
@@ -232,15 +231,15 @@ fn run_worker(
     end: CancellationToken,
     drain_timeout: Duration,
 ) -> Drained {
-    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+    let mut builder = runtime::Builder::new_current_thread();
+    let runtime = match builder.enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, door, "cannot start a worker");
             return Drained::Clean;
         }
     };
-    let local = LocalSet::new();
-    local.block_on(&runtime, async {
+    runtime.block_on(async {
         tasks.spawn_local(async move {
             if let Err(error) = serving.await {
                 tracing::error!(%error, door, "cannot serve");
