@@ -1,36 +1,31 @@
-//! A socket under observation: whoever must know of its traffic notes it as it passes.
+//! A downstream's socket under observation: the watch over its connection notes the
+//! traffic as it passes.
 
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Who notes what passes.
-pub trait Observer: Unpin {
-    /// Bytes have come.
-    fn bytes_came(&self);
+use super::watch::Watch;
 
-    /// A write was tried; `is_blocked` if the other side takes no more for now.
-    fn wrote(&self, is_blocked: bool);
-}
-
-/// A socket under observation.
+/// A downstream's socket under observation.
 #[derive(Debug)]
-pub struct ObservedStream<O> {
+pub struct ObservedStream {
     stream: TcpStream,
-    observer: O,
+    watch: Rc<Watch>,
 }
 
-impl<O: Observer> ObservedStream<O> {
-    /// Shows the traffic of `stream` to `observer`.
-    pub fn new(stream: TcpStream, observer: O) -> ObservedStream<O> {
-        ObservedStream { stream, observer }
+impl ObservedStream {
+    /// Shows the traffic of `stream` to `watch`.
+    pub fn new(stream: TcpStream, watch: Rc<Watch>) -> ObservedStream {
+        ObservedStream { stream, watch }
     }
 }
 
-impl<O: Observer> AsyncRead for ObservedStream<O> {
+impl AsyncRead for ObservedStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -40,13 +35,13 @@ impl<O: Observer> AsyncRead for ObservedStream<O> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            this.observer.bytes_came();
+            this.watch.bytes_came();
         }
         polled
     }
 }
 
-impl<O: Observer> AsyncWrite for ObservedStream<O> {
+impl AsyncWrite for ObservedStream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -54,7 +49,7 @@ impl<O: Observer> AsyncWrite for ObservedStream<O> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
-        this.observer.wrote(polled.is_pending());
+        this.watch.wrote(polled.is_pending());
         polled
     }
 
@@ -65,7 +60,7 @@ impl<O: Observer> AsyncWrite for ObservedStream<O> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
-        this.observer.wrote(polled.is_pending());
+        this.watch.wrote(polled.is_pending());
         polled
     }
 
