@@ -42,7 +42,7 @@ const DECIDE_RESERVING: &str = "limiter.decide_reserving";
 
 /// How long each call of a decision waits for a client's call that has not ended, before
 /// the decision is the failure mode's.
-const WAIT_MAX: Duration = Duration::from_millis(250);
+pub const WAIT_MAX: Duration = Duration::from_millis(250);
 
 /// Arguments of one limit in [`DECIDE`].
 const DECIDE_ARGS: usize = 6;

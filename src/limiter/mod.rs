@@ -49,7 +49,7 @@ use crate::policy::{PolicySet, RequestFacts};
 use crate::resp::Reply;
 use crate::store::{self, Call, Store};
 
-pub use ask::{Error, Scratch};
+pub use ask::{Error, Scratch, WAIT_MAX};
 pub use decision::{Decision, Outcome, Verdict};
 pub use dues::{Dues, Payments};
 pub use fields::Fields;

@@ -12,6 +12,7 @@ use super::directory::{self, Entry};
 use super::settings::Settings;
 use crate::base::clock::Timestamp;
 use crate::keyspace::{Flags, KeyspaceStats};
+use crate::limiter::WAIT_MAX;
 
 /// See the module's header.
 #[derive(Debug, Default)]
@@ -72,6 +73,8 @@ pub struct Counts {
     pub input_bytes: u64,
     /// Bytes of replies.
     pub output_bytes: u64,
+    /// Holds of the keyspace that were longer than decisions wait.
+    pub long_holds: u64,
     /// Error replies, by their first word.
     pub errors: BTreeMap<Box<str>, u64>,
     /// What the keyspace had counted when these counts began.
@@ -263,6 +266,20 @@ impl Records {
         if settings.latency_threshold_ms > 0 && ms >= settings.latency_threshold_ms {
             let event = if flags.contains(Flags::FAST) { "fast-command" } else { "command" };
             self.latency.entry(event).or_default().add(ran.at.seconds(), ms);
+        }
+    }
+
+    /// Notes how long a client held the keyspace, with which command at the end.
+    pub fn held(&mut self, client: &Client, last_command: Option<&str>, held_for: Duration) {
+        if held_for > WAIT_MAX {
+            self.counts.long_holds += 1;
+            tracing::warn!(
+                client = client.id,
+                peer = %client.peer,
+                command = last_command,
+                ?held_for,
+                "a redis client held the keyspace for longer than decisions wait"
+            );
         }
     }
 

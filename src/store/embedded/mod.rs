@@ -30,7 +30,7 @@ use arc_swap::ArcSwap;
 
 use crate::base::clock::{Clock, Timestamp};
 use crate::function::{self, CallError, Engine, Interrupter, LoadError};
-use crate::keyspace::{Effects, Execution, Keyspace, Mode};
+use crate::keyspace::{Arg, Effects, Execution, Keyspace, Mode};
 use crate::persist::{self, Log, Lsn, OnLogError, Progress, Recovery};
 use crate::resp::Reply;
 
@@ -133,17 +133,22 @@ impl Embedded {
         }
         let mut keyspace = Keyspace::new();
         keyspace.set_present(clock.now());
+        let mut effects = Effects::default();
         let (log, recovery) = match config {
             Some(config) => {
                 let (log, recovery) = Log::open(config, &mut keyspace, clock.now(), progress)?;
                 restore_libraries(&mut functions, &recovery.libraries);
+                let is_new = |it: &&Library| !recovery.libraries.contains(&it.code);
+                for library in libraries.iter().filter(is_new) {
+                    remember_library(&library.code, &mut effects, clock.now(), &log);
+                }
                 (Some(log), Some(recovery))
             }
             None => (None, None),
         };
         let interrupter = functions.interrupter();
         let function_names = ArcSwap::from_pointee(functions.functions());
-        let owned = Owned { keyspace, functions, effects: Effects::default() };
+        let owned = Owned { keyspace, functions, effects };
         let engine = Lock::new(owned);
         let shared = Arc::new(Shared { engine, function_names, interrupter, log, clock, metrics });
         let housekeeping = Housekeeping::start(Arc::clone(&shared)).map_err(OpenError::Thread)?;
@@ -185,8 +190,12 @@ impl Embedded {
     /// What is wrong with it.
     pub async fn load_library(&self, code: &str) -> Result<String, function::LoadError> {
         let mut owned = self.shared.engine.lock_as_task().await;
+        let is_known = owned.functions.libraries().any(|it| &*it.code == code);
         let loaded = owned.functions.load_file(code, true);
         self.shared.function_names.store(Arc::new(owned.functions.functions()));
+        if let (Ok(_), Some(log), false) = (&loaded, &self.shared.log, is_known) {
+            remember_library(code, &mut owned.effects, self.shared.clock.now(), log);
+        }
         loaded
     }
 
@@ -367,9 +376,19 @@ fn load(functions: &mut Engine, library: &Library) -> Result<(), OpenError> {
     }
 }
 
-/// Loads what clients loaded before the restart. The files that are loaded already
-/// go first: they may have been edited since. One that no longer loads is told of,
-/// and costs nobody the rest.
+/// Puts the library of a file into the log, as if a client had loaded it, so that a
+/// redis-server that starts from there has it too.
+fn remember_library(code: &str, effects: &mut Effects, now: Timestamp, log: &Log) {
+    let words: [&[u8]; 4] = [b"FUNCTION", b"LOAD", b"REPLACE", code.as_bytes()];
+    effects.clear();
+    Execution::live(now, effects, &mut Reply::default()).record(&words.map(Arg::Bytes));
+    log.append(effects);
+}
+
+/// Loads what the log holds: what clients loaded before the restart, and the libraries
+/// of files that are gone. The files that are there are loaded already and go first:
+/// they may have been edited since. One that no longer loads is told of, and costs
+/// nobody the rest.
 fn restore_libraries(functions: &mut Engine, codes: &[String]) {
     for code in codes {
         match functions.load(code, false) {
