@@ -380,8 +380,22 @@ impl Scratch {
         Group { entries, shipped }
     }
 
+    /// What the shipped limits of a group are to be charged as estimates, and what
+    /// candidates beside them were charged when the request was refused.
+    fn estimates(&self, live: &Live, group: &Group) -> Option<Estimates> {
+        let planned = self.plan.entries();
+        let shipped = group.entries[..group.shipped].iter().map(|&index| &planned[index]);
+        let is_apart = live.is_asked_apart(planned[group.entries[0]].policy);
+        let charged = (0..planned.len()).filter(|&index| !is_apart && self.was_charged(index));
+        let earlier =
+            charged.filter_map(|index| Some((&planned[index], self.outcomes[index]?.charged_at_us)));
+        Estimates::of(live, &self.plan, shipped, earlier)
+    }
+
     /// Asks one group and notes its outcomes; says if what was charged is kept.
     async fn ask_group(&mut self, live: &Live, store: &Store, group: Group) -> Result<bool, Error> {
+        // What is an estimate is remembered by the same call.
+        let estimates = self.estimates(live, &group);
         let Scratch { plan, replies, outcomes, lease, reservations, .. } = self;
         let limit_of = |index: usize| live.limit(&plan.entries()[index]);
         let mut keys: SmallVec<[&[u8]; 8]> = SmallVec::new();
@@ -402,9 +416,6 @@ impl Scratch {
             }
         }
         let spans = group.calls();
-        // What is an estimate is remembered by the same call.
-        let shipped = group.entries[..group.shipped].iter().map(|&index| &plan.entries()[index]);
-        let estimates = Estimates::of(live, plan, shipped);
         let decide = (&keys[..group.shipped], &args[..DECIDE_ARGS * group.shipped]);
         let (reserving_keys, reserving_args) =
             estimates.as_ref().map(|it| it.reserving(decide, lease)).unwrap_or_default();

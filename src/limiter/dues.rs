@@ -84,8 +84,9 @@ struct Debt {
     estimate: u64,
     /// Of the process that asked; no other looks at it.
     policy: u32,
-    #[serde(skip)]
-    charged_at_us: u64,
+    /// Where it was not charged with the others: a candidate's, of a request that waited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    charged_at_us: Option<u64>,
     /// What the response said was used.
     #[serde(skip)]
     used: Option<u64>,
@@ -94,23 +95,26 @@ struct Debt {
 /// What `limiter.decide_reserving` is told besides what `limiter.decide` is.
 pub(super) struct Estimates {
     ends_after_ms: String,
-    /// One for each limit; empty for one that is not settled.
+    /// One for each limit, empty for one that is not settled; and those that were charged
+    /// before.
     debts: Vec<String>,
 }
 
 impl Estimates {
-    /// Those of the limits of a call; `None` when nothing is settled.
+    /// Those of the limits of a call, and of candidates that were charged when the request
+    /// was refused and let wait; `None` when nothing is settled.
     pub(super) fn of<'e>(
         live: &Live,
         plan: &Plan,
         limits: impl Iterator<Item = &'e Entry> + Clone,
+        earlier: impl Iterator<Item = (&'e Entry, u64)>,
     ) -> Option<Estimates> {
         if !live.has_dues() {
             return None;
         }
         let settled = limits.clone().filter_map(|entry| live.settle(entry.policy));
         let longest = settled.map(|settle| settle.reserve).max()?;
-        let debt = |entry: &Entry| {
+        let debt = |entry: &Entry, charged_at_us: Option<u64>| {
             let limit = live.limit(entry);
             let is_charged =
                 !matches!(limit.algorithm(), Algorithm::Concurrency | Algorithm::Penalty);
@@ -127,14 +131,17 @@ impl Estimates {
                 option: text(limit.option()),
                 estimate: entry.cost,
                 policy: entry.policy,
-                charged_at_us: 0,
+                charged_at_us,
                 used: None,
             };
             // Cannot fail: texts and numbers.
             serde_json::to_string(&debt).unwrap_or_default()
         };
         let ends_after_ms = longest.as_millis().to_string();
-        Some(Estimates { ends_after_ms, debts: limits.map(debt).collect() })
+        let earlier = earlier.map(|(entry, at)| debt(entry, Some(at)));
+        let earlier = earlier.filter(|text| !text.is_empty());
+        let debts = limits.map(|entry| debt(entry, None)).chain(earlier).collect();
+        Some(Estimates { ends_after_ms, debts })
     }
 
     /// The keys and arguments of `limiter.decide`, made into those of
@@ -156,10 +163,10 @@ impl Reservation {
     /// taken off the list all the same.
     fn of(text: String) -> Reservation {
         let mut lines = text.lines().skip(1);
-        let charged_at_us = lines.next().and_then(|line| line.parse().ok()).unwrap_or_default();
+        let charged_at_us = lines.next().and_then(|line| line.parse().ok());
         let debt = |line| {
             let debt: Debt = serde_json::from_str(line).ok()?;
-            Some(Debt { charged_at_us, ..debt })
+            Some(Debt { charged_at_us: debt.charged_at_us.or(charged_at_us), ..debt })
         };
         let debts = lines.filter_map(debt).collect();
         Reservation { text, debts }
@@ -346,7 +353,7 @@ impl Reservation {
     /// Six arguments for each debt, as `adjust` takes them.
     fn adjustments(&self, units: impl Fn(&Debt) -> i128) -> Vec<String> {
         let of_one = |debt: &Debt| {
-            let (units, at) = (units(debt).to_string(), debt.charged_at_us.to_string());
+            let (units, at) = (units(debt).to_string(), debt.charged_at_us.unwrap_or_default().to_string());
             let Debt { algorithm, quota, window_ms, option, .. } = debt.clone();
             [algorithm, quota, window_ms, units, option, at]
         };

@@ -1,7 +1,7 @@
 //! Timelines of candidates beside everything else that a policy can say: what a
 //! candidate would do is told, and nothing that happens depends on it.
 
-use super::super::FailureMode;
+use super::super::{FailureMode, Limiter};
 use super::operator::left;
 use super::{World, check, turns};
 use crate::policy::NamedKey;
@@ -161,12 +161,41 @@ policies:
         ("quota: 2, window: 60s", 0),
     ] {
         let limiter = turns::check(&policies(candidate), &requests, 2_100, &admitted);
-        let live = limiter.live();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let named = NamedKey { place: 1, key: b"a", tier: None };
-        let looked = runtime.block_on(limiter.look(&live, named)).unwrap();
-        assert_eq!(left(&looked).1[1].unwrap().remaining, expected, "{candidate}");
+        assert_eq!(left_of(&limiter, 1), expected, "{candidate}");
     }
+}
+
+#[test]
+fn a_candidate_that_was_charged_before_the_wait_is_settled_after_it() {
+    let policies = "
+policies:
+  - name: p
+    key: header:x-key
+    cost: header:x-cost
+    settle: { from: 'header:x-used' }
+    limits: [{ quota: 5, window: 1s, candidate: { quota: 99, window: 60s } }]
+    on_deny: { delay: { wait_max: 5s } }
+";
+    let limiter = turns::check(
+        policies,
+        &["0 a1 cost 4 used 4", "0 a2 cost 4 used 1", "0 a3 cost 4 used 9"],
+        1_900,
+        &["0 a1 admit", "1000 a2 admit", "1000 a3 admit"],
+    );
+    assert_eq!(left_of(&limiter, 0), 99 - 4 - 1 - 9, "each is charged what it used");
+    // Of one that leaves nobody learns what it would have used: its estimate stands.
+    let requests = ["0 a1 cost 4 used 4", "0 a2 cost 4 used 1 leaves 500"];
+    let limiter = turns::check(policies, &requests, 1_100, &["0 a1 admit", "500 a2 left"]);
+    assert_eq!(left_of(&limiter, 0), 99 - 4 - 4);
+}
+
+/// What is left of the candidate of the policy at `place`, for the key `a`.
+fn left_of(limiter: &Limiter, place: u32) -> u64 {
+    let live = limiter.live();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let named = NamedKey { place, key: b"a", tier: None };
+    let looked = runtime.block_on(limiter.look(&live, named)).unwrap();
+    left(&looked).1[1].unwrap().remaining
 }
 
 #[test]
@@ -223,9 +252,5 @@ policies:
         1_100,
         &["0 a1 admit", "500 a2 left", "1010 a3 admit"],
     );
-    let live = limiter.live();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let named = NamedKey { place: 0, key: b"a", tier: None };
-    let looked = runtime.block_on(limiter.look(&live, named)).unwrap();
-    assert_eq!(left(&looked).1[1].unwrap().remaining, 8, "one has it");
+    assert_eq!(left_of(&limiter, 0), 8, "one has it");
 }
