@@ -7,6 +7,10 @@
 //!   charged, what was too much is given back. Without a response the estimate
 //!   stays.
 //!
+//! A request that is dropped before it is decided, because the downstream left while it
+//! waited for its turn or for a sync, owes every lease that it may have been given
+//! ([`Undecided`]).
+//!
 //! So dues pay themselves when they are dropped. Paying means asking the store,
 //! which a destructor cannot wait for; it sends them to the one task that does,
 //! [`Payments::pay`]. There are never more of them under way than requests.
@@ -54,6 +58,16 @@ pub struct Dues {
     meters: Vec<(u32, Meter)>,
     answered: bool,
     payments: mpsc::UnboundedSender<Owed>,
+}
+
+/// A request about which the store is asked. Dropped before it is decided, it gives back
+/// every lease that it may have been given: to give back one that was not costs nothing.
+#[derive(Debug)]
+pub(super) struct Undecided<'r> {
+    pub(super) scratch: &'r mut Scratch,
+    live: &'r Live,
+    payments: &'r mpsc::UnboundedSender<Owed>,
+    is_decided: bool,
 }
 
 /// Everything that one request owes.
@@ -173,10 +187,47 @@ impl Reservation {
     }
 }
 
+impl<'r> Undecided<'r> {
+    /// A request of which `scratch` holds the plan.
+    pub(super) fn new(
+        scratch: &'r mut Scratch,
+        live: &'r Live,
+        payments: &'r mpsc::UnboundedSender<Owed>,
+    ) -> Undecided<'r> {
+        Undecided { scratch, live, payments, is_decided: false }
+    }
+
+    /// What it owes, now that it is decided; `None` when nothing. One that is refused
+    /// has given back what it owed.
+    pub(super) fn decided(mut self, may_pass: bool) -> Option<Dues> {
+        self.is_decided = true;
+        if !self.live.has_dues() {
+            return None;
+        }
+        Dues::of(self.scratch, self.live, may_pass, self.payments).filter(|_| may_pass)
+    }
+}
+
+impl Drop for Undecided<'_> {
+    fn drop(&mut self) {
+        if self.is_decided || !self.live.has_dues() {
+            return;
+        }
+        let plan = self.scratch.plan();
+        let leases = |it: &&Entry| *self.live.limit(it).algorithm() == Algorithm::Concurrency;
+        let leased: Vec<Box<[u8]>> =
+            plan.entries().iter().filter(leases).map(|it| plan.key(it).into()).collect();
+        if !leased.is_empty() {
+            let lease = self.scratch.lease().into();
+            let _ = self.payments.send(Owed { lease, leased, reservations: Vec::new() });
+        }
+    }
+}
+
 impl Dues {
     /// What a request owes; `None` when nothing. One that is refused owes nothing but
     /// the leases of candidates that would have admitted it, and those at once.
-    pub(super) fn of(
+    fn of(
         scratch: &Scratch,
         live: &Live,
         may_pass: bool,
@@ -209,11 +260,6 @@ impl Dues {
         }
         owed.lease = scratch.lease().into();
         Some(Dues { owed: Some(owed), meters, answered: false, payments: payments.clone() })
-    }
-
-    /// Owes nothing: somebody else does.
-    pub(super) fn forget(mut self) {
-        self.owed = None;
     }
 
     /// True when the response is to be looked at.

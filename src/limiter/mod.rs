@@ -51,6 +51,7 @@ use crate::store::{self, Call, Store};
 
 pub use ask::{Error, Scratch};
 pub use decision::{Decision, Outcome, Verdict};
+use dues::Undecided;
 pub use dues::{Dues, Payments};
 pub use fields::Fields;
 pub use grants::{ChangeError, Granted, Standing, keep_grants};
@@ -160,8 +161,8 @@ impl Limiter {
     /// Decides one request, which where policies delay may wait for its turn, as long
     /// as they say, but no longer than `patience`.
     ///
-    /// Cancel safe: what waits leaves its place to the next. What was charged stays
-    /// charged.
+    /// Cancel safe: what waits leaves its place to the next, and gives back its leases.
+    /// What was charged stays charged.
     pub async fn check_within(
         &self,
         patience: Duration,
@@ -177,6 +178,8 @@ impl Limiter {
         if live.has_dues() {
             scratch.set_lease(|name| self.leases.write_next(name));
         }
+        let mut undecided = Undecided::new(scratch, &live, &self.dues);
+        let scratch = &mut *undecided.scratch;
         let claimed = match live.has_budgets() {
             true => scratch.claim(&live, &self.store).await,
             false => Ok(()),
@@ -198,11 +201,8 @@ impl Limiter {
                 if !may_pass && let Err(error) = scratch.penalize(&live, &self.store).await {
                     self.tell(&error);
                 }
-                let dues = match live.has_dues() {
-                    true => Dues::of(scratch, &live, may_pass, &self.dues).filter(|_| may_pass),
-                    false => None,
-                };
-                Decision { dues, ..live.decide(scratch) }
+                let decision = live.decide(scratch);
+                Decision { dues: undecided.decided(may_pass), ..decision }
             }
             Err(error) => self.fail(&error),
         };

@@ -1,9 +1,13 @@
 //! Timelines of candidates beside everything else that a policy can say: what a
 //! candidate would do is told, and nothing that happens depends on it.
 
+use std::future::Future as _;
+use std::pin::pin;
+use std::task::{Context, Waker};
+
 use super::super::{FailureMode, Limiter};
 use super::operator::left;
-use super::{World, check, turns};
+use super::{Asked, World, check, turns};
 use crate::policy::NamedKey;
 
 #[test]
@@ -217,6 +221,28 @@ policies:
     world.run("1s END a 200  paid");
     assert_eq!(remaining(&mut world, "all"), [1, 2]);
     assert_eq!(world.limiter.metrics.compared_of("p", "deny", "admit"), 3);
+}
+
+#[test]
+fn whoever_leaves_while_his_lease_is_synced_gives_it_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let policies = "
+policies:
+  - name: p
+    limits: [{ quota: 4, algorithm: concurrency, candidate: { quota: 5, algorithm: concurrency } }]
+  - { name: tried, mode: shadow, limits: [{ quota: 6, algorithm: concurrency }] }
+";
+    let mut world = World::remembered(folder.path(), policies);
+    world.run("0s GET / as a  admit, \"p\";r=3");
+    // Its lease is written, and hardly ever on disk as soon as that. Then it leaves.
+    let asked = Asked::read("0s GET /");
+    let facts = asked.facts();
+    let check = world.limiter.check(&facts, &mut world.scratch);
+    drop(pin!(check).poll(&mut Context::from_waker(Waker::noop())));
+    world.wait(async |world| world.payments.pay_waiting(&world.limiter).await);
+    assert_eq!(remaining(&mut world, "all"), [3, 4]);
+    let (_, tried) = left(&world.look("tried", "all"));
+    assert_eq!(tried[0].unwrap().remaining, 5);
 }
 
 #[test]

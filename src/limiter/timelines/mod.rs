@@ -6,12 +6,15 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use prometheus::Registry;
 
 use crate::base::clock::{Clock, Timestamp};
 use crate::base::units::Span;
+use crate::base::yaml;
+use crate::persist;
 use crate::policy::{self, Explained, Functions, Headers, RequestFacts};
 use crate::store::{self, Embedded, Library, Store};
 
@@ -65,6 +68,22 @@ fn compile(store: &Store, policies: &str) -> policy::PolicySet {
 
 impl World {
     fn new(policies: &str, failure_mode: FailureMode) -> World {
+        World::with_log(None, policies, failure_mode)
+    }
+
+    /// A world that is remembered in `folder`, and answers when it is on disk.
+    fn remembered(folder: &Path, policies: &str) -> World {
+        let text = format!("{{ dir: {}, appendfsync: always }}", folder.display());
+        let raw = yaml::read::<persist::RawConfig>("weir.yaml", &text).unwrap().value;
+        let log = raw.check(Path::new("weir.yaml"), "").unwrap();
+        World::with_log(Some(log), policies, FailureMode::Open)
+    }
+
+    fn with_log(
+        log: Option<persist::Config>,
+        policies: &str,
+        failure_mode: FailureMode,
+    ) -> World {
         let registry = Registry::new();
         let clock = Clock::manual(Timestamp::from_millis(1_700_000_000_000));
         let library =
@@ -75,7 +94,7 @@ impl World {
             library("test.lua", TEST_LIBRARY),
         ];
         let metrics = store::Metrics::register(&registry).unwrap();
-        let opened = Embedded::open(&libraries, None, clock.clone(), metrics, &mut |_| {}).unwrap();
+        let opened = Embedded::open(&libraries, log, clock.clone(), metrics, &mut |_| {}).unwrap();
         let store = Store::Embedded(opened.store);
         let set = compile(&store, policies);
         let metrics = Metrics::register(&registry).unwrap();
