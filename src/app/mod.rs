@@ -120,12 +120,13 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     readiness.probe("log", loading::log_probe(log));
     opened.recovery.iter().for_each(loading::report);
     opened.store.set_function_limits(written.config.function_limits);
-    let limiter = Arc::new(Limiter::new(
+    let limiter = Limiter::new(
         Store::Embedded(opened.store),
         written.policies,
         written.config.failure_mode,
         limiter::Metrics::register(&registry)?,
-    ));
+    );
+    let limiter = Arc::new(limiter.waiting_for_the_store(written.config.store_wait_max));
     // Before a request is decided, before the API shows it, and before anything is
     // evicted.
     limiter.take_over().await;

@@ -19,7 +19,7 @@ use crate::base::units::Span;
 use crate::base::yaml;
 use crate::function;
 use crate::keyspace::MemoryLimits;
-use crate::limiter::FailureMode;
+use crate::limiter::{FailureMode, WAIT_MAX_DEFAULT};
 use crate::listener::trust::RawTrust;
 use crate::listener::{proxy, redis};
 use crate::persist;
@@ -52,6 +52,8 @@ pub struct Config {
     pub functions: PathBuf,
     /// The verdict when the store cannot answer.
     pub failure_mode: FailureMode,
+    /// How long a decision waits for the store before that verdict. Default: 250 ms.
+    pub store_wait_max: Duration,
     /// The log of the embedded store.
     pub log: persist::Config,
     /// How much memory the embedded store may take.
@@ -108,9 +110,10 @@ struct RawAdmin {
     token_file: Option<PathBuf>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawStore {
+    wait_max: Span,
     embedded: persist::RawConfig,
     memory: store::RawMemory,
     functions: store::RawFunctions,
@@ -132,6 +135,17 @@ impl Default for RawConfig {
             functions: PathBuf::from("functions"),
             failure_mode: FailureMode::Open,
             store: RawStore::default(),
+        }
+    }
+}
+
+impl Default for RawStore {
+    fn default() -> RawStore {
+        RawStore {
+            wait_max: Span(WAIT_MAX_DEFAULT),
+            embedded: persist::RawConfig::default(),
+            memory: store::RawMemory::default(),
+            functions: store::RawFunctions::default(),
         }
     }
 }
@@ -214,6 +228,7 @@ impl Config {
                 policies: folder.join(raw.policies),
                 functions: folder.join(raw.functions),
                 failure_mode: raw.failure_mode,
+                store_wait_max: raw.store.wait_max.0,
                 log,
                 memory,
                 function_limits,
@@ -299,6 +314,9 @@ mod tests {
         assert!(config.listen.envoy.is_none() && config.listen.redis.is_none());
         assert!(config.worker_count >= 1);
         assert_eq!(config.failure_mode, FailureMode::Open);
+        assert_eq!(config.store_wait_max, Duration::from_millis(250));
+        let config = parse("store: { wait_max: 1s }").unwrap();
+        assert_eq!(config.store_wait_max, Duration::from_secs(1));
     }
 
     #[test]

@@ -40,10 +40,6 @@ pub(super) const BANS: &[u8] = b"weir:bans";
 /// The Function that decides as well, and remembers what is an estimate.
 const DECIDE_RESERVING: &str = "limiter.decide_reserving";
 
-/// How long each call of a decision waits for a client's call that has not ended, before
-/// the decision is the failure mode's.
-const WAIT_MAX: Duration = Duration::from_millis(250);
-
 /// Arguments of one limit in [`DECIDE`].
 const DECIDE_ARGS: usize = 6;
 
@@ -83,6 +79,10 @@ pub struct Scratch {
     /// By entry: a candidate that was charged though the request was refused. Empty until
     /// this request is asked about.
     charged: Vec<bool>,
+    /// How long the calls of a decision may wait for the store together, and how much of
+    /// that is left.
+    wait_max: Duration,
+    wait_left: Duration,
 }
 
 /// The entries of a plan that stand or fall together, those of
@@ -94,13 +94,20 @@ struct Group {
 }
 
 impl Scratch {
-    /// Where the policies write which limits apply to the next request. Of the one before
-    /// nothing is left.
-    pub fn plan_mut(&mut self) -> &mut Plan {
+    /// Where the policies write which limits apply to the next request, whose calls may
+    /// wait for the store for so long together. Of the request before nothing is left.
+    pub fn begin(&mut self, wait_max: Duration) -> &mut Plan {
         self.outcomes.clear();
         self.charged.clear();
         self.reservations.clear();
+        self.wait_max = wait_max;
+        self.may_wait_anew();
         &mut self.plan
+    }
+
+    /// Its calls may wait for the store as long as at the beginning: its turn has come.
+    pub(super) fn may_wait_anew(&mut self) {
+        self.wait_left = self.wait_max;
     }
 
     /// What was planned.
@@ -255,7 +262,7 @@ impl Scratch {
     /// # Errors
     /// The store did not answer, or not by the contract.
     pub async fn peek(&mut self, live: &Live, store: &Store) -> Result<(), Error> {
-        let Scratch { plan, replies, outcomes, .. } = self;
+        let Scratch { plan, replies, outcomes, wait_left, .. } = self;
         outcomes.clear();
         outcomes.resize(plan.entries().len(), None);
         let is_shipped = |entry: &Entry| live.limit(entry).algorithm().is_shipped();
@@ -272,7 +279,7 @@ impl Scratch {
                 args.extend([algorithm, quota, window_ms, cost, limit.option(), ENFORCED]);
             }
             let call = Call { function: PEEK, keys: &keys, args: &args };
-            store.call_within(WAIT_MAX, &[call], replies, |_| true).await?;
+            store.call_within(wait_left, &[call], replies, |_| true).await?;
             let windows = vec![Duration::ZERO; some.len()];
             outcome::read(replies[0].view(), true, &windows, |at, outcome| {
                 outcomes[some[at]] = Some(outcome);
@@ -322,12 +329,12 @@ impl Scratch {
     pub async fn claim(&mut self, live: &Live, store: &Store) -> Result<(), Error> {
         let policies = live.policies().policies();
         for (place, policy) in (0_u32..).zip(policies) {
-            let Scratch { plan, replies, .. } = self;
+            let Scratch { plan, replies, wait_left, .. } = self;
             let Some(budget) = policy.key_budget() else { continue };
             let Some(entry) = plan.entries().iter().find(|it| it.policy == place) else { continue };
             let keys = [budget.index(), plan.key(entry)];
             let call = Call { function: CLAIM, keys: &keys, args: &budget.args() };
-            store.call_within(WAIT_MAX, &[call], replies, |_| true).await?;
+            store.call_within(wait_left, &[call], replies, |_| true).await?;
             if matches!(replies[0].view(), View::Integer(0)) {
                 plan.overflow(place, policy);
                 live.overflowed(place);
@@ -342,7 +349,7 @@ impl Scratch {
     /// # Errors
     /// The store did not answer. The verdict does not depend on it.
     pub async fn penalize(&mut self, live: &Live, store: &Store) -> Result<(), Error> {
-        let Scratch { plan, replies, outcomes, .. } = self;
+        let Scratch { plan, replies, outcomes, wait_left, .. } = self;
         let is_ban = |entry: &Entry| *live.limit(entry).algorithm() == Algorithm::Penalty;
         let mut start = 0;
         for of_policy in plan.entries().chunk_by(|a, b| a.policy == b.policy) {
@@ -358,7 +365,7 @@ impl Scratch {
             };
             let keys = [plan.key(&of_policy[place]), BANS];
             let call = Call { function: PENALIZE, keys: &keys, args: &penalty.args() };
-            store.call_within(WAIT_MAX, &[call], replies, |_| true).await?;
+            store.call_within(wait_left, &[call], replies, |_| true).await?;
             // A refusal that begins a ban says how long it lasts.
             if let View::Integer(ban_ms @ 1..) = replies[0].view()
                 && let Some(ban) = &mut own[place]
@@ -396,7 +403,7 @@ impl Scratch {
     async fn ask_group(&mut self, live: &Live, store: &Store, group: Group) -> Result<bool, Error> {
         // What is an estimate is remembered by the same call.
         let estimates = self.estimates(live, &group);
-        let Scratch { plan, replies, outcomes, lease, reservations, .. } = self;
+        let Scratch { plan, replies, outcomes, lease, reservations, wait_left, .. } = self;
         let limit_of = |index: usize| live.limit(&plan.entries()[index]);
         let mut keys: SmallVec<[&[u8]; 8]> = SmallVec::new();
         let mut args: SmallVec<[&[u8]; 48]> = SmallVec::new();
@@ -434,7 +441,7 @@ impl Scratch {
                 false => group.entries.iter().map(|&index| enforced(index)).collect(),
             };
         let asked = store
-            .call_within(WAIT_MAX, &calls, replies, |reply| {
+            .call_within(wait_left, &calls, replies, |reply| {
                 outcome::accepted(reply.view(), &heeded[..group.shipped])
             })
             .await?;

@@ -64,6 +64,9 @@ pub use reload::{PolicyFile, keep_current};
 /// The Function that keeps from eviction what the limiter keeps for itself.
 const GUARD: &str = "limiter.guard";
 
+/// How long a decision waits for the store, unless that is configured.
+pub const WAIT_MAX_DEFAULT: Duration = Duration::from_millis(250);
+
 /// The verdict when the store cannot answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -81,6 +84,7 @@ pub struct Limiter {
     store: Store,
     live: ArcSwap<Live>,
     failure_mode: FailureMode,
+    wait_max: Duration,
     metrics: Metrics,
     /// Runs since the policy file was first refused, while it is.
     refused: Mutex<Option<Stopwatch>>,
@@ -128,6 +132,7 @@ impl Limiter {
             store,
             live,
             failure_mode,
+            wait_max: WAIT_MAX_DEFAULT,
             metrics,
             refused: Mutex::default(),
             failure_log: Throttle::new(1),
@@ -138,6 +143,13 @@ impl Limiter {
             syncing: tokio::sync::Mutex::default(),
             turns: turns::Turns::default(),
         }
+    }
+
+    /// The same, but for how long the calls of a decision wait together for a client's
+    /// call that has not ended, before the decision is the failure mode's.
+    #[must_use]
+    pub fn waiting_for_the_store(self, wait_max: Duration) -> Limiter {
+        Limiter { wait_max, ..self }
     }
 
     /// Takes over what an earlier process has left in the store: keeps it from being
@@ -170,7 +182,7 @@ impl Limiter {
         scratch: &mut Scratch,
     ) -> Decision {
         let live = self.live.load_full();
-        live.policies().plan(facts, Some(self.store.now()), scratch.plan_mut());
+        live.policies().plan(facts, Some(self.store.now()), scratch.begin(self.wait_max));
         if scratch.plan().is_empty() {
             return Decision::UNLIMITED;
         }

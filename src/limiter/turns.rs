@@ -120,6 +120,7 @@ impl Limiter {
             if !is_first {
                 return self.refuse_out_of_turn(&place, scratch).await;
             }
+            scratch.may_wait_anew();
             let may_pass = match was_asked {
                 true => scratch.ask_again(live, &self.store).await?,
                 false => scratch.ask(live, &self.store).await?,

@@ -456,6 +456,26 @@ policies:
 }
 
 #[test]
+fn a_decision_waits_for_the_store_as_long_as_it_may_and_then_fails() {
+    let mut world = World::new(
+        "policies: [{ name: p, limits: [{ quota: 5, window: 10s }] }]",
+        FailureMode::Closed,
+    );
+    let wait_max = Duration::from_millis(1);
+    world.limiter = world.limiter.waiting_for_the_store(wait_max);
+    let Store::Embedded(store) = world.limiter.store();
+    let commands = store.commands();
+    let held = commands.hold_soon().unwrap();
+    let asked = Asked::read("0s GET /");
+    let facts = asked.facts();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let decision = runtime.block_on(world.limiter.check(&facts, &mut world.scratch));
+    assert_eq!(describe(&decision), "503 retry in 1s");
+    drop(held);
+    world.run("0s GET /  admit, \"p\";r=4;t=10");
+}
+
+#[test]
 fn each_algorithm_says_its_own() {
     check(
         "

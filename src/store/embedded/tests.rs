@@ -69,7 +69,7 @@ fn group(store: &Embedded, lines: &[&str]) -> String {
     let called = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap()
-        .block_on(store.call(Duration::MAX, &calls, &mut replies, accept));
+        .block_on(store.call(&mut Duration::MAX, &calls, &mut replies, accept));
     match called {
         Ok(Asked { answered, kept: true }) => format!("kept {answered}"),
         Ok(Asked { answered, kept: false }) => format!("undone {answered}"),
