@@ -161,6 +161,19 @@ fn targets_and_methods_are_what_a_gateway_serves() {
 }
 
 #[test]
+fn a_request_without_a_single_meaning_is_told_why() {
+    let refused =
+        Gateway::before(&Upstream::answering(OK)).ask("GET /a%2fb HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(refused.field("content-type"), Some("application/problem+json"));
+    // As `tests/envoy.rs` has it.
+    assert_eq!(
+        refused.text(),
+        "{\"detail\":\"the path holds an encoded slash, backslash or control character (%2F)\",\
+         \"status\":400,\"title\":\"Bad Request\",\"type\":\"about:blank\"}"
+    );
+}
+
+#[test]
 fn fields_of_one_connection_are_not_passed_on() {
     check(&[
         ("GET /a HTTP/1.1\r\nHost: a\r\nConnection: close, X-Forwarded-For\r\n\r\n", "400 closed"),

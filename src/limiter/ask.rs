@@ -394,8 +394,8 @@ impl Scratch {
         let shipped = group.entries[..group.shipped].iter().map(|&index| &planned[index]);
         let is_apart = live.is_asked_apart(planned[group.entries[0]].policy);
         let charged = (0..planned.len()).filter(|&index| !is_apart && self.was_charged(index));
-        let earlier =
-            charged.filter_map(|index| Some((&planned[index], self.outcomes[index]?.charged_at_us)));
+        let earlier = charged
+            .filter_map(|index| Some((&planned[index], self.outcomes[index]?.charged_at_us)));
         Estimates::of(live, &self.plan, shipped, earlier)
     }
 

@@ -399,7 +399,8 @@ impl Reservation {
     /// Six arguments for each debt, as `adjust` takes them.
     fn adjustments(&self, units: impl Fn(&Debt) -> i128) -> Vec<String> {
         let of_one = |debt: &Debt| {
-            let (units, at) = (units(debt).to_string(), debt.charged_at_us.unwrap_or_default().to_string());
+            let (units, at) =
+                (units(debt).to_string(), debt.charged_at_us.unwrap_or_default().to_string());
             let Debt { algorithm, quota, window_ms, option, .. } = debt.clone();
             [algorithm, quota, window_ms, units, option, at]
         };

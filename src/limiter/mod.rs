@@ -190,7 +190,7 @@ impl Limiter {
         if live.has_dues() {
             scratch.set_lease(|name| self.leases.write_next(name));
         }
-        let mut undecided = Undecided::new(scratch, &live, &self.dues);
+        let undecided = Undecided::new(scratch, &live, &self.dues);
         let scratch = &mut *undecided.scratch;
         let claimed = match live.has_budgets() {
             true => scratch.claim(&live, &self.store).await,

@@ -92,7 +92,8 @@ impl Store {
         replies: &mut Vec<Reply>,
         accept: impl Fn(&Reply) -> bool + Send,
     ) -> Result<Asked, Error> {
-        self.call_within(&mut Duration::MAX, calls, replies, accept).await
+        let mut for_ever = Duration::MAX;
+        self.call_within(&mut for_ever, calls, replies, accept).await
     }
 
     /// As [`Store::call`], and does not wait for its turn for longer than is left, which

@@ -183,8 +183,8 @@ policies:
     let limiter = turns::check(
         policies,
         &["0 a1 cost 4 used 4", "0 a2 cost 4 used 1", "0 a3 cost 4 used 9"],
-        1_900,
-        &["0 a1 admit", "1000 a2 admit", "1000 a3 admit"],
+        2_100,
+        &["0 a1 admit", "1000 a2 admit", "2000 a3 admit"],
     );
     assert_eq!(left_of(&limiter, 0), 99 - 4 - 1 - 9, "each is charged what it used");
     // Of one that leaves nobody learns what it would have used: its estimate stands.

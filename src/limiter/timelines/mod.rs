@@ -79,11 +79,7 @@ impl World {
         World::with_log(Some(log), policies, FailureMode::Open)
     }
 
-    fn with_log(
-        log: Option<persist::Config>,
-        policies: &str,
-        failure_mode: FailureMode,
-    ) -> World {
+    fn with_log(log: Option<persist::Config>, policies: &str, failure_mode: FailureMode) -> World {
         let registry = Registry::new();
         let clock = Clock::manual(Timestamp::from_millis(1_700_000_000_000));
         let library =
