@@ -33,7 +33,7 @@ use crate::base::tasks::{Drained, Tasks, spawn_thread};
 use crate::config::Config;
 use crate::limiter::{self, Limiter, PolicyFile, keep_current, keep_grants};
 use crate::listener::admin::{Condition, Readiness, State};
-use crate::listener::redis;
+use crate::listener::{proxy, redis};
 use crate::persist;
 use crate::policy::{Functions, PolicySet};
 use crate::store::{self, Embedded, Library, Opened, Store};
@@ -76,10 +76,12 @@ impl Written {
 /// Checks all that people wrote and returns what it says, in a few lines.
 ///
 /// # Errors
-/// Everything that is wrong with the first file that has something wrong.
+/// Everything that is wrong with the first file that has something wrong, or the access
+/// log cannot be opened.
 pub fn check(path: &Path) -> Result<String, Error> {
     let written = Written::read(path)?;
     let Written { config, function_names, policies, .. } = written;
+    proxy::try_config(&config.proxy)?;
     Ok(banner::checked(&config, &function_names, &policies))
 }
 
@@ -246,4 +248,55 @@ fn open_logged(
     let opened = Embedded::open(libraries, Some(log), Clock::system(), metrics, show);
     progress.finish();
     Ok(opened?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICIES: &str = "
+policies:
+  - { name: small, limits: [{ quota: 5, window: 10s }] }
+  - { name: large, limits: [{ quota: 100000, window: 10s }] }
+";
+
+    #[test]
+    fn a_check_tells_memory_and_advice_apart_and_gives_none_where_there_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("weir.yaml");
+        std::fs::write(&config, "{}").unwrap();
+        let said = |policies: &str| {
+            std::fs::write(folder.path().join("policies.yaml"), policies).unwrap();
+            check(&config).unwrap()
+        };
+        let text = said(POLICIES);
+        let labels: Vec<&str> =
+            text.lines().filter_map(|it| it.get(2..12)).map(str::trim).collect();
+        assert_eq!(labels, ["policies", "", "", "memory", "", "advice", "functions"], "{text}");
+        assert!(text.contains("  advice    large: an exact log of 100000 units"), "{text}");
+        assert!(!said("policies: []").contains("advice"));
+    }
+
+    #[test]
+    fn a_check_tries_the_access_log_and_leaves_no_file_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("weir.yaml");
+        std::fs::write(folder.path().join("policies.yaml"), "policies: []").unwrap();
+        std::fs::write(&config, "proxy: { access_log: logs/access.log }").unwrap();
+        let told = Chain(&check(&config).unwrap_err()).to_string();
+        assert!(told.starts_with("cannot open the access log "), "{told}");
+        assert!(told.contains("logs/access.log (proxy.access_log): No such file"), "{told}");
+
+        let logs = folder.path().join("logs");
+        std::fs::create_dir(&logs).unwrap();
+        check(&config).unwrap();
+        assert_eq!(std::fs::read_dir(&logs).unwrap().count(), 0);
+        std::fs::write(logs.join("access.log"), "a line\n").unwrap();
+        check(&config).unwrap();
+        assert_eq!(std::fs::read_to_string(logs.join("access.log")).unwrap(), "a line\n");
+
+        std::fs::write(&config, "proxy: { access_log: logs }").unwrap();
+        let told = Chain(&check(&config).unwrap_err()).to_string();
+        assert!(told.contains("Is a directory"), "{told}");
+    }
 }

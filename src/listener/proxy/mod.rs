@@ -98,6 +98,15 @@ pub enum Error {
     Metrics(#[from] prometheus::Error),
 }
 
+/// Tries whether a proxy could be set up.
+///
+/// # Errors
+/// The access log cannot be opened.
+pub fn try_config(config: &Config) -> Result<(), Error> {
+    access::try_open(&config.access_log)
+        .map_err(|source| Error::AccessLog { log: config.access_log.clone(), source })
+}
+
 impl Proxy {
     /// Sets the proxy up; [`serve`] then runs it on each worker.
     ///
