@@ -123,7 +123,8 @@ impl Doors {
         registry: &Registry,
         tasks: &Tasks,
     ) -> Result<Open, Error> {
-        let proxy = Proxy::new(config.proxy.clone(), Arc::clone(limiter), registry)?;
+        let proxy = Proxy::new(config.proxy.clone(), Arc::clone(limiter), registry)
+            .map_err(|error| Error::of_proxy(error, config))?;
         let envoy_metrics = envoy::Metrics::register(registry)?;
         let envoy_address = self.envoy.as_ref().map(|bound| bound.address);
         if let Some(bound) = &mut self.envoy {

@@ -57,8 +57,10 @@ impl Written {
     /// Reads the configuration, the Functions and the policies.
     fn read(path: &Path) -> Result<Written, Error> {
         let config = Config::load(path)?;
-        let redis_transport = redis::Transport::new(config.redis.tls.as_ref())?;
-        let libraries = libraries::collect(&config.functions)?;
+        let redis_transport = redis::Transport::new(config.redis.tls.as_ref())
+            .map_err(|error| config.problem(&error.path(), &error))?;
+        let libraries = libraries::collect(&config.functions)
+            .map_err(|error| config.problem("functions", &error))?;
         // A store without a log tells which Functions there are, before a log
         // is locked and read for a policy file that is wrong.
         let metrics = store::Metrics::register(&Registry::new())?;
@@ -81,7 +83,7 @@ impl Written {
 pub fn check(path: &Path) -> Result<String, Error> {
     let written = Written::read(path)?;
     let Written { config, function_names, policies, .. } = written;
-    proxy::try_config(&config.proxy)?;
+    proxy::try_config(&config.proxy).map_err(|error| Error::of_proxy(error, &config))?;
     Ok(banner::checked(&config, &function_names, &policies))
 }
 
@@ -122,12 +124,9 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     readiness.probe("log", loading::log_probe(log));
     opened.recovery.iter().for_each(loading::report);
     opened.store.set_function_limits(written.config.function_limits);
-    let limiter = Limiter::new(
-        Store::Embedded(opened.store),
-        written.policies,
-        written.config.failure_mode,
-        limiter::Metrics::register(&registry)?,
-    );
+    let (store, metrics) = (Store::Embedded(opened.store), limiter::Metrics::register(&registry)?);
+    let failure_mode = written.config.failure_mode;
+    let limiter = Limiter::new(store, written.policies, failure_mode, metrics);
     let limiter = Arc::new(limiter.waiting_for_the_store(written.config.store_wait_max));
     // Before a request is decided, before the API shows it, and before anything is
     // evicted.
@@ -284,8 +283,9 @@ policies:
         std::fs::write(folder.path().join("policies.yaml"), "policies: []").unwrap();
         std::fs::write(&config, "proxy: { access_log: logs/access.log }").unwrap();
         let told = Chain(&check(&config).unwrap_err()).to_string();
-        assert!(told.starts_with("cannot open the access log "), "{told}");
-        assert!(told.contains("logs/access.log (proxy.access_log): No such file"), "{told}");
+        let place = "weir.yaml:1:22: proxy.access_log: cannot open the access log ";
+        assert!(told.contains(place), "{told}");
+        assert!(told.contains("logs/access.log: No such file"), "{told}");
 
         let logs = folder.path().join("logs");
         std::fs::create_dir(&logs).unwrap();

@@ -6,6 +6,7 @@
 //! which are relative to the file that holds them.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::base::chain::Chain;
 use crate::base::files;
 use crate::base::problems::{Problem, Problems};
 use crate::base::units::Span;
@@ -60,6 +62,8 @@ pub struct Config {
     pub memory: MemoryLimits,
     /// What calls of Functions may take.
     pub function_limits: function::Limits,
+    /// The file, for problems that are found when what it names is used.
+    source: yaml::Source,
 }
 
 /// Addresses of the doors.
@@ -175,6 +179,11 @@ impl Config {
         Config::parse(path, yaml::text(&file, &bytes)?)
     }
 
+    /// A problem with what stands at `path`, found when it was used.
+    pub fn problem(&self, path: &str, error: &(dyn Error + 'static)) -> Problems {
+        self.source.locate(Problem::new(path, Chain(error).to_string()).into())
+    }
+
     fn parse(path: &Path, text: &str) -> Result<Config, Problems> {
         let document = yaml::read::<RawConfig>(&path.display().to_string(), text)?;
         let (raw, places) = document.into_parts();
@@ -188,25 +197,12 @@ impl Config {
             client_address: raw.client_address,
             proxy: raw.proxy,
         };
-        let proxy = sections.check().map_err(|found| {
-            for (path, message) in found {
-                problems.add(Problem::new(path, message));
-            }
-        });
-        let log = raw.store.embedded.check(path, "store.embedded").map_err(|found| {
-            problems.append(found);
-        });
-        let memory = raw.store.memory.check("store.memory").map_err(|found| {
-            problems.append(found);
-        });
-        let functions = raw.store.functions.check("store.functions").map_err(|found| {
-            problems.append(found);
-        });
-        let redis = raw.redis.check().map_err(|found| {
-            for (key, message) in found {
-                problems.add(Problem::new(format!("redis.{key}"), message));
-            }
-        });
+        let mut note = |found: Problems| problems.append(found);
+        let proxy = sections.check().map_err(&mut note);
+        let log = raw.store.embedded.check(path, "store.embedded").map_err(&mut note);
+        let memory = raw.store.memory.check("store.memory").map_err(&mut note);
+        let functions = raw.store.functions.check("store.functions").map_err(&mut note);
+        let redis = raw.redis.check("redis").map_err(&mut note);
         let token = raw.admin.token(folder).map_err(|problem| problems.add(problem));
         match (listen, worker_count, proxy, redis, log, memory, functions, token) {
             (
@@ -232,6 +228,7 @@ impl Config {
                 log,
                 memory,
                 function_limits,
+                source: places,
             }),
             _ => Err(places.locate(problems)),
         }

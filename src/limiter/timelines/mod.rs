@@ -75,7 +75,7 @@ impl World {
     fn remembered(folder: &Path, policies: &str) -> World {
         let text = format!("{{ dir: {}, appendfsync: always }}", folder.display());
         let raw = yaml::read::<persist::RawConfig>("weir.yaml", &text).unwrap().value;
-        let log = raw.check(Path::new("weir.yaml"), "").unwrap();
+        let log = raw.check(Path::new("weir.yaml"), "store.embedded").unwrap();
         World::with_log(Some(log), policies, FailureMode::Open)
     }
 

@@ -85,7 +85,7 @@ pub struct Proxy {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The access log cannot be opened.
-    #[error("cannot open the access log {log} (proxy.access_log)")]
+    #[error("cannot open the access log {log}")]
     AccessLog {
         /// Where it is to be.
         log: AccessLog,

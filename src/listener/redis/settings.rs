@@ -485,7 +485,7 @@ mod tests {
     use crate::listener::redis::config::RawConfig;
 
     fn draft() -> Draft {
-        let door = RawConfig::default().check().unwrap().settings;
+        let door = RawConfig::default().check("redis").unwrap().settings;
         let log = LogDraft::of(None);
         Draft { door, memory: MemoryLimits::NONE, announced: Announced::default(), log }
     }
