@@ -299,4 +299,44 @@ policies:
         let told = Chain(&check(&config).unwrap_err()).to_string();
         assert!(told.contains("Is a directory"), "{told}");
     }
+    #[test]
+    fn what_a_named_file_lacks_is_told_by_the_place_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("weir.yaml");
+        std::fs::write(folder.path().join("policies.yaml"), "policies: []").unwrap();
+        std::fs::write(folder.path().join("empty.pem"), "").unwrap();
+        // What is written, the last value of it that is at fault, and what is told there.
+        for (written, value, expected) in [
+            (
+                "redis: { tls: { cert: none.pem, key: empty.pem, client_ca: none.pem } }",
+                "none.pem",
+                "redis.tls.client_ca: cannot read FOLDER/none.pem: ",
+            ),
+            (
+                "redis: { tls: { cert: empty.pem, key: empty.pem, client_ca: empty.pem } }",
+                "empty.pem",
+                "redis.tls.client_ca: cannot use the certificates that sign those of clients: ",
+            ),
+            (
+                "redis: { tls: { cert: none.pem, key: empty.pem } }",
+                "empty.pem",
+                "redis.tls.key: cannot read FOLDER/empty.pem: ",
+            ),
+            (
+                "functions: weir.yaml",
+                "weir.yaml",
+                "functions: cannot read FOLDER/weir.yaml: Not a directory",
+            ),
+            ("redis: { maxclients: 0 }", "0", "redis.maxclients: must be at least 1"),
+            ("store: { embedded: { dir: '' } }", "''", "store.embedded.dir: must name a directory"),
+        ] {
+            std::fs::write(&config, format!("{written}\n")).unwrap();
+            let told = Chain(&check(&config).unwrap_err()).to_string();
+            let told = told.replace(&folder.path().display().to_string(), "FOLDER");
+            let column = written.rfind(value).unwrap() + 1;
+            let expected = format!("FOLDER/weir.yaml:1:{column}: {expected}");
+            assert!(told.starts_with(&expected), "{expected}\n{told}");
+            assert!(told.contains(&format!("\n  1 | {written}\n")), "{written}\n{told}");
+        }
+    }
 }
