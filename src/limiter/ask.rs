@@ -7,6 +7,7 @@
 //! Function of the user's is a group by itself, asked after the request was
 //! admitted, so that its failure is nobody else's.
 
+use std::mem;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -83,6 +84,8 @@ pub struct Scratch {
     /// that is left.
     wait_max: Duration,
     wait_left: Duration,
+    /// The store was asked, and it is not known that nothing remains of that.
+    may_owe: bool,
 }
 
 /// The entries of a plan that stand or fall together, those of
@@ -100,6 +103,7 @@ impl Scratch {
         self.outcomes.clear();
         self.charged.clear();
         self.reservations.clear();
+        self.may_owe = false;
         self.wait_max = wait_max;
         self.may_wait_anew();
         &mut self.plan
@@ -123,6 +127,11 @@ impl Scratch {
     /// The name of the leases of this request.
     pub(super) fn lease(&self) -> &str {
         &self.lease
+    }
+
+    /// Whether the request may have been given leases.
+    pub(super) fn may_owe(&self) -> bool {
+        self.may_owe
     }
 
     /// The estimates that were charged, as they stand in the list of reservations.
@@ -399,11 +408,22 @@ impl Scratch {
         Estimates::of(live, &self.plan, shipped, earlier)
     }
 
+    /// Which entries of a group must have room. What stands beside the enforced limits of
+    /// a call is no reason to undo it.
+    fn heeded(&self, live: &Live, group: &Group) -> SmallVec<[bool; 8]> {
+        let planned = self.plan.entries();
+        match live.is_asked_apart(planned[group.entries[0]].policy) {
+            true => SmallVec::from_elem(true, group.entries.len()),
+            false => group.entries.iter().map(|&index| live.is_enforced(&planned[index])).collect(),
+        }
+    }
+
     /// Asks one group and notes its outcomes; says if what was charged is kept.
     async fn ask_group(&mut self, live: &Live, store: &Store, group: Group) -> Result<bool, Error> {
         // What is an estimate is remembered by the same call.
         let estimates = self.estimates(live, &group);
-        let Scratch { plan, replies, outcomes, lease, reservations, wait_left, .. } = self;
+        let heeded = self.heeded(live, &group);
+        let Scratch { plan, replies, outcomes, lease, reservations, wait_left, may_owe, .. } = self;
         let limit_of = |index: usize| live.limit(&plan.entries()[index]);
         let mut keys: SmallVec<[&[u8]; 8]> = SmallVec::new();
         let mut args: SmallVec<[&[u8]; 48]> = SmallVec::new();
@@ -433,27 +453,21 @@ impl Scratch {
             function => Call { function, keys: &keys[span.clone()], args: &args[group.args(span)] },
         };
         let calls: SmallVec<[Call<'_>; 4]> = spans.iter().map(call).collect();
-        let enforced = |index: usize| live.is_enforced(&plan.entries()[index]);
-        // What stands beside the enforced limits of a call is no reason to undo.
-        let heeded: SmallVec<[bool; 8]> =
-            match live.is_asked_apart(plan.entries()[group.entries[0]].policy) {
-                true => SmallVec::from_elem(true, group.entries.len()),
-                false => group.entries.iter().map(|&index| enforced(index)).collect(),
-            };
+        let before = mem::replace(may_owe, true);
         let asked = store
             .call_within(wait_left, &calls, replies, |reply| {
                 outcome::accepted(reply.view(), &heeded[..group.shipped])
             })
-            .await?;
+            .await;
+        *may_owe = before || !asked.as_ref().is_err_and(store::Error::is_undone);
+        let asked = asked?;
 
         for (at, span) in spans.iter().enumerate().take(asked.answered) {
             let entries = &group.entries[span.clone()];
             let undone = !asked.kept && at + 1 < asked.answered;
             let note = |at: usize, outcome: Outcome| {
-                let entry = &plan.entries()[entries[at]];
-                let back = |outcome: Outcome| {
-                    outcome.with_units_back(entry.cost, limit_of(entries[at]).capacity())
-                };
+                let (entry, limit) = (&plan.entries()[entries[at]], limit_of(entries[at]));
+                let back = |it: Outcome| it.with_units_back(entry.cost, limit.capacity());
                 outcomes[entries[at]] = Some(if undone { back(outcome) } else { outcome });
             };
             let windows: SmallVec<[Duration; 8]> =

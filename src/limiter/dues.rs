@@ -210,7 +210,7 @@ impl<'r> Undecided<'r> {
 
 impl Drop for Undecided<'_> {
     fn drop(&mut self) {
-        if self.is_decided || !self.live.has_dues() {
+        if self.is_decided || !self.live.has_dues() || !self.scratch.may_owe() {
             return;
         }
         let plan = self.scratch.plan();
@@ -299,7 +299,7 @@ impl Drop for Dues {
 
 /// The other end: pays what requests owe.
 #[derive(Debug)]
-pub struct Payments(mpsc::UnboundedReceiver<Owed>);
+pub struct Payments(pub(super) mpsc::UnboundedReceiver<Owed>);
 
 /// Both ends.
 pub(super) fn channel() -> (mpsc::UnboundedSender<Owed>, Payments) {

@@ -66,6 +66,16 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// True when it is known that nothing remains of what was called.
+    pub fn is_undone(&self) -> bool {
+        match self {
+            Error::Busy | Error::OutOfMemory | Error::Call { .. } => true,
+            Error::LogFailed { .. } => false,
+        }
+    }
+}
+
 /// Where Functions run.
 #[derive(Debug)]
 pub enum Store {
