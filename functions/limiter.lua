@@ -19,7 +19,10 @@
 --            window_ms  milliseconds that a unit counts; of a lease, how long it
 --                       lasts unless released
 --            cost       units that this call would use; 0 looks without charging
---            option     token_bucket: burst, the units a full bucket holds
+--            option     sliding_window: `KEPT_MS/KEPT` where calls with other
+--                       windows share the key, the longest of these and the
+--                       largest quota (see there), or anything else
+--                       token_bucket: burst, the units a full bucket holds
 --                       fixed_window: `first_hit`, or anything else for windows
 --                       that begin on whole multiples of their length since 1970
 --                       concurrency: the lease, a name that no other request has
@@ -59,10 +62,11 @@
 -- quota per window in the long run. What is refused costs nothing.
 --
 -- Edits. A state says under which numbers it was written. When a limit's window,
--- quota or algorithm changes, the units in use go on: a sliding window keeps each hit
--- and its time, and only counts it for the new length. All others count them by the
--- rule that wrote them until they are charged, and take over then how many are in use,
--- as used now. So nobody starts full, and what is refused changes nothing.
+-- quota or algorithm changes, the units in use go on: a sliding window keeps each
+-- hit and its time, and only counts it for the new length, as far as the old one has
+-- kept it. All others count them by the rule that wrote them until they are charged,
+-- and take over then how many are in use, as used now. So nobody starts full, and
+-- what is refused changes nothing.
 
 -- A note on speed: a global costs a look-up through the sandbox at each use, and
 -- a number in a text is parsed at each use. So commands go through these locals,
@@ -213,8 +217,29 @@ end
 -- with the clock and run ahead of it when several units fall into a microsecond.
 -- NX notices a name that is taken after all, as it may be when this library was
 -- loaded anew; the next one is tried.
+--
+-- A call forgets what its own window is over for. So calls with windows of different
+-- lengths over one key, as those of the tiers of a policy are, would count for the
+-- longer ones what the shorter have left. Each of them says as its option how long the
+-- longest window is and how many units the largest quota has: then what is younger
+-- stays, but no more than so many units, for nobody can miss an older one.
 
 local last_member = 0
+
+local KEPT = '^(%d+)/(%d+)$'
+
+-- For how many ms a key's hits are kept; and where others share it, at most how many.
+local function kept(quota, window_ms, option)
+  if #option < 3 then
+    return window_ms
+  end
+  local _, _, ms, units = find(option, KEPT)
+  if not ms then
+    return window_ms
+  end
+  ms, units = ms + 0, units + 0
+  return ms > window_ms and ms or window_ms, units > quota and units or quota
+end
 
 -- Units added by one ZADD.
 local BATCH = 1000
@@ -252,7 +277,7 @@ local function look_at_text(key, quota, window_us, cost, now)
   return tell_others(outcome, used, key, text, window_us, quota, cost, now)
 end
 
-function sliding_window.look(key, quota, window_ms, cost, now, _, peeking)
+function sliding_window.look(key, quota, window_ms, cost, now, option, peeking)
   local window_us = window_ms * 1000
   local gone = 0
   local used
@@ -263,11 +288,20 @@ function sliding_window.look(key, quota, window_ms, cost, now, _, peeking)
     end
     gone = call('ZCARD', key) - used
   else
-    local trimmed = try('ZREMRANGEBYSCORE', key, '-inf', now - window_us)
+    local kept_ms, kept_units = kept(quota, window_ms, option)
+    local trimmed = try('ZREMRANGEBYSCORE', key, '-inf', now - kept_ms * 1000)
     if kind_of(trimmed) == 'table' then
       return look_at_text(key, quota, window_us, cost, now)
     end
     used = call('ZCARD', key)
+    if kept_units and used > kept_units then
+      used = used - call('ZREMRANGEBYRANK', key, 0, used - kept_units - 1)
+    end
+    if kept_ms > window_ms then
+      gone = used
+      used = call('ZCOUNT', key, '(' .. format('%.0f', now - window_us), '+inf')
+      gone = gone - used
+    end
   end
   local remaining, reset_after, retry_after = quota - used, 0, 0
   if used > 0 then
@@ -286,14 +320,15 @@ function sliding_window.look(key, quota, window_ms, cost, now, _, peeking)
   return { 0, remaining > 0 and remaining or 0, reset_after, retry_after, now }
 end
 
-function sliding_window.charge(outcome, key, _, window_ms, cost, now)
+function sliding_window.charge(outcome, key, quota, window_ms, cost, now, option)
   if outcome.others then
     call('DEL', key)
     add_units(key, outcome.others, now)
     outcome[3] = 0
   end
   add_units(key, cost, now)
-  call('PEXPIRE', key, window_ms + 1)
+  local kept_ms = kept(quota, window_ms, option)
+  call('PEXPIRE', key, kept_ms + 1)
   outcome[2] = outcome[2] - cost
   if outcome[3] == 0 then
     outcome[3] = window_ms
@@ -301,17 +336,18 @@ function sliding_window.charge(outcome, key, _, window_ms, cost, now)
 end
 
 -- Units that are given back are those of `charged_at`, as many as still count.
-function sliding_window.adjust(key, quota, window_ms, units, now, _, charged_at)
+function sliding_window.adjust(key, quota, window_ms, units, now, option, charged_at)
+  local kept_ms = kept(quota, window_ms, option)
   local text = try('GET', key)
   if text and kind_of(text) ~= 'table' then
     local used = units_in_use(key, text, window_ms * 1000, now)
     call('DEL', key)
     add_units(key, used < quota and used or quota, now)
-    call('PEXPIRE', key, window_ms + 1)
+    call('PEXPIRE', key, kept_ms + 1)
   end
   if units > 0 then
     add_units(key, units, now)
-    call('PEXPIRE', key, window_ms + 1)
+    call('PEXPIRE', key, kept_ms + 1)
     return
   end
   local score = format('%.0f', charged_at)

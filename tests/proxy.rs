@@ -5,13 +5,15 @@
 
 mod gateway;
 
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Mutex, mpsc};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use gateway::{Gateway, Next, Upstream, in_parallel};
 use weir::base::clock::Stopwatch;
-use weir::base::tasks::Drained;
+use weir::base::tasks::{Drained, spawn_thread};
 
 /// One exchange on a connection of its own: what was sent, and what happened, as
 /// `statuses [closed] | request lines that the upstream saw`.
@@ -560,6 +562,101 @@ fn an_upload_streams_and_is_framed_anew() {
     assert_eq!((seen[1].body.len(), seen[1].field("content-length")), (1 << 20, Some("1048576")));
     assert_eq!(seen[2].body, b"2\r\nhi\r\n0\r\n\r\n");
     assert_eq!(seen[2].field("transfer-encoding"), Some("chunked"));
+}
+
+/// An upstream for one request, which it answers when it has its head: the response is
+/// written by one thread while another reads the body, and gives its length.
+fn answering_early(response: Vec<u8>) -> (SocketAddr, JoinHandle<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut received = Vec::new();
+        let head_len = loop {
+            let mut buf = [0; 4 << 10];
+            let len = stream.read(&mut buf).unwrap();
+            received.extend_from_slice(&buf[..len]);
+            if let Some(at) = received.windows(4).position(|it| it == b"\r\n\r\n") {
+                break at + 4;
+            }
+        };
+        let mut writer = stream.try_clone().unwrap();
+        let writing = spawn_thread("test-answer", move || writer.write_all(&response)).unwrap();
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+        let _ = writing.join().unwrap();
+        received.len() - head_len + rest.len()
+    };
+    (address, spawn_thread("test-upstream", serve).unwrap())
+}
+
+#[test]
+fn an_upload_goes_on_behind_an_early_answer() {
+    let (address, upstream) = answering_early(OK.to_vec());
+    let gateway = gateway_with(&address.to_string(), "");
+    let mut client = gateway.connect();
+    client.send(b"PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello");
+    assert_eq!(client.response().unwrap().status(), "200");
+    client.send(b"world");
+    // What one exchange has left behind is not another's: this one finds nobody.
+    client.send(b"GET /b HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.response().unwrap().status(), "502");
+    assert_eq!(upstream.join().unwrap(), 10);
+}
+
+#[test]
+fn a_downstream_that_reads_last_is_no_reason_to_stop_its_upload() {
+    // More than the sockets on the way hold.
+    let len = 16 << 20;
+    let mut response = format!("HTTP/1.1 200 OK\r\nContent-Length: {len}\r\n\r\n").into_bytes();
+    response.resize(response.len() + len, b'y');
+    let (address, upstream) = answering_early(response);
+    let gateway = gateway_with(&address.to_string(), "");
+    let mut client = gateway.connect();
+    client.stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+    let head = format!("PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: {len}\r\n\r\n");
+    client.stream.write_all(head.as_bytes()).unwrap();
+    client.stream.write_all(&vec![b'x'; len]).unwrap();
+    assert_eq!(client.response().unwrap().body.len(), len);
+    assert_eq!(upstream.join().unwrap(), len);
+}
+
+#[test]
+fn a_body_of_any_size_is_passed_on_byte_for_byte() {
+    let body: String = (0..300_000).map(|number| format!("{number:x} ")).collect();
+    let chunks: String = body
+        .as_bytes()
+        .chunks(77_777)
+        .map(|chunk| format!("{:x}\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk)))
+        .collect();
+    let head = "HTTP/1.1 200 OK\r\n";
+    for (response, is_chunked) in [
+        (format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()), false),
+        (format!("{head}Transfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"), true),
+    ] {
+        let upstream = Upstream::doing(move |_| Next::Answer(response.clone().into_bytes()));
+        let gateway = Gateway::before(&upstream);
+        let mut client = gateway.connect();
+        for _ in 0..2 {
+            client.send(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+            let response = client.response().unwrap();
+            let text =
+                if is_chunked { dechunked(response.text()) } else { response.text().to_owned() };
+            assert!(text == body, "{} bytes of {}", text.len(), body.len());
+        }
+        assert_eq!(gateway.metric("weir_proxy_upstream_connects_total"), 1.0);
+    }
+}
+
+/// The data of chunks.
+fn dechunked(mut text: &str) -> String {
+    let mut data = String::new();
+    while let Some((size, rest)) = text.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        data.push_str(&rest[..size]);
+        text = &rest[size + 2..];
+    }
+    data
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use prometheus::Registry;
-use tokio::task::LocalSet;
+use tokio::runtime::LocalOptions;
 use tokio_util::sync::CancellationToken;
 use weir::base::clock::Clock;
 use weir::base::tasks::{Tasks, spawn_thread};
@@ -57,8 +57,9 @@ impl Door {
         let socket = bound.sockets.into_iter().next().unwrap();
         let ended = end.clone();
         let thread = spawn_thread("test-door", move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            LocalSet::new().block_on(&runtime.unwrap(), async move {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            let runtime = builder.enable_all().build_local(LocalOptions::default());
+            runtime.unwrap().block_on(async move {
                 let tasks = Tasks::default();
                 let serving = redis::serve(socket, Arc::clone(&server), &tasks);
                 tokio::select! {

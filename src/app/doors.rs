@@ -7,8 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use prometheus::Registry;
-use tokio::runtime;
-use tokio::task::LocalSet;
+use tokio::runtime::{self, LocalOptions};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +23,10 @@ use crate::listener::redis;
 use crate::store::Store;
 
 use super::Error;
+
+/// Threads of the redis door, at the least: while one runs a client's call, another
+/// takes who comes to end it.
+const REDIS_WORKER_COUNT_MIN: usize = 2;
 
 /// Every door, bound and not served yet.
 pub struct Doors {
@@ -83,7 +86,10 @@ impl Doors {
             None => None,
         };
         let redis = match config.listen.redis {
-            Some(address) => Some(bind("redis", address, config.worker_count as usize)?),
+            Some(address) => {
+                let count = (config.worker_count as usize).max(REDIS_WORKER_COUNT_MIN);
+                Some(bind("redis", address, count)?)
+            }
             None => None,
         };
         Ok(Doors { proxy, admin, envoy, redis })
@@ -144,14 +150,10 @@ impl Doors {
         let redis_address = self.redis.as_ref().map(|bound| bound.address);
         if let Some(bound) = self.redis {
             let Store::Embedded(store) = limiter.store();
-            let (settings, end) = (config.redis.settings.clone(), end_asked.clone());
+            let (mut settings, end) = (config.redis.settings.clone(), end_asked.clone());
+            settings.long_hold = config.store_wait_max;
             let server = redis::Server::new(settings, transport, store.commands(), end, registry)?;
-            let (listening, end_listening) = (Arc::clone(&server), crew.end.clone());
-            let listener = spawn_thread("redis-kill", move || {
-                redis::listen_for_kill(&listening, &end_listening);
-                Drained::Clean
-            });
-            workers.push(listener.map_err(Error::Runtime)?);
+            workers.push(listen_for_kill(&server, &crew.end)?);
             workers.extend(crew.start(bound.sockets, "redis", move |socket, tasks| {
                 let server = Arc::clone(&server);
                 async move { redis::serve(socket, server, &tasks).await }
@@ -167,6 +169,21 @@ impl Doors {
             end_workers: crew.end,
         })
     }
+}
+
+/// Starts the thread that hears when a call is to be ended.
+fn listen_for_kill(
+    server: &Arc<redis::Server>,
+    end: &CancellationToken,
+) -> Result<JoinHandle<Drained>, Error> {
+    let (server, end) = (Arc::clone(server), end.clone());
+    let runtime = runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.map_err(Error::Runtime)?;
+    let listening = spawn_thread("redis-kill", move || {
+        runtime.block_on(redis::listen_for_kill(&server, &end));
+        Drained::Clean
+    });
+    listening.map_err(Error::Runtime)
 }
 
 /// Hands the one socket of a door to the runtime of this thread.
@@ -216,15 +233,15 @@ fn run_worker(
     end: CancellationToken,
     drain_timeout: Duration,
 ) -> Drained {
-    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+    let mut builder = runtime::Builder::new_current_thread();
+    let runtime = match builder.enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, door, "cannot start a worker");
             return Drained::Clean;
         }
     };
-    let local = LocalSet::new();
-    local.block_on(&runtime, async {
+    runtime.block_on(async {
         tasks.spawn_local(async move {
             if let Err(error) = serving.await {
                 tracing::error!(%error, door, "cannot serve");

@@ -7,7 +7,8 @@
 //! The folder is watched. A file that changes is loaded whole, in the place of
 //! what it held before; one that does not load leaves that in force, and is told
 //! of in the log, in a metric and on the admin door until it is mended. A file
-//! that goes leaves its library loaded until the next start.
+//! that goes leaves its library loaded; from the next start on it is only a client's,
+//! out of the log, and no policy may name it.
 
 use std::collections::BTreeMap;
 use std::fs;

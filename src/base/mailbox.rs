@@ -95,6 +95,11 @@ impl Mailbox {
         mail.end
     }
 
+    /// Wakes the connection, though nothing is left for it here.
+    pub fn nudge(&self) {
+        self.waker.wake();
+    }
+
     /// Whom to wake when something is left.
     pub fn register(&self, waker: &Waker) {
         self.waker.register(waker);

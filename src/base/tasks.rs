@@ -50,7 +50,7 @@ impl Tasks {
         });
     }
 
-    /// Spawns a task on the current thread's `LocalSet`: a connection of a
+    /// Spawns a task on the current thread's `LocalRuntime`: a connection of a
     /// worker, which never moves to another core.
     pub fn spawn_local<F>(&self, task: F)
     where

@@ -16,7 +16,7 @@ use super::random::Random;
 use super::raw::Anchor;
 use super::script::{Scripts, Sha};
 use super::vm::{Fault, Job, Scene, Vm};
-use super::watchdog::{Interrupter, Watchdog};
+use super::watchdog::{Interrupter, LONG, Watchdog};
 use crate::base::clock::Stopwatch;
 use crate::keyspace::{self, Execution, Keyspace};
 
@@ -25,7 +25,7 @@ use crate::keyspace::{self, Execution, Keyspace};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Time for one call of [`Engine::call`]. The watchdog looks twice in this
-    /// time, and a call is ended after one to two of it.
+    /// time or oftener, and a call is ended after one to two of it.
     pub call_time_max: Duration,
     /// Time for one call of a client's command: `busy-reply-threshold`. `None`
     /// never ends one.
@@ -48,11 +48,11 @@ impl Limits {
 
     /// How often the watchdog looks.
     fn watch_period(&self) -> Duration {
-        (self.call_time_max / 2).max(WATCH_PERIOD_MIN)
+        (self.call_time_max / 2).clamp(WATCH_PERIOD_MIN, LONG)
     }
 }
 
-/// The watchdog looks no more often than this.
+/// The watchdog looks no more often than this, and no less often than [`LONG`].
 const WATCH_PERIOD_MIN: Duration = Duration::from_millis(1);
 
 /// The Lua engine. See the module's header.

@@ -7,7 +7,8 @@
 //! replace both, as in Redis. But a limit that stands in a policy must not go because
 //! a client sent `FUNCTION FLUSH`: a library of a file is only taken out of what
 //! clients see then, and policies go on with it. When its file changes, and at the
-//! next start, clients see it again.
+//! next start, clients see it again. One whose file has gone is a client's from the
+//! next start on, because the log holds it.
 //!
 //! ```text
 //!                     policies call      clients see and call

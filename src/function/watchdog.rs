@@ -13,6 +13,7 @@
 //! ```
 //!
 //! When no call has run for a few looks, the watchdog sleeps; the next call wakes it.
+//! When one has run for [`LONG`], who waits for that is told.
 //!
 //! Setting the hook from a handler *on the thread that runs Lua* is what LuaJIT's
 //! own interpreter does at Ctrl-C. A signal that comes late finds no call on its
@@ -34,9 +35,14 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use mlua::ffi::{self, lua_State};
+use tokio::sync::Notify;
 
 use super::api;
+use crate::base::clock::Stopwatch;
 use crate::base::tasks::spawn_thread;
+
+/// A call that has run for so long runs for long.
+pub(super) const LONG: Duration = Duration::from_millis(25);
 
 thread_local! {
     /// The state that this thread runs a call of, for the handler.
@@ -119,6 +125,12 @@ impl Interrupter {
         (!call.is_multiple_of(2)).then_some(call)
     }
 
+    /// Sleeps until a call runs for long, or returns at once if one has since this was
+    /// asked the last time. For one who asks.
+    pub async fn runs_long(&self) {
+        self.0.runs_long.notified().await;
+    }
+
     /// True when the call that runs now was to be ended.
     pub(super) fn was_called(&self) -> bool {
         self.0.ends_all.load(Ordering::Acquire)
@@ -141,6 +153,7 @@ struct Shared {
     period_us: AtomicU64,
     /// The watchdog does not look until it is woken.
     sleeps: AtomicBool,
+    runs_long: Notify,
 }
 
 impl Watchdog {
@@ -227,12 +240,19 @@ const IDLE_LOOKS_MAX: u32 = 4;
 
 fn watch(shared: &Shared) {
     let (mut seen, mut idle_looks) = (0, 0);
+    let (mut since, mut is_told) = (Stopwatch::start(), false);
     while !shared.is_over.load(Ordering::Relaxed) {
         thread::park_timeout(Duration::from_micros(shared.period_us.load(Ordering::Relaxed)));
         let call = shared.call.load(Ordering::Acquire);
         let runs = !call.is_multiple_of(2);
-        if runs && call == seen {
+        if call != seen {
+            (since, is_told) = (Stopwatch::start(), false);
+        } else if runs {
             signal(shared.thread.load(Ordering::Relaxed));
+            if !is_told && since.elapsed() >= LONG {
+                is_told = true;
+                shared.runs_long.notify_one();
+            }
         }
         idle_looks = if runs || call != seen { 0 } else { idle_looks + 1 };
         seen = call;

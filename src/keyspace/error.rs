@@ -45,8 +45,8 @@ pub enum CommandError {
          switching between policies at runtime LRU and LFU data will take some time to adjust."
     )]
     IdleTimeNotTracked,
-    /// The log cannot remember what the command would write; says why.
-    #[error("MISCONF Errors writing to the AOF file: {0}")]
+    /// Nothing may be written, because it could not be remembered; says why.
+    #[error("MISCONF {0}")]
     WritesDenied(Box<str>),
     /// The arguments do not fit together.
     #[error("ERR syntax error")]

@@ -47,7 +47,7 @@ pub struct Execution<'a> {
     pub now: Timestamp,
     /// Whether this happens now or has happened before.
     pub mode: Mode,
-    /// Why nothing may be written, if so: the log cannot remember it.
+    /// Why nothing may be written, if so, as a client is told it.
     pub denied: Option<&'a str>,
     /// What the command changes is added here.
     pub effects: &'a mut Effects,

@@ -65,6 +65,8 @@ pub struct Settings {
     pub aof_timestamp_enabled: bool,
     /// When a snapshot is written to `dump.rdb`, beside the log.
     pub save: Vec<SavePoint>,
+    /// Whether clients may not write after a save has failed, where `save` has points.
+    pub stop_writes_on_bgsave_error: bool,
     /// What becomes of writes while the log cannot remember them.
     pub on_log_error: OnLogError,
 }
@@ -78,6 +80,7 @@ impl Default for Settings {
             auto_aof_rewrite_min_size: 64 << 20,
             aof_timestamp_enabled: false,
             save: Vec::new(),
+            stop_writes_on_bgsave_error: true,
             on_log_error: OnLogError::Continue,
         }
     }
@@ -136,6 +139,9 @@ pub struct RawConfig {
     /// Snapshots to `dump.rdb`, as pairs of seconds and changes: `3600 1` is one
     /// an hour if anything has changed. Default: none.
     pub save: String,
+    /// Where there are such points and the last snapshot failed, clients may not
+    /// write until one succeeds. Requests are decided all the same. Default: true.
+    pub stop_writes_on_bgsave_error: bool,
     /// While the disk fails: `continue` decides from memory, `refuse` refuses
     /// what writes. Default: `continue`.
     pub on_log_error: OnLogError,
@@ -155,6 +161,7 @@ impl Default for RawConfig {
             auto_aof_rewrite_min_size: ByteSize(settings.auto_aof_rewrite_min_size),
             aof_timestamp_enabled: settings.aof_timestamp_enabled,
             save: String::new(),
+            stop_writes_on_bgsave_error: settings.stop_writes_on_bgsave_error,
             on_log_error: settings.on_log_error,
             aof_load_truncated: true,
             close_timeout: Span(Duration::from_secs(5)),
@@ -195,6 +202,7 @@ impl RawConfig {
                 auto_aof_rewrite_min_size: self.auto_aof_rewrite_min_size.0,
                 aof_timestamp_enabled: self.aof_timestamp_enabled,
                 save: save.unwrap_or_default(),
+                stop_writes_on_bgsave_error: self.stop_writes_on_bgsave_error,
                 on_log_error: self.on_log_error,
             },
             aof_load_truncated: self.aof_load_truncated,
@@ -226,6 +234,7 @@ mod tests {
         assert_eq!(settings.auto_aof_rewrite_percentage, 100);
         assert_eq!(settings.auto_aof_rewrite_min_size, 64 << 20);
         assert!(settings.save.is_empty() && !settings.aof_timestamp_enabled);
+        assert!(settings.stop_writes_on_bgsave_error);
         assert_eq!(settings.on_log_error, OnLogError::Continue);
         assert!(config.aof_load_truncated);
     }

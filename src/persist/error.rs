@@ -218,13 +218,26 @@ pub enum Error {
     #[error("a rewrite is already running")]
     RewriteRunning,
 
-    /// The rewrite was given up: by its caller, or because it fell too far
-    /// behind. The log goes on as before.
+    /// The rewrite was given up. The log goes on as before.
     #[error("the rewrite was abandoned: {reason}")]
     RewriteAbandoned {
         /// Why.
-        reason: &'static str,
+        reason: Abandonment,
     },
+}
+
+/// Why a snapshot was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Abandonment {
+    /// All keys went at once, or the process ends: nobody wants it any more.
+    #[error("its snapshot was aborted")]
+    Aborted,
+    /// The disk did not take it as fast as it changed.
+    #[error("the disk fell too far behind")]
+    TooSlow,
+    /// What should have written it has failed.
+    #[error("its writer has ended")]
+    Unwritten,
 }
 
 impl Error {

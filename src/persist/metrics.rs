@@ -13,7 +13,7 @@ use super::writer::Shared;
 
 /// How a rewrite ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RewriteOutcome {
+pub enum Outcome {
     /// The new base file is in force.
     Committed,
     /// Given up by its caller, or too far behind.
@@ -101,30 +101,34 @@ impl Metrics {
             saves: by_outcome(
                 "weir_persist_saves_total",
                 "Snapshots in dump.rdb, by how they ended",
-                &["saved", "failed"],
+                &["saved", "abandoned", "failed"],
             )?,
             save_duration: Histogram::with_opts(save_duration.buckets(snapshot_buckets))?,
         })
     }
 
     /// A rewrite ended.
-    pub fn rewrote(&self, outcome: RewriteOutcome, elapsed: Duration) {
+    pub fn rewrote(&self, outcome: Outcome, elapsed: Duration) {
         let label = match outcome {
-            RewriteOutcome::Committed => "committed",
-            RewriteOutcome::Abandoned => "abandoned",
-            RewriteOutcome::Failed => "failed",
+            Outcome::Committed => "committed",
+            Outcome::Abandoned => "abandoned",
+            Outcome::Failed => "failed",
         };
         self.rewrites.with_label_values(&[label]).inc();
-        if outcome == RewriteOutcome::Committed {
+        if outcome == Outcome::Committed {
             self.rewrite_duration.observe(elapsed.as_secs_f64());
         }
     }
 
     /// A save ended.
-    pub fn saved(&self, succeeded: bool, elapsed: Duration) {
-        let label = if succeeded { "saved" } else { "failed" };
+    pub fn saved(&self, outcome: Outcome, elapsed: Duration) {
+        let label = match outcome {
+            Outcome::Committed => "saved",
+            Outcome::Abandoned => "abandoned",
+            Outcome::Failed => "failed",
+        };
         self.saves.with_label_values(&[label]).inc();
-        if succeeded {
+        if outcome == Outcome::Committed {
             self.save_duration.observe(elapsed.as_secs_f64());
         }
     }

@@ -199,6 +199,13 @@ impl Log {
         self.0.shared.refuses_writes()
     }
 
+    /// Whether clients are to be refused what writes now: the last save failed, and
+    /// the configuration wants it so. What they write is in the log all the same.
+    /// Cheap enough to ask at each hold of the keyspace.
+    pub fn lacks_save(&self) -> bool {
+        self.0.shared.lacks_save()
+    }
+
     /// Replaces what `keyspace` holds by what the log holds, once all that was
     /// appended is written. Blocks for the disk; the engine's lock is held, so that
     /// nothing is appended meanwhile.

@@ -36,7 +36,7 @@ use super::base::file::BaseFile;
 use super::disk::{AppendFile, TEMP_PREFIX};
 use super::error::Error;
 use super::manifest::{self, Entry};
-use super::metrics::RewriteOutcome;
+use super::metrics::Outcome;
 use super::recovery;
 use super::seal::Place;
 use super::snapshot::{Feed, Image};
@@ -153,7 +153,7 @@ struct Permit {
     base: Entry,
     incr: Entry,
     since: Stopwatch,
-    outcome: RewriteOutcome,
+    outcome: Outcome,
 }
 
 impl Permit {
@@ -174,7 +174,7 @@ impl Permit {
             base: Entry::base(files.last_base_seq),
             incr: Entry::incr(files.last_incr_seq),
             since: Stopwatch::start(),
-            outcome: RewriteOutcome::Failed,
+            outcome: Outcome::Failed,
         })
     }
 
@@ -193,12 +193,12 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if self.outcome != RewriteOutcome::Committed {
+        if self.outcome != Outcome::Committed {
             self.remove_unnamed();
         }
         let mut attempts = lock(&self.shared.attempts);
         attempts.running = None;
-        if self.outcome == RewriteOutcome::Committed {
+        if self.outcome == Outcome::Committed {
             (attempts.failure_count, attempts.since_failure) = (0, None);
             attempts.last_duration = Some(self.since.elapsed());
         } else {
@@ -293,9 +293,9 @@ impl RewriteWriter {
             Ok(base_size)
         });
         self.permit.outcome = match &written {
-            Ok(_) => RewriteOutcome::Committed,
-            Err(Error::RewriteAbandoned { .. }) => RewriteOutcome::Abandoned,
-            Err(_) => RewriteOutcome::Failed,
+            Ok(_) => Outcome::Committed,
+            Err(Error::RewriteAbandoned { .. }) => Outcome::Abandoned,
+            Err(_) => Outcome::Failed,
         };
         let base_size = written?;
         Ok(Rewritten { base_size, duration: self.permit.since.elapsed() })
@@ -340,7 +340,7 @@ impl RewriteWriter {
 
 impl Drop for RewriteWriter {
     fn drop(&mut self) {
-        if self.heals && self.permit.outcome != RewriteOutcome::Committed {
+        if self.heals && self.permit.outcome != Outcome::Committed {
             self.permit.shared.heal_failed();
         }
     }

@@ -11,7 +11,8 @@ use tokio::sync::watch;
 use super::base::file::BaseFile;
 use super::config::SavePoint;
 use super::disk::TEMP_PREFIX;
-use super::error::Error;
+use super::error::{Abandonment, Error};
+use super::metrics::Outcome;
 use super::snapshot::{Feed, Image};
 use super::writer::{Shared, lock};
 use crate::base::clock::{Stopwatch, Timestamp};
@@ -82,7 +83,7 @@ impl Saves {
         self.last
     }
 
-    /// Whether the last one succeeded.
+    /// Whether the last one succeeded; those that were given up do not count.
     pub fn last_succeeded(&self) -> bool {
         self.since_failure.is_none()
     }
@@ -123,7 +124,7 @@ pub struct SaveWriter {
     image: Image,
     change_count: u64,
     since: Stopwatch,
-    succeeded: bool,
+    outcome: Outcome,
 }
 
 /// The cut of a save. The engine's lock is held. See [`Log::begin_save`](super::Log::begin_save).
@@ -142,7 +143,8 @@ pub fn begin(
         image,
         change_count: shared.change_count(),
         since: Stopwatch::start(),
-        succeeded: false,
+        // Until it is known to be there.
+        outcome: Outcome::Failed,
     };
     Ok((feed, writer))
 }
@@ -161,8 +163,13 @@ impl SaveWriter {
             folder.rename(&temp, FILE_NAME)?;
             Ok(len)
         });
-        self.succeeded = written.is_ok();
-        if !self.succeeded {
+        self.outcome = match &written {
+            Ok(_) => Outcome::Committed,
+            // Of the disk that says nothing.
+            Err(Error::RewriteAbandoned { reason: Abandonment::Aborted }) => Outcome::Abandoned,
+            Err(_) => Outcome::Failed,
+        };
+        if written.is_err() {
             // It counts for nothing; the next save replaces it.
             let _ = folder.remove(&temp);
         }
@@ -174,17 +181,19 @@ impl Drop for SaveWriter {
     fn drop(&mut self) {
         let mut saves = lock(&self.shared.saves);
         saves.running = None;
-        if self.succeeded {
-            saves.last = self.shared.now();
-            saves.change_count = self.change_count;
-            saves.since_last = Stopwatch::start();
-            saves.since_failure = None;
-            saves.last_duration = Some(self.since.elapsed());
-        } else {
-            saves.since_failure = Some(Stopwatch::start());
+        match self.outcome {
+            Outcome::Committed => {
+                saves.last = self.shared.now();
+                saves.change_count = self.change_count;
+                saves.since_last = Stopwatch::start();
+                saves.since_failure = None;
+                saves.last_duration = Some(self.since.elapsed());
+            }
+            Outcome::Abandoned => {}
+            Outcome::Failed => saves.since_failure = Some(Stopwatch::start()),
         }
-        let succeeded = self.succeeded;
-        self.shared.metrics.saved(succeeded, self.since.elapsed());
+        let succeeded = self.outcome == Outcome::Committed;
+        self.shared.metrics.saved(self.outcome, self.since.elapsed());
         saves.ended.send_modify(|(count, ok)| (*count, *ok) = (*count + 1, succeeded));
     }
 }

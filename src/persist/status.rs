@@ -47,7 +47,8 @@ pub struct Status {
     pub current_save_duration: Option<Duration>,
     /// When it was written last, or the log was opened.
     pub last_save: Timestamp,
-    /// Whether the last attempt at it succeeded; true before the first.
+    /// Whether the last attempt at it succeeded; true before the first. One that was
+    /// given up does not count.
     pub last_save_succeeded: bool,
     /// How long the last one took that succeeded.
     pub last_save_duration: Option<Duration>,

@@ -4,6 +4,7 @@
 //! Not here: which requests a limit concerns ([`super::plan`]), and what the
 //! arguments mean (`functions/limiter.lua`).
 
+use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub struct Limit {
     place: u32,
     /// Its units are the bytes of bodies.
     counts_bytes: bool,
+    /// Units that a key may remember: the quota, or that of another that shares it.
+    kept_units: u64,
     args: Arguments,
 }
 
@@ -146,7 +149,33 @@ impl Limit {
             window_ms: window.as_millis().to_string().into(),
             option: option.into(),
         };
-        Limit { name: name.into(), quota, window, algorithm, role, place, counts_bytes, args }
+        let (name, kept_units) = (name.into(), quota);
+        Limit { name, quota, window, algorithm, role, place, counts_bytes, kept_units, args }
+    }
+
+    /// Lets sliding windows of different lengths keep the hits of a key for one another.
+    /// The tiers and overrides of a policy share its keys, place by place; `limits` are
+    /// those that are told, `others` are of the same policy.
+    pub(super) fn share_keys(limits: &mut [Limit], others: &[Limit]) {
+        let shared = |limit: &Limit| {
+            let key = (limit.place, limit.role == Role::Candidate);
+            (limit.algorithm == Algorithm::SlidingWindow).then_some(key)
+        };
+        let mut by_key: HashMap<_, (Duration, Duration, u64)> = HashMap::new();
+        for limit in limits.iter().chain(others) {
+            let Some(key) = shared(limit) else { continue };
+            let Limit { window, quota, .. } = *limit;
+            let kept = by_key.entry(key).or_insert((window, window, quota));
+            *kept = (kept.0.min(window), kept.1.max(window), kept.2.max(quota));
+        }
+        for limit in limits {
+            if let Some((shortest, longest, units)) = shared(limit).and_then(|key| by_key.get(&key))
+                && shortest < longest
+            {
+                limit.kept_units = *units;
+                limit.args.option = format!("{}/{units}", longest.as_millis()).into();
+            }
+        }
     }
 
     /// As shown in header fields and problem bodies, unique in the set: the
@@ -217,9 +246,9 @@ impl Limit {
         /// A sorted set of more members is indexed.
         const FEW: u64 = 128;
 
-        let members = |small: u64, big: u64| match self.quota {
-            quota @ ..=FEW => KEY + small * quota,
-            quota => quota.saturating_mul(big),
+        let members = |small: u64, big: u64| match self.kept_units {
+            units @ ..=FEW => KEY + small * units,
+            units => units.saturating_mul(big),
         };
         match self.algorithm {
             Algorithm::SlidingWindow => Some(members(4, 44)),

@@ -12,8 +12,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use prometheus::{Registry, TextEncoder};
+use tokio::runtime::LocalOptions;
 use tokio::sync::oneshot;
-use tokio::task::LocalSet;
 use weir::base::clock::Clock;
 use weir::base::tasks::{Drained, Tasks, spawn_thread};
 use weir::limiter::{self, FailureMode, Limiter};
@@ -84,8 +84,9 @@ impl Gateway {
         let address = bound.address;
         let (stop, stopped) = oneshot::channel();
         let thread = spawn_thread("test-worker", move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            LocalSet::new().block_on(&runtime.unwrap(), async move {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            let runtime = builder.enable_all().build_local(LocalOptions::default());
+            runtime.unwrap().block_on(async move {
                 let tasks = Tasks::default();
                 let socket = bound.sockets.into_iter().next().unwrap();
                 let drain = async {

@@ -1,6 +1,7 @@
 """Functions and scripts that run for long, and libraries that clients take away: what
 Weir does in place of Redis, through the real binary."""
 
+import shutil
 import signal
 import socket
 from contextlib import ExitStack, closing
@@ -9,6 +10,7 @@ from time import monotonic, sleep
 import pytest
 
 from process import fetch, wait_until
+from redis_server import RedisServer
 from resp import Connection, encode
 from weir import Weir
 
@@ -48,6 +50,15 @@ def test_a_call_that_outlasts_the_threshold_is_ended_undone_noted_and_counted(we
     wait_until(lambda: weir.metrics().get(shown) == 1, "a counted call")
 
 
+def test_who_lets_decisions_wait_in_vain_is_counted_and_named(weir, client):
+    assert client.ask("CONFIG", "SET", "busy-reply-threshold", 400) == ("+", b"OK")
+    assert client.ask("EVAL", LOOP, 0)[0] == "-"
+    assert client.ask("PING") == ("+", b"PONG")
+    assert weir.metrics()["weir_redis_long_holds_total"] >= 1
+    told = [line for line in (weir.folder / "weir.log").read_text().splitlines() if "held the keyspace for longer" in line]
+    assert any("eval" in line and "127.0.0.1" in line for line in told), told
+
+
 @pytest.mark.parametrize("removal", [["FLUSH"], ["DELETE", "limiter"], ["LOAD", "REPLACE", "broken"]], ids=lambda it: it[0])
 def test_policies_go_on_when_a_client_takes_their_library_away(weir, client, removal):
     if removal[-1] == "broken":
@@ -58,6 +69,39 @@ def test_policies_go_on_when_a_client_takes_their_library_away(weir, client, rem
     assert [weir.get("/limited/x")[0] for _ in range(5)] == [200, 200, 200, 200, 429]
     assert weir.metrics()["weir_store_call_errors_total"] == 0
     assert "policies keep the file's" in (weir.folder / "weir.log").read_text()
+
+
+def libraries(address):
+    """Each library that clients see, with its text."""
+    with Connection(address) as connection:
+        # A redis-server answers while it loads, with an error.
+        wait_until(lambda: connection.ask("PING") == ("+", b"PONG"), "loaded")
+        listed = connection.ask("FUNCTION", "LIST", "WITHCODE")[1]
+        return {fields[1][1].decode(): fields[7][1].decode() for _, fields in listed}
+
+
+def test_a_redis_server_that_starts_from_a_copy_has_the_libraries_of_files(weir, tmp_path):
+    def text(answer):
+        return f"#!lua name=ours\nredis.register_function('answer', function() return {answer} end)"
+
+    def copied(name):
+        shutil.copytree(weir.data, tmp_path / name)
+        with RedisServer(tmp_path / name, "--appendonly", "yes") as redis, Connection(redis.address) as connection:
+            return libraries(redis.address), connection.ask("FCALL", "answer", 0)
+
+    file = weir.folder / "functions" / "ours.lua"
+    for answer in (1, 2):
+        file.write_text(text(answer))
+        wait_until(lambda: libraries(weir.address).get("ours") == text(answer), "the file is loaded")
+        ours = libraries(weir.address)
+        assert {"limiter", "mylimiter", "ours"} <= ours.keys()
+        # It is in the log's file within milliseconds.
+        wait_until(lambda: text(answer) in (weir.data / "appendonlydir" / "appendonly.aof.1.incr.aof").read_text(), "written")
+        assert copied(f"copy{answer}") == (ours, (":", answer))
+    file.unlink()
+    assert weir.stop() == 0
+    with weir:
+        assert libraries(weir.address) == ours, "as of a client, until one deletes it"
 
 
 @pytest.fixture(params=[1, 2], ids=["one worker", "two workers"])

@@ -5,6 +5,7 @@ import socket
 import ssl
 import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import redis as redis_py
 
 from process import wait_until
 from redis_server import RedisServer
-from resp import Closed, Connection
+from resp import Closed, Connection, encode
 from weir import BINARY, Weir
 
 
@@ -82,9 +83,46 @@ def test_clients_speak_tls_with_a_door_that_they_know(tmp_path, papers):
                 assert client.ask("GET", "n") == ("$", b"3")
 
 
-def test_a_call_is_killed_within_tls_by_who_comes_when_it_runs(tmp_path, papers):
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_call_is_killed_within_tls_by_any_client_on_whatever_thread(tmp_path, papers, version):
+    context = ssl.create_default_context(cafile=f"{papers}/ours.pem")
+    context.minimum_version = context.maximum_version = version
+    kill = encode(["SCRIPT", "KILL"])
+    with behind_tls(tmp_path, papers) as weir, ExitStack() as stack:
+        caller, writing, *others = [stack.enter_context(Connection(weir.address, tls=context)) for _ in range(9)]
+        plain = stack.enter_context(Connection(weir.address))
+        assert caller.ask("CONFIG", "SET", "busy-reply-threshold", 0) == ("+", b"OK")
+
+        def told(killer):
+            reply = killer.ask("SCRIPT", "KILL")
+            # On a busy machine it may not have begun yet.
+            return None if reply[1].startswith(b"NOTBUSY") else reply
+
+        for killer in others:
+            caller.send([["EVAL", "while true do end", 0]])
+            assert wait_until(lambda: told(killer), "the call is killed") == ("+", b"OK")
+            assert b"Script killed by user with SCRIPT KILL..." in caller.frame()[1]
+            assert killer.ask("PING") == ("+", b"PONG")
+        # Neither a part of a request is heard, nor who does not speak TLS.
+        writing.write(encode(["SET", "text", kill])[: -len(kill) - 2])
+        caller.send([["EVAL", "while true do end", 0]])
+        plain.write(kill)
+        writing.write(kill + b"\r\n")
+        with pytest.raises(TimeoutError):
+            caller.socket.settimeout(0.3)
+            caller.fill()
+        caller.socket.settimeout(20)
+        assert wait_until(lambda: told(others[0]), "the call is killed") == ("+", b"OK")
+        assert b"Script killed by user with SCRIPT KILL..." in caller.frame()[1]
+        assert b"+OK" not in plain.until_closed()
+        assert writing.frame() == ("+", b"OK")
+        assert writing.ask("GET", "text") == ("$", kill)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_call_is_killed_within_tls_by_who_comes_when_it_runs(tmp_path, papers, workers):
     weir = behind_tls(tmp_path, papers)
-    weir.config["workers"] = 2
+    weir.config["workers"] = workers
     with weir:
         context = ssl.create_default_context(cafile=f"{papers}/ours.pem")
         with Connection(weir.address, tls=context) as caller:

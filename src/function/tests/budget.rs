@@ -1,5 +1,8 @@
 //! What one call may use, and that the engine is fit for the next one.
 
+use std::pin::pin;
+use std::task::{Context, Waker};
+
 use super::*;
 use crate::base::clock::WorkStopwatch;
 use crate::function::{Callee, Overrun};
@@ -184,6 +187,23 @@ fn other_limits_hold_for_what_is_loaded_already() {
     world.engine.set_limits(Limits { command_time_max: Some(Duration::from_millis(30)), ..LIMITS });
     let ended = world.send(&["eval", "while true do end", "0"]);
     assert!(ended.contains("was ended: it ran longer than 30ms"), "{ended}");
+}
+
+#[test]
+fn who_waits_for_a_long_call_is_told_of_each_once() {
+    let command_time_max = Some(Duration::from_millis(200));
+    let mut world = World::with_limits(Limits { command_time_max, ..LIMITS });
+    let interrupter = world.engine.interrupter();
+    let is_told = || {
+        let mut waiting = pin!(interrupter.runs_long());
+        waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    };
+    assert!(!is_told(), "nothing has run");
+    for _ in 0..2 {
+        world.send(&["eval", "while true do end", "0"]);
+        assert!(is_told());
+        assert!(!is_told(), "of one call");
+    }
 }
 
 #[test]

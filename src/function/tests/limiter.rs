@@ -169,6 +169,42 @@ fn each_algorithm_is_a_function_of_its_own() {
     }
 }
 
+proptest! {
+    #[test]
+    fn limits_of_several_lengths_over_one_key_forget_nothing_for_one_another(
+        limits in proptest::collection::vec((1u64..8, 1u64..40), 2..4),
+        asked in proptest::collection::vec((0usize..3, 0u64..9_000, 1u64..3), 1..200),
+    ) {
+        let mut world = World::with_libraries();
+        let kept_ms = limits.iter().map(|it| it.1).max().unwrap();
+        let kept = limits.iter().map(|it| it.0).max().unwrap();
+        let option = format!("{kept_ms}/{kept}");
+        let mut hits: Vec<u64> = Vec::new();
+        for (index, wait_us, cost) in asked {
+            world.wait(wait_us);
+            let (quota, window_ms) = limits[index % limits.len()];
+            let now = world.now.micros();
+            let used = hits.iter().filter(|hit| **hit + window_ms * 1_000 > now).count() as u64;
+            let words = [quota, window_ms, cost].map(|it| it.to_string());
+            let args = [&words[0], &words[1], &words[2], &option].map(|it| it.as_str());
+            world.try_call("limiter.sliding_window", &["k"], &args).unwrap();
+            let said = outcome(world.reply.view());
+            prop_assert_eq!(said.admitted, used + cost <= quota);
+            let charged = if said.admitted { cost } else { 0 };
+            prop_assert_eq!(said.remaining, quota.saturating_sub(used + charged) as i64);
+            hits.extend((0..charged).map(|_| now));
+            if !said.admitted && cost <= quota {
+                let after_us = said.retry_after_ms as u64 * 1_000;
+                let left = |at: u64| hits.iter().filter(|it| **it + window_ms * 1_000 > at).count();
+                prop_assert!(left(now + after_us) as u64 + cost <= quota);
+                prop_assert!(left(now + after_us - 1_000) as u64 + cost > quota);
+            }
+            let members = world.send(&["eval", "return redis.call('ZCARD', 'k')", "0"]);
+            prop_assert!(members.parse::<u64>().unwrap() <= kept + cost, "{members} of {kept}");
+        }
+    }
+}
+
 #[test]
 fn the_example_admits_its_quota_in_each_window() {
     let mut world = World::with_libraries();

@@ -36,6 +36,34 @@ policies:
 }
 
 #[test]
+fn tiers_of_several_lengths_do_not_forget_for_one_another() {
+    check(
+        "
+policies:
+  - name: p
+    key: header:x-key
+    limits: [{ quota: 2, window: 60s }]
+    tiers: { by: header:x-plan, limits: { pro: [{ quota: 3, window: 1s }] } }
+    overrides: [{ when: { header:x-role: staff }, limits: [{ quota: 4, window: 2m }] }]
+",
+        r#"
+        0s GET / x-key=a  admit, "p";r=1;t=60
+        1s GET / x-key=a  admit, "p";r=0;t=59
+        1s GET / x-key=a  429 retry in 59s, "p";r=0;t=59
+        3s GET / x-key=a x-plan=pro  admit, "p";r=2;t=1       # counts its own second
+        9s GET / x-key=a  429 retry in 52s, "p";r=0;t=51      # and takes nothing away
+        9s GET / x-key=a x-role=staff  admit, "p";r=0;t=111
+       10s GET / x-key=a x-plan=pro  admit, "p";r=2;t=1
+       10s GET / x-key=a x-plan=pro  admit, "p";r=1;t=1
+       10s GET / x-key=a x-plan=pro  admit, "p";r=0;t=1
+       69s GET / x-key=a  429 retry in 1s, "p";r=0;t=1       # the newest three count
+       70s GET / x-key=a  admit, "p";r=1;t=60
+       71s GET / x-key=a x-role=staff  429 retry in 59s, "p";r=0;t=59
+        "#,
+    );
+}
+
+#[test]
 fn lists_and_networks_treat_clients_differently() {
     check(
         "

@@ -8,7 +8,8 @@
 //! | `preamble` | PROXY protocol |
 //! | `worker` | what one thread holds: sockets, pools, scratch space |
 //! | `head`, `facts` | what is refused; what policies get to see |
-//! | `forward`, `upstream`, `body` | the way up and down again |
+//! | `forward`, `sending`, `body` | the way up and down again |
+//! | `upstream`, `exchange`, `http1` | connections to upstreams, and what is spoken on them |
 //! | `refuse`, `echo`, `errors` | answers of our own |
 //! | `config`, `routes` | how it is set up |
 //! | `record`, `metrics`, `access` | what is told about it |
@@ -33,9 +34,11 @@ mod config;
 mod connection;
 mod echo;
 mod errors;
+mod exchange;
 mod facts;
 mod forward;
 mod head;
+mod http1;
 mod metrics;
 mod observed;
 mod preamble;
@@ -43,6 +46,7 @@ mod record;
 mod refuse;
 mod request;
 mod routes;
+mod sending;
 mod upstream;
 mod watch;
 mod worker;

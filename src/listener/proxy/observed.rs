@@ -1,4 +1,5 @@
-//! A socket under observation: whoever must know of its traffic notes it as it passes.
+//! A downstream's socket under observation: the watch over its connection notes the
+//! traffic as it passes.
 
 use std::cell::RefCell;
 use std::future::{Future as _, poll_fn};
@@ -12,29 +13,22 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time;
 
+use super::watch::Watch;
+
 /// While bytes lie there that nobody reads, so often it is looked whether more may come.
 const LOOK_PERIOD: Duration = Duration::from_millis(50);
 
-/// Who notes what passes.
-pub trait Observer: Unpin {
-    /// Bytes have come.
-    fn bytes_came(&self);
-
-    /// A write was tried; `is_blocked` if the other side takes no more for now.
-    fn wrote(&self, is_blocked: bool);
-}
-
-/// A socket under observation.
+/// A downstream's socket under observation.
 #[derive(Debug)]
-pub struct ObservedStream<O> {
+pub struct ObservedStream {
     stream: Rc<RefCell<TcpStream>>,
-    observer: O,
+    watch: Rc<Watch>,
 }
 
-impl<O: Observer> ObservedStream<O> {
-    /// Shows the traffic of `stream` to `observer`.
-    pub fn new(stream: TcpStream, observer: O) -> ObservedStream<O> {
-        ObservedStream { stream: Rc::new(RefCell::new(stream)), observer }
+impl ObservedStream {
+    /// Shows the traffic of `stream` to `watch`.
+    pub fn new(stream: TcpStream, watch: Rc<Watch>) -> ObservedStream {
+        ObservedStream { stream: Rc::new(RefCell::new(stream)), watch }
     }
 
     /// The other side, for whom the same task asks that reads and writes.
@@ -66,7 +60,7 @@ impl OtherSide {
     }
 }
 
-impl<O: Observer> AsyncRead for ObservedStream<O> {
+impl AsyncRead for ObservedStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -76,13 +70,13 @@ impl<O: Observer> AsyncRead for ObservedStream<O> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut *this.stream.borrow_mut()).poll_read(cx, buf);
         if buf.filled().len() > before {
-            this.observer.bytes_came();
+            this.watch.bytes_came();
         }
         polled
     }
 }
 
-impl<O: Observer> AsyncWrite for ObservedStream<O> {
+impl AsyncWrite for ObservedStream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -90,7 +84,7 @@ impl<O: Observer> AsyncWrite for ObservedStream<O> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut *this.stream.borrow_mut()).poll_write(cx, buf);
-        this.observer.wrote(polled.is_pending());
+        this.watch.wrote(polled.is_pending());
         polled
     }
 
@@ -101,7 +95,7 @@ impl<O: Observer> AsyncWrite for ObservedStream<O> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut *this.stream.borrow_mut()).poll_write_vectored(cx, bufs);
-        this.observer.wrote(polled.is_pending());
+        this.watch.wrote(polled.is_pending());
         polled
     }
 

@@ -89,8 +89,8 @@ impl Worker {
     }
 }
 
-/// Serves one listening socket on this thread until shutdown. Runs inside a
-/// `LocalSet`; connections are local tasks of `tasks` and outlive this call, to
+/// Serves one listening socket on this thread until shutdown. Runs on a
+/// `LocalRuntime`; connections are local tasks of `tasks` and outlive this call, to
 /// finish what they began.
 ///
 /// # Errors

@@ -1,7 +1,9 @@
 //! A batch: the requests that have come, answered under one hold of the keyspace.
 //!
 //! The hold is bounded in commands and in time, so that one client's pipeline
-//! does not keep the others waiting.
+//! does not keep the others waiting. A single command takes as long as it takes: one
+//! over millions of members takes seconds, and cannot be ended. Decisions do not wait for
+//! it, the failure mode makes them; and it is counted and told.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -100,6 +102,7 @@ pub fn answer(
             return Batch { then: Then::AwaitKeyspace, ..batch };
         };
         worker.is_holding.store(true, Ordering::Relaxed);
+        let begun = held.now();
         let mut records = server.records();
         let output_before = output.len();
         let mut turn = Turn {
@@ -116,6 +119,7 @@ pub fn answer(
         batch.then = turn.then;
         records.counts.input_bytes += batch.input_bytes as u64;
         records.counts.output_bytes += (output.len() - output_before) as u64;
+        records.held(&session.client, last_command, held.now().since(begun));
         let waiting = (input.len() - batch.input_bytes, output.len());
         session.show(last_command, held.now(), waiting);
         batch.recorded = held.release();

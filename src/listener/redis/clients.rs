@@ -2,7 +2,7 @@
 //!
 //! A connection tells what is to be seen of it at the end of each batch; names
 //! live here alone. What has come for it can be looked at from another thread, as
-//! long as it is registered: a plain socket is open until its client was removed.
+//! long as it is registered: its socket is open until its client was removed.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,12 +10,14 @@ use std::mem::ManuallyDrop;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::FromRawFd as _;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::base::clock::Timestamp;
+use crate::base::mailbox::End;
 use crate::keyspace::Listener;
 
 use super::kill::Heard;
+use super::stream::{Look, Sealed};
 
 /// As much of what has come for a client as is looked at.
 const LOOK_BYTES: usize = 1 << 10;
@@ -40,8 +42,19 @@ pub struct Client {
     reads: AtomicU32,
     /// It owes nothing that it was asked, and can be silent.
     is_idle: AtomicBool,
+    /// How to look at what has come for it; not known until hands are shaken.
+    way_in: OnceLock<WayIn>,
     heard: Mutex<Heard>,
     shown: Mutex<Shown>,
+}
+
+/// How what has come for a connection can be looked at.
+#[derive(Debug)]
+pub enum WayIn {
+    /// At the socket.
+    Plain,
+    /// Within TLS.
+    Sealed(Sealed),
 }
 
 /// What a connection tells of itself.
@@ -130,6 +143,12 @@ impl Client {
         self.reads.store(reads.wrapping_add(reads & 1), Ordering::Release);
     }
 
+    /// From here on what comes for it can be looked at.
+    pub fn open(&self, way_in: WayIn) {
+        // A connection shakes hands once.
+        let _ = self.way_in.set(way_in);
+    }
+
     /// What has come for it and begins with a request, without taking it. Only while it
     /// is registered.
     fn peek<'a>(&self, room: &'a mut [u8]) -> Option<&'a [u8]> {
@@ -137,10 +156,27 @@ impl Client {
         if reads % 2 == 1 {
             return None;
         }
-        #[expect(unsafe_code, reason = "the socket belongs to another thread")]
-        // SAFETY: the client is registered, so the descriptor is open; it is not closed here.
-        let stream = ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(self.descriptor) });
-        let len = stream.peek(room).ok()?;
+        let len = match self.way_in.get()? {
+            WayIn::Plain => {
+                #[expect(unsafe_code, reason = "the socket belongs to another thread")]
+                // SAFETY: the client is registered, so the descriptor is open; it is not
+                // closed here.
+                let stream = ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(self.descriptor) });
+                stream.peek(room).ok()?
+            }
+            WayIn::Sealed(sealed) => match sealed.look(room)? {
+                Ok(Look { len, has_taken }) => {
+                    if has_taken {
+                        self.listener.mailbox.nudge();
+                    }
+                    len
+                }
+                Err(_) => {
+                    self.listener.mailbox.end(End::Killed);
+                    return None;
+                }
+            },
+        };
         (self.reads.load(Ordering::Acquire) == reads).then_some(&room[..len])
     }
 
@@ -260,6 +296,7 @@ impl Clients {
             listener: Arc::default(),
             reads: AtomicU32::new(0),
             is_idle: AtomicBool::new(false),
+            way_in: OnceLock::new(),
             heard: Mutex::default(),
             shown: Mutex::new(Shown { state, ..Shown::default() }),
         };
@@ -279,7 +316,7 @@ impl Clients {
     }
 
     /// Shows what has come for each client that is `wanted`, without taking it, and what
-    /// was heard of it before. Not for clients within TLS.
+    /// was heard of it before.
     pub fn overhear(
         &self,
         wanted: impl Fn(&State) -> bool,

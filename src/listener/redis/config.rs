@@ -11,6 +11,7 @@ use super::settings::{BULK_BYTES_MAX, OutputLimit, Settings};
 use super::stream::TlsFiles;
 use crate::base::problems::{Problem, Problems};
 use crate::base::units::{ByteSize, Span};
+use crate::limiter::WAIT_MAX_DEFAULT;
 
 /// How the door is set up. Holds only values that have been checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,6 +135,7 @@ impl RawConfig {
             soft_time: Duration::ZERO,
         };
         let settings = Settings {
+            long_hold: WAIT_MAX_DEFAULT,
             password: self.requirepass,
             is_protected: self.protected_mode,
             client_count_max: self.maxclients,

@@ -25,7 +25,7 @@ use crate::resp::Reply;
 use crate::resp::request::{RequestLimits, Requests};
 
 use super::batch::{self, Then};
-use super::clients::Client;
+use super::clients::{Client, WayIn};
 use super::session::Session;
 use super::stream::Stream;
 use super::worker::Worker;
@@ -71,6 +71,9 @@ pub async fn serve(
             return;
         }
     };
+    if let Some(sealed) = stream.sealed() {
+        client.open(WayIn::Sealed(sealed));
+    }
     let mut connection = Connection {
         stream,
         session: Session::new(Arc::clone(&client), settings.password.is_none()),

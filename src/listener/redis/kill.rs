@@ -4,11 +4,11 @@
 //! So two listen:
 //!
 //! - another worker, when it reads the request ([`answer`]);
-//! - a thread of the door ([`listen`]), which does nothing until a call has run for
-//!   long. It accepts who waits to be accepted, for a worker that is free if there is
-//!   one, looks at what has come for each client without taking it, ends the call, and
-//!   notes on the client what came of the request. The worker answers with that when it
-//!   comes to read it.
+//! - a thread of the door ([`listen`]), which sleeps until a call has run for long. It
+//!   accepts who waits to be accepted, for a worker that is free if there is one, looks
+//!   at what has come for each client without taking it, ends the call, and notes on the
+//!   client what came of the request. The worker answers with that when it comes to read
+//!   it.
 //!
 //! # Invariants
 //!
@@ -20,20 +20,20 @@
 //!
 //! # Not here
 //!
-//! Connections within TLS that the thread of the call serves: what has come for them is
-//! not to be read by looking. Nor what else a client sends: it is answered when the call
-//! has ended.
+//! What else a client sends: it is answered when the call has ended, and a `KILL` behind
+//! it is not heard before. Within TLS, a client that was still shaking hands with the
+//! thread of the call.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::sync::mpsc::error::SendError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use crate::function::{Interrupter, NotKilled};
@@ -42,11 +42,9 @@ use crate::resp::request::{Found, RequestLimits, Requests};
 use super::Server;
 use super::clients::{Client, Kind, State};
 use super::session::Session;
-use super::stream::Transport;
 use super::worker::Worker;
 
-/// How often it is looked whether a call runs for long, which one does that is seen
-/// twice, and what has come meanwhile.
+/// How often it is looked what has come while a call runs for long.
 const LOOK_PERIOD: Duration = Duration::from_millis(25);
 
 /// Connections accepted from one socket in one look.
@@ -134,20 +132,16 @@ pub fn answer(worker: &Worker, session: &Session, args: &[&[u8]], output: &mut V
     true
 }
 
-/// Listens, on a thread of its own, until `end`.
-pub fn listen(server: &Server, end: &CancellationToken) {
-    let is_plain = matches!(server.transport, Transport::Plain);
-    let mut seen = None;
-    while !end.is_cancelled() {
-        thread::park_timeout(LOOK_PERIOD);
-        let running = server.store.interrupter().running();
-        if running.is_some() && running == seen {
+/// Listens until `end`; wants a thread of its own.
+pub async fn listen(server: &Server, end: &CancellationToken) {
+    let interrupter = server.store.interrupter();
+    while end.run_until_cancelled(interrupter.runs_long()).await.is_some() {
+        let call = interrupter.running();
+        while call.is_some() && interrupter.running() == call && !end.is_cancelled() {
             accept(server);
-            if is_plain {
-                overhear(server);
-            }
+            overhear(server);
+            time::sleep(LOOK_PERIOD).await;
         }
-        seen = running;
     }
     // The sockets close when the workers close theirs.
     server.doorways().clear();

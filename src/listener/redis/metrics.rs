@@ -27,6 +27,7 @@ struct Families {
     commands: IntCounterVec,
     errors: IntCounter,
     overflows: IntCounter,
+    long_holds: IntCounter,
     bytes: IntCounterVec,
 }
 
@@ -56,6 +57,10 @@ impl Families {
                 "weir_redis_overflows_total",
                 "Redis clients that were dropped because they did not read",
             )?,
+            long_holds: IntCounter::new(
+                "weir_redis_long_holds_total",
+                "Times that Redis clients held the keyspace for longer than decisions wait",
+            )?,
             bytes: labelled(
                 "weir_redis_bytes_total",
                 "Bytes read from and written to Redis clients",
@@ -64,13 +69,14 @@ impl Families {
         })
     }
 
-    fn parts(&self) -> [&dyn Collector; 6] {
+    fn parts(&self) -> [&dyn Collector; 7] {
         [
             &self.connected,
             &self.connections,
             &self.commands,
             &self.errors,
             &self.overflows,
+            &self.long_holds,
             &self.bytes,
         ]
     }
@@ -94,12 +100,14 @@ impl Families {
         self.commands.reset();
         self.bytes.reset();
         self.errors.reset();
+        self.long_holds.reset();
         add(&self.bytes, "read", counts.input_bytes);
         add(&self.bytes, "written", counts.output_bytes);
         for (entry, command) in counts.commands() {
             add(&self.commands, entry.group, command.calls);
         }
         self.errors.inc_by(counts.errors.values().sum());
+        self.long_holds.inc_by(counts.long_holds);
     }
 }
 

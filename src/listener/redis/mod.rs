@@ -58,7 +58,7 @@ use crate::base::clock::Timestamp;
 use crate::base::mailbox::End;
 use crate::store::Commands;
 
-use clients::{Client, Clients, Kind};
+use clients::{Client, Clients, Kind, WayIn};
 use kill::Doorway;
 use records::Records;
 
@@ -101,11 +101,12 @@ impl Server {
         registry: &Registry,
     ) -> Result<Arc<Server>, prometheus::Error> {
         let since = store.now();
+        let records = Records { long_hold: settings.long_hold, ..Records::default() };
         let server = Arc::new(Server {
             settings: ArcSwap::from_pointee(settings),
             transport,
             clients: Clients::default(),
-            records: parking_lot::Mutex::default(),
+            records: parking_lot::Mutex::new(records),
             doorways: Mutex::default(),
             unpaused: Notify::new(),
             end,
@@ -147,7 +148,11 @@ impl Server {
         }
         // Has one, unless the connection is gone already.
         let local = socket.local_addr().ok().and_then(|it| it.as_socket()).unwrap_or(peer);
-        Ok(self.clients.add((peer, local), socket.as_raw_fd(), self.store.now()))
+        let client = self.clients.add((peer, local), socket.as_raw_fd(), self.store.now());
+        if matches!(self.transport, Transport::Plain) {
+            client.open(WayIn::Plain);
+        }
+        Ok(client)
     }
 
     /// Ends every connection.

@@ -15,6 +15,9 @@ use crate::persist::{self, Fsync, Log, SavePoint};
 /// How the door behaves. Replaced as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
+    /// What is longer than this is told when a client holds the keyspace: how long
+    /// decisions wait for it.
+    pub long_hold: Duration,
     /// What `AUTH` must know. `None` lets everybody in.
     pub password: Option<String>,
     /// Without a password, only clients of this machine are served.
@@ -319,6 +322,11 @@ pub static SETTINGS: &[Setting] = &[
         "slowlog-max-len",
         |it| it.door.slowlog_len_max.to_string(),
         |it, text| number(text, 0, i64::MAX).map(|value| it.door.slowlog_len_max = value),
+    ),
+    live(
+        "stop-writes-on-bgsave-error",
+        |it| yes_or_no(it.log.settings.stop_writes_on_bgsave_error),
+        |it, text| flag(text).map(|value| it.log.settings.stop_writes_on_bgsave_error = value),
     ),
     live(
         "tcp-keepalive",

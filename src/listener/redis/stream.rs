@@ -1,13 +1,19 @@
 //! The bytes of a connection: plain, or within TLS.
+//!
+//! What has come can be looked at from another thread, without being taken: see
+//! `kill`. Of a plain socket the system shows it. Of TLS it has to be deciphered first,
+//! so the session is shared, behind a lock that its own thread nearly always finds free.
 
 use std::fmt;
-use std::io;
+use std::io::{self, BufRead as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time;
@@ -123,7 +129,7 @@ impl Transport {
             Transport::Tls(acceptor) => {
                 let shaken = time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await;
                 let stream = shaken.map_err(|_elapsed| io::ErrorKind::TimedOut)??;
-                Ok(Stream::Tls(Box::new(stream)))
+                Ok(Stream::Tls(Arc::new(Mutex::new(stream))))
             }
         }
     }
@@ -144,7 +150,57 @@ pub enum Stream {
     /// As they are.
     Plain(TcpStream),
     /// Within TLS.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Arc<Mutex<TlsStream<TcpStream>>>),
+}
+
+/// A connection within TLS, as another thread may look at it.
+#[derive(Debug)]
+pub struct Sealed(Weak<Mutex<TlsStream<TcpStream>>>);
+
+/// What a look at a connection within TLS has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Bytes that were shown.
+    pub len: usize,
+    /// The socket has been read, so the system will not tell who waits for it.
+    pub has_taken: bool,
+}
+
+impl Stream {
+    /// The way to look at it from another thread; `None` where the socket will do.
+    pub fn sealed(&self) -> Option<Sealed> {
+        match self {
+            Stream::Plain(_) => None,
+            Stream::Tls(stream) => Some(Sealed(Arc::downgrade(stream))),
+        }
+    }
+}
+
+impl Sealed {
+    /// Shows what has come and is still to be read, as far as it is at hand and fits.
+    /// `None` while its own thread reads, or when the connection is gone.
+    ///
+    /// # Errors
+    /// What has come is no TLS; whoever reads would wait for more.
+    pub fn look(&self, room: &mut [u8]) -> Option<Result<Look, rustls::Error>> {
+        let stream = self.0.upgrade()?;
+        let mut stream = stream.try_lock()?;
+        let (socket, session) = stream.get_mut();
+        let socket = SockRef::from(&*socket);
+        let mut has_taken = false;
+        // An end is found again by who reads.
+        while session.wants_read() && session.read_tls(&mut &*socket).is_ok_and(|len| len > 0) {
+            has_taken = true;
+            if let Err(error) = session.process_new_packets() {
+                return Some(Err(error));
+            }
+        }
+        let mut reader = session.reader();
+        let come = reader.fill_buf().unwrap_or_default();
+        let len = come.len().min(room.len());
+        room[..len].copy_from_slice(&come[..len]);
+        Some(Ok(Look { len, has_taken }))
+    }
 }
 
 impl AsyncRead for Stream {
@@ -155,7 +211,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Stream::Tls(stream) => Pin::new(&mut *stream.lock()).poll_read(cx, buffer),
         }
     }
 }
@@ -168,21 +224,21 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(stream) => Pin::new(&mut *stream.lock()).poll_write(cx, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(&mut *stream.lock()).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(&mut *stream.lock()).poll_shutdown(cx),
         }
     }
 }

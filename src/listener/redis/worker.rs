@@ -68,8 +68,8 @@ impl Worker {
     }
 }
 
-/// Serves one listening socket on this thread until shutdown. Runs inside a
-/// `LocalSet`; connections are local tasks of `tasks`.
+/// Serves one listening socket on this thread until shutdown. Runs on a
+/// `LocalRuntime`; connections are local tasks of `tasks`.
 ///
 /// # Errors
 /// The socket could not be registered with the runtime of this thread.

@@ -31,6 +31,7 @@ pub fn config(dir: &Path, appendfsync: Fsync) -> Config {
             auto_aof_rewrite_min_size: 1 << 10,
             aof_timestamp_enabled: false,
             save: Vec::new(),
+            stop_writes_on_bgsave_error: true,
             on_log_error: OnLogError::Continue,
         },
         aof_load_truncated: true,
@@ -142,7 +143,7 @@ pub fn state(keyspace: &Keyspace) -> State {
 
 pub fn text_of(value: &Value) -> String {
     match value {
-        Value::String(string) => format!("\"{}\"", string.text().escape_ascii()),
+        Value::String(string) => format!("\"{}\"", string.to_vec().escape_ascii()),
         Value::SortedSet(set) => {
             let members: Vec<String> = set
                 .iter()

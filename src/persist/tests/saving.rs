@@ -34,7 +34,7 @@ fn a_save_is_the_keyspace_of_its_cut() {
 }
 
 #[test]
-fn a_save_that_is_given_up_leaves_the_one_before() {
+fn a_save_that_is_given_up_leaves_the_one_before_and_is_no_failure() {
     let dir = tempfile::tempdir().unwrap();
     let mut opened = open(dir.path()).unwrap();
     opened.run("SET a 1");
@@ -48,9 +48,32 @@ fn a_save_that_is_given_up_leaves_the_one_before() {
     ));
     drop(opened.keyspace.abort_snapshot());
     assert!(writer.run().is_err());
-    assert!(!opened.log.status().last_save_succeeded);
+    assert!(opened.log.status().last_save_succeeded);
     assert_eq!(saved(dir.path()), before);
     assert!(!dir.path().join("temp-dump.rdb").exists());
+}
+
+#[test]
+fn a_save_that_failed_is_felt_by_clients_where_there_are_points_until_one_succeeds() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut opened = open(dir.path()).unwrap();
+    let plain = Settings::clone(&opened.log.settings());
+    let point = SavePoint { after: Duration::from_secs(3600), changes: 1 };
+    let pointed = Settings { save: vec![point], ..plain.clone() };
+    let tolerant = Settings { stop_writes_on_bgsave_error: false, ..pointed.clone() };
+    opened.log.change(pointed.clone());
+    // Something that cannot be replaced by a file.
+    let in_the_way = dir.path().join("dump.rdb").join("x");
+    std::fs::create_dir_all(&in_the_way).unwrap();
+    assert!(opened.save().is_err());
+    assert!(!opened.log.status().last_save_succeeded);
+    for (settings, is_felt) in [(plain, false), (tolerant, false), (pointed, true)] {
+        opened.log.change(settings);
+        assert_eq!(opened.log.lacks_save(), is_felt);
+    }
+    std::fs::remove_dir_all(dir.path().join("dump.rdb")).unwrap();
+    opened.save().unwrap();
+    assert!(!opened.log.lacks_save());
 }
 
 #[test]

@@ -385,6 +385,16 @@ impl Shared {
         if settings.on_log_error == OnLogError::Refuse { self.failure() } else { None }
     }
 
+    /// Whether the last save failed, and that is to be felt. See
+    /// [`Log::lacks_save`](super::Log::lacks_save).
+    pub fn lacks_save(&self) -> bool {
+        let settings = self.settings.load();
+        // Without points, as by default, nothing is locked.
+        !settings.save.is_empty()
+            && settings.stop_writes_on_bgsave_error
+            && !lock(&self.saves).last_succeeded()
+    }
+
     /// Why nothing is acknowledged now, if so.
     pub fn failure(&self) -> Option<Arc<str>> {
         lock(&self.queue).failure.clone()

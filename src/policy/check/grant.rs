@@ -41,6 +41,10 @@ pub(in super::super) fn grants<'g>(
         }
         told.push((!checker.problems.is_empty()).then_some(checker.problems));
     }
+    let budget = policy.key_budget.as_ref();
+    let beside =
+        budget.map_or(policy.limits.len(), |it| policy.sets[it.set as usize].start as usize);
+    Limit::share_keys(&mut sets.limits, &policy.limits[..beside]);
     checked.store_prefixes =
         sets.limits.iter().map(|it| it.store_prefix(&policy.name).into()).collect();
     checked.limits = sets.limits;

@@ -26,6 +26,7 @@ pub(super) use self::grant::grants;
 use super::condition::Conditions;
 use super::cost::Cost;
 use super::index::Index;
+use super::limit::Limit;
 use super::written;
 use super::{Functions, Mode, OnMissingKey, Policy, PolicySet, ReadFile};
 use crate::base::problems::{Problem, Problems, suggest};
@@ -172,6 +173,8 @@ impl Checker<'_> {
         sets.add(limits.unwrap_or_default());
         let parts = key.as_deref().unwrap_or_default();
         let choices = self.choices(path, written, parts, &mut sets);
+        // Those of the budget of keys are of a key that only they have.
+        Limit::share_keys(&mut sets.limits, &[]);
         let key_budget = written.key_budget.as_ref();
         let key_budget = key_budget.map(|it| self.key_budget(path, it, &mut sets));
         if self.problems.len() > before {

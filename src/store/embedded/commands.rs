@@ -6,6 +6,7 @@
 //!
 //! Not here: what a client is, and which commands it may send.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,7 +95,7 @@ pub struct Held<'a> {
     shared: &'a Shared,
     now: Timestamp,
     /// Why commands that write are refused under this hold.
-    denied: Option<Arc<str>>,
+    denied: Option<Cow<'static, str>>,
     last: Option<Lsn>,
     in_transaction: bool,
 }
@@ -103,7 +104,7 @@ impl<'a> Held<'a> {
     fn new(owned: Locked<'a, Owned>, shared: &'a Shared) -> Held<'a> {
         // Read inside the lock, so that time rises with the order of commands.
         let now = shared.clock.now();
-        let denied = shared.denies_writes();
+        let denied = shared.denies_clients();
         Held { owned, shared, now, denied, last: None, in_transaction: false }
     }
 

@@ -22,6 +22,7 @@ mod memory;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ use arc_swap::ArcSwap;
 
 use crate::base::clock::{Clock, Timestamp};
 use crate::function::{self, CallError, Engine, Interrupter, LoadError};
-use crate::keyspace::{Effects, Execution, Keyspace, Mode};
+use crate::keyspace::{Arg, Effects, Execution, Keyspace, Mode};
 use crate::persist::{self, Log, Lsn, OnLogError, Progress, Recovery};
 use crate::resp::Reply;
 
@@ -132,17 +133,22 @@ impl Embedded {
         }
         let mut keyspace = Keyspace::new();
         keyspace.set_present(clock.now());
+        let mut effects = Effects::default();
         let (log, recovery) = match config {
             Some(config) => {
                 let (log, recovery) = Log::open(config, &mut keyspace, clock.now(), progress)?;
                 restore_libraries(&mut functions, &recovery.libraries);
+                let is_new = |it: &&Library| !recovery.libraries.contains(&it.code);
+                for library in libraries.iter().filter(is_new) {
+                    remember_library(&library.code, &mut effects, clock.now(), &log);
+                }
                 (Some(log), Some(recovery))
             }
             None => (None, None),
         };
         let interrupter = functions.interrupter();
         let function_names = ArcSwap::from_pointee(functions.functions());
-        let owned = Owned { keyspace, functions, effects: Effects::default() };
+        let owned = Owned { keyspace, functions, effects };
         let engine = Lock::new(owned);
         let shared = Arc::new(Shared { engine, function_names, interrupter, log, clock, metrics });
         let housekeeping = Housekeeping::start(Arc::clone(&shared)).map_err(OpenError::Thread)?;
@@ -183,8 +189,12 @@ impl Embedded {
     /// What is wrong with it.
     pub async fn load_library(&self, code: &str) -> Result<String, function::LoadError> {
         let mut owned = self.shared.engine.lock_as_task().await;
+        let is_known = owned.functions.libraries().any(|it| &*it.code == code);
         let loaded = owned.functions.load_file(code, true);
         self.shared.function_names.store(Arc::new(owned.functions.functions()));
+        if let (Ok(_), Some(log), false) = (&loaded, &self.shared.log, is_known) {
+            remember_library(code, &mut owned.effects, self.shared.clock.now(), log);
+        }
         loaded
     }
 
@@ -244,9 +254,19 @@ impl Shared {
         }
     }
 
-    /// Why nothing may be written now, if so.
-    fn denies_writes(&self) -> Option<Arc<str>> {
+    /// Why the log fails, if nothing is to be written then.
+    fn log_failure(&self) -> Option<Arc<str>> {
         self.log.as_ref().and_then(Log::refuses_writes)
+    }
+
+    /// Why clients may not write now, if so. A snapshot that failed is no reason for a
+    /// policy's call: what that writes is in the log.
+    fn denies_clients(&self) -> Option<Cow<'static, str>> {
+        let lacks_save = self.log.as_ref().is_some_and(Log::lacks_save);
+        match lacks_save {
+            true => Some(Cow::Borrowed(NOT_SAVED)),
+            false => self.log_failure().map(|failure| not_logged(&failure).into()),
+        }
     }
 
     fn lock(&self) -> Locked<'_, Owned> {
@@ -260,7 +280,8 @@ impl Shared {
         replies: &mut [Reply],
         accept: impl Fn(&Reply) -> bool,
     ) -> Result<(Asked, Option<Lsn>), Error> {
-        let denied = self.denies_writes();
+        let failure = self.log_failure();
+        let denied = failure.as_deref().map(not_logged);
         let owned = &mut *locked;
         // Read inside the lock, so that time rises with the order of decisions.
         let now = self.clock.now();
@@ -289,7 +310,7 @@ impl Shared {
             );
             if let Err(source) = ran {
                 owned.keyspace.rollback();
-                return Err(self.failed(call, source, denied));
+                return Err(self.failed(call, source, failure));
             }
             asked.answered += 1;
             if !accept(reply) {
@@ -306,8 +327,8 @@ impl Shared {
     }
 
     /// Why a group of calls has failed with one of them.
-    fn failed(&self, call: &Call<'_>, source: CallError, denied: Option<Arc<str>>) -> Error {
-        match (source, denied) {
+    fn failed(&self, call: &Call<'_>, source: CallError, failure: Option<Arc<str>>) -> Error {
+        match (source, failure) {
             (CallError::Denied(_), Some(reason)) => Error::LogFailed { reason: reason.to_string() },
             (source, _) => {
                 self.metrics.call_failed();
@@ -333,6 +354,18 @@ impl Owned {
     }
 }
 
+/// What is told to who would write while the log fails, in Redis' words.
+fn not_logged(failure: &str) -> String {
+    format!("Errors writing to the AOF file: {failure}")
+}
+
+/// The same after a snapshot has failed.
+const NOT_SAVED: &str = "Redis is configured to save RDB snapshots, but it's currently unable to \
+    persist to disk. Commands that may modify the data set are disabled, because this instance is \
+    configured to report errors during writes if RDB snapshotting fails \
+    (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB \
+    error.";
+
 fn load(functions: &mut Engine, library: &Library) -> Result<(), OpenError> {
     match functions.load_file(&library.code, false) {
         Ok(_name) => Ok(()),
@@ -342,9 +375,19 @@ fn load(functions: &mut Engine, library: &Library) -> Result<(), OpenError> {
     }
 }
 
-/// Loads what clients loaded before the restart. The files that are loaded already
-/// go first: they may have been edited since. One that no longer loads is told of,
-/// and costs nobody the rest.
+/// Puts the library of a file into the log, as if a client had loaded it, so that a
+/// redis-server that starts from there has it too.
+fn remember_library(code: &str, effects: &mut Effects, now: Timestamp, log: &Log) {
+    let words: [&[u8]; 4] = [b"FUNCTION", b"LOAD", b"REPLACE", code.as_bytes()];
+    effects.clear();
+    Execution::live(now, effects, &mut Reply::default()).record(&words.map(Arg::Bytes));
+    log.append(effects);
+}
+
+/// Loads what the log holds: what clients loaded before the restart, and the libraries
+/// of files that are gone. The files that are there are loaded already and go first:
+/// they may have been edited since. One that no longer loads is told of, and costs
+/// nobody the rest.
 fn restore_libraries(functions: &mut Engine, codes: &[String]) {
     for code in codes {
         match functions.load(code, false) {

@@ -269,3 +269,37 @@ fn libraries_of_clients_outlive_the_store() {
     let store = open(log()).store;
     assert_eq!(send(&store, &["fcall", "f", "0"]), "ERR Function not found");
 }
+
+#[tokio::test]
+async fn the_log_holds_the_libraries_of_files_each_text_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let code = |answer: u32| {
+        format!("#!lua name=file\nredis.register_function('f', function() return '{answer}' end)")
+    };
+    let start = |files: &[Library]| {
+        let metrics = Metrics::register(&Registry::new()).unwrap();
+        let log = Some(log_in(dir.path(), "appendfsync: always"));
+        Embedded::open(files, log, Clock::system(), metrics, &mut |_| {}).unwrap()
+    };
+    // What the file says; how many records that makes in all, of which the last holds.
+    for (answer, records, held) in
+        [(Some(1), 0, None), (Some(1), 1, Some(1)), (Some(2), 1, Some(1)), (None, 2, Some(2))]
+    {
+        let files: Vec<Library> = answer.map(|it| library(&code(it))).into_iter().collect();
+        let Opened { store, recovery } = start(&files);
+        let recovery = recovery.unwrap();
+        assert_eq!(recovery.records, records);
+        assert_eq!(recovery.libraries, Vec::from_iter(held.map(code)));
+        let answers = answer.or(held).unwrap().to_string();
+        assert_eq!(send(&store, &["fcall", "f", "0"]), answers, "also when the file has gone");
+        store.close().unwrap();
+    }
+    let store = start(&[library(&code(2))]).store;
+    for answer in [2, 3, 3] {
+        store.load_library(&code(answer)).await.unwrap();
+    }
+    store.close().unwrap();
+    drop(store);
+    let recovery = start(&[]).recovery.unwrap();
+    assert_eq!((recovery.records, recovery.libraries), (3, vec![code(3)]));
+}
