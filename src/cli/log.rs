@@ -161,7 +161,7 @@ fn write_entry(out: &mut impl Write, key: &[u8], value: &Value) -> io::Result<()
     write!(out, "{verb}")?;
     write_word(out, key)?;
     match value {
-        Value::String(text) => write_word(out, &text.text())?,
+        Value::String(text) => write_word(out, &text.to_vec())?,
         Value::SortedSet(set) => {
             for (member, score) in set.iter() {
                 write_word(out, score.to_string().as_bytes())?;

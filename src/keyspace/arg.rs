@@ -5,7 +5,7 @@
 //! formatted as Redis does it for `redis.call`: `%.17g`.
 
 use std::hash::{Hash, Hasher};
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
 use super::error::CommandError;
 use super::long_double::parse_hex_double;
@@ -29,6 +29,16 @@ pub enum Text<'a> {
     Borrowed(&'a [u8]),
     /// A number as text.
     Number(NumberText),
+}
+
+impl Text<'_> {
+    /// The bytes of a range within the text.
+    pub(super) fn part(self, range: Range<usize>) -> Self {
+        match self {
+            Text::Borrowed(bytes) => Text::Borrowed(&bytes[range]),
+            Text::Number(text) => Text::Number(text.part(range)),
+        }
+    }
 }
 
 impl Deref for Text<'_> {

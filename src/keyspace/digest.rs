@@ -51,12 +51,20 @@ impl Digest {
     }
 
     fn add(&mut self, text: &[u8]) {
-        let sum = Sha1::digest(text);
-        self.0.iter_mut().zip(sum).for_each(|(byte, other)| *byte ^= other);
+        self.add_sum(Sha1::new_with_prefix(text));
     }
 
     fn mix(&mut self, text: &[u8]) {
-        self.add(text);
+        self.mix_sum(Sha1::new_with_prefix(text));
+    }
+
+    /// Adds a text of which there is the sum.
+    fn add_sum(&mut self, sum: Sha1) {
+        self.0.iter_mut().zip(sum.finalize()).for_each(|(byte, other)| *byte ^= other);
+    }
+
+    fn mix_sum(&mut self, sum: Sha1) {
+        self.add_sum(sum);
         self.0 = Sha1::digest(self.0).into();
     }
 
@@ -64,7 +72,9 @@ impl Digest {
         match value {
             Value::String(string) => {
                 self.mix(&0u32.to_be_bytes());
-                self.mix(&string.text());
+                let mut sum = Sha1::new();
+                string.pieces(0..string.len()).for_each(|piece| sum.update(&*piece));
+                self.mix_sum(sum);
             }
             Value::SortedSet(set) => {
                 self.mix(&3u32.to_be_bytes());

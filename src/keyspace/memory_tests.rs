@@ -391,7 +391,7 @@ fn object_tells_how_a_key_is_kept_and_used() {
 fn memory_usage_counts_the_key_and_its_value() {
     let mut session = Session::new();
     session.run("SET k v");
-    session.run(&format!("SET long {}", "x".repeat(100_000)));
+    session.run(&format!("RPUSH long {}", "x".repeat(100_000)));
     let usage = |session: &mut Session, key: &str| -> usize {
         session.run(&format!("MEMORY USAGE {key} SAMPLES 0"))[1..].parse().unwrap()
     };

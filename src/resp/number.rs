@@ -6,7 +6,7 @@
 //! integer path, which is some ten times faster.
 
 use std::fmt::Write;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
 /// From here on `%.17g` switches to an exponent.
 const WHOLE_MAX: f64 = 1e17;
@@ -43,6 +43,13 @@ impl NumberText {
             text.push_general(value);
         }
         text
+    }
+
+    /// The bytes of a range within the text.
+    pub fn part(&self, range: Range<usize>) -> NumberText {
+        let mut part = NumberText { bytes: [0; NumberText::CAPACITY], len: 0 };
+        part.push(&self[range]);
+        part
     }
 
     fn push(&mut self, bytes: &[u8]) {

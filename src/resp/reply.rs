@@ -11,6 +11,8 @@
 //! A reply knows nothing of the protocol until [`Reply::encode`]: what RESP2 does
 //! not have (doubles, maps, sets, booleans) becomes there what Redis makes of it.
 
+use std::ops::Deref;
+
 use super::encode::{bulk, header, integer};
 use super::number::NumberText;
 
@@ -173,6 +175,21 @@ impl Reply {
     /// Writes a bulk string.
     pub fn bulk(&mut self, bytes: &[u8]) {
         let text = self.text(bytes);
+        self.nodes.push(Node::Bulk(text));
+    }
+
+    /// Writes a bulk string of `len` bytes that stands elsewhere in pieces.
+    pub fn bulk_pieces<T: Deref<Target = [u8]>>(
+        &mut self,
+        len: usize,
+        pieces: impl Iterator<Item = T>,
+    ) {
+        let mut text = self.text(b"");
+        if text.start as usize + len <= ARENA_BYTES_MAX {
+            self.arena.reserve(len);
+        }
+        pieces.for_each(|piece| text.len += self.text(&piece).len);
+        debug_assert!(text.len as usize == len || self.is_overfull, "the pieces are all of it");
         self.nodes.push(Node::Bulk(text));
     }
 

@@ -1,6 +1,7 @@
 """What an operator does with a running server: watch all commands, reload the data,
 look at connections and end them. Weir is held to a redis-server."""
 
+import random
 import re
 
 import pytest
@@ -149,6 +150,36 @@ def test_loadaof_while_a_rewrite_runs_loses_nothing(server):
         wait_until(lambda: b"aof_rewrite_in_progress:0" in client.ask("INFO", "persistence")[1], "the rewrite ended")
         assert client.ask("DEBUG", "LOADAOF") == ("+", b"OK")
         assert client.ask("DEBUG", "DIGEST") == digest
+
+
+def test_a_large_string_is_written_into_while_the_log_is_rewritten(server):
+    """What it was at the cut goes to the base file, what is written meanwhile to the
+    incr file; together, after a restart, they are what it became."""
+    chance = random.Random(1)
+    expected = bytearray(chance.randbytes(64 << 20))
+    with Connection(server.address, timeout=60) as client:
+        assert client.ask("SET", "big", bytes(expected)) == ("+", b"OK")
+        client.ask("BGREWRITEAOF")
+        is_rewriting = lambda: b"aof_rewrite_in_progress:1" in client.ask("INFO", "persistence")[1]
+        wait_until(is_rewriting, "the rewrite began", interval=0.001)
+        writes_meanwhile = 0
+        while is_rewriting():
+            at, text = chance.randrange(len(expected)), chance.randbytes(100)
+            expected[at : at + 100] = text
+            assert client.ask("SETRANGE", "big", at, text) == (":", len(expected))
+            expected += text
+            assert client.ask("APPEND", "big", text) == (":", len(expected))
+            writes_meanwhile += is_rewriting()
+        assert writes_meanwhile > 0, "the rewrite took as long as a write"
+        part = range(len(expected) // 2, len(expected) // 2 + 200_000)
+        assert client.ask("GETRANGE", "big", part[0], part[-1])[1] == expected[part.start : part.stop]
+        digest = client.ask("DEBUG", "DIGEST")
+    server.stop()
+    server.start()
+    with Connection(server.address, timeout=60) as client:
+        wait_until(lambda: client.ask("STRLEN", "big") == (":", len(expected)), "the string is there again")
+        assert client.ask("DEBUG", "DIGEST") == digest
+        assert client.ask("GET", "big")[1] == expected
 
 
 def test_digests_are_those_of_redis(tmp_path):

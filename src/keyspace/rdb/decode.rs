@@ -4,10 +4,13 @@ use super::packed::Form;
 use super::unpack::{self, Expected, Packed};
 use super::{kind, lzf};
 use crate::keyspace::sorted_set::SMALL_LEN_MAX;
-use crate::keyspace::{Hash, List, Set, SortedSet, Value};
+use crate::keyspace::{Hash, List, Set, SortedSet, StringValue, Value};
 
 /// Longest string: Redis' own limit.
 const STRING_LEN_MAX: u64 = 512 << 20;
+
+/// Bytes of a long string that are read at once.
+const STRING_PIECE_LEN: u64 = if cfg!(test) { 100 } else { 64 << 10 };
 
 /// Where a value is read from. It knows where it stands, so it makes the errors.
 pub trait Input {
@@ -103,7 +106,13 @@ impl Blob {
 }
 
 fn blob<I: Input>(input: &mut I) -> Result<Blob, I::Error> {
-    let integer = match length_or_special(input)? {
+    let first = length_or_special(input)?;
+    blob_of(first, input)
+}
+
+/// A string of which the length was read.
+fn blob_of<I: Input>(first: Length, input: &mut I) -> Result<Blob, I::Error> {
+    let integer = match first {
         Length::Plain(len) => return raw(input, len).map(Blob::Plain),
         Length::Special(0) => i32::from(i8::from_le_bytes(input.array()?)),
         Length::Special(1) => i32::from(i16::from_le_bytes(input.array()?)),
@@ -178,7 +187,7 @@ pub fn stored<I: Input>(kind: u8, input: &mut I) -> Result<Stored, I::Error> {
         return Ok(Stored::Packed(Packed { how, blob: blob(input)? }));
     }
     let value = match kind {
-        kind::STRING => Value::String(string(input)?.into()),
+        kind::STRING => Value::String(string_value(input)?),
         kind::LIST => list(input)?,
         kind::QUICKLIST => quicklist(input, |_input| Ok(Node::Packed(Form::Ziplist)))?,
         kind::QUICKLIST_2 => quicklist(input, |input| match length(input)? {
@@ -193,6 +202,22 @@ pub fn stored<I: Input>(kind: u8, input: &mut I) -> Result<Stored, I::Error> {
         _ => return Err(input.malformed("the kind of a value")),
     };
     Ok(Stored::Value(value))
+}
+
+/// A string that is a value. A long one is taken piece by piece, as it is kept.
+fn string_value<I: Input>(input: &mut I) -> Result<StringValue, I::Error> {
+    let first = length_or_special(input)?;
+    let Length::Plain(len @ STRING_PIECE_LEN..=STRING_LEN_MAX) = first else {
+        let opened = blob_of(first, input)?.open();
+        return Ok(input.made(opened)?.into());
+    };
+    let (mut string, mut piece, mut rest) = (StringValue::from(Vec::new()), Vec::new(), len);
+    while rest > 0 {
+        input.bytes(rest.min(STRING_PIECE_LEN), &mut piece)?;
+        string.overwrite(string.len(), &piece);
+        rest -= piece.len() as u64;
+    }
+    Ok(string)
 }
 
 fn list<I: Input>(input: &mut I) -> Result<Value, I::Error> {

@@ -17,8 +17,6 @@ const SORTED_SET_PACKED_MEMBER_LEN_MAX: usize = 64;
 const NODE_LEN_MAX: usize = 8 << 10;
 /// Says that a node is a listpack of elements.
 const NODE_PACKED: u64 = 2;
-/// Bytes of a long string that are written before it is asked whether they may go.
-const STRING_PIECE_LEN: usize = 64 << 10;
 /// Longest text that is written as an integer.
 const INTEGER_TEXT_LEN_MAX: usize = 11;
 /// Whole scores up to this are packed as integers.
@@ -57,8 +55,8 @@ impl<'a> Encoding<'a> {
         let Ok(()) = self.write_in_pieces::<Infallible>(out, |_out| Ok(()));
     }
 
-    /// Appends the value, without its kind, and between its elements lets `flush`
-    /// take what is there.
+    /// Appends the value, without its kind, and between its elements, or the pieces of
+    /// a large string, lets `flush` take what is there.
     ///
     /// # Errors
     /// Those of `flush`.
@@ -68,15 +66,16 @@ impl<'a> Encoding<'a> {
         mut flush: impl FnMut(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
         match self.value {
-            Value::String(text) if text.len() > STRING_PIECE_LEN => {
-                let text = text.text();
-                length(out, text.len() as u64);
-                for piece in text.chunks(STRING_PIECE_LEN) {
-                    out.extend_from_slice(piece);
-                    flush(out)?;
+            Value::String(text) => match text.whole() {
+                Some(text) => string(out, &text),
+                None => {
+                    length(out, text.len() as u64);
+                    for piece in text.pieces(0..text.len()) {
+                        out.extend_from_slice(&piece);
+                        flush(out)?;
+                    }
                 }
-            }
-            Value::String(text) => string(out, &text.text()),
+            },
             Value::SortedSet(set) if self.kind == kind::SORTED_SET_LISTPACK => {
                 packed_sorted_set(out, set);
             }

@@ -28,7 +28,7 @@ fn text(bytes: &[u8]) -> String {
 
 fn describe(value: &Value, deadline: Option<u64>) -> Entry {
     let description = match value {
-        Value::String(string) => format!("{:?}", string.text().escape_ascii().to_string()),
+        Value::String(string) => format!("{:?}", string.to_vec().escape_ascii().to_string()),
         Value::SortedSet(set) => format!("{:?}", set.iter().collect::<Vec<_>>()),
         Value::Hash(hash) => {
             let fields = hash.iter().map(|(field, value)| (text(field), text(value)));
@@ -106,8 +106,10 @@ fn step() -> impl Strategy<Value = Step> {
         9 => on_collections(),
         3 => key().prop_map(|key| Step::Command(format!("SET {key} text"))),
         2 => key().prop_map(|key| Step::Command(format!("INCR {key}"))),
-        2 => key().prop_map(|key| Step::Command(format!("APPEND {key} more"))),
-        2 => (key(), 0u8..60).prop_map(|(key, at)| {
+        2 => (key(), prop_oneof![0usize..2, 0usize..60]).prop_map(|(key, more)| {
+            Step::Command(format!("APPEND {key} more{}", "more".repeat(more)))
+        }),
+        2 => (key(), prop_oneof![0u16..60, 0u16..1_000]).prop_map(|(key, at)| {
             Step::Command(format!("SETRANGE {key} {at} between"))
         }),
         1 => (key(), key()).prop_map(|(a, b)| Step::Command(format!("COPY {a} {b} REPLACE"))),
@@ -374,6 +376,21 @@ fn a_large_value_is_freed_where_nobody_waits() {
         close.iter().for_each(|step| session.step(step));
         assert!(session.space.slots.bury().is_some(), "the large set is laid down");
         assert!(session.space.slots.bury().is_none(), "the small one is gone at once");
+    }
+}
+
+#[test]
+fn a_large_string_is_freed_in_pieces_and_there_is_always_room_for_one() {
+    let mut session = Session::new();
+    for _ in 0..3 {
+        session.command(&format!("SET large {}", "x".repeat(100_000)));
+        session.command(&format!("SET larger {}", "x".repeat(100_000)));
+        session.command("DEL large larger");
+        let mut piece_count = 0;
+        while session.space.slots.bury().is_some() {
+            piece_count += 1;
+        }
+        assert!((100..500).contains(&piece_count), "one, in {piece_count} pieces");
     }
 }
 

@@ -93,11 +93,13 @@ impl Slots {
         };
         if journal.is_open() {
             match string.overwritten(at, text.len()) {
-                Some(bytes) => {
+                Some(range) => {
+                    let (at, len) = (at as u32, range.len() as u32);
                     let was_len = string.len() as u32;
-                    let at = at as u32;
-                    let note = |len| Change::Overwrote { at, len, was_len };
-                    journal.note_text(id, bytes, note);
+                    for piece in string.pieces(range) {
+                        journal.push_text(&piece);
+                    }
+                    journal.note_within(id, Change::Overwrote { at, len, was_len });
                 }
                 None => journal.note_replaced(id, Value::String(string.clone())),
             }

@@ -60,7 +60,10 @@ fn values() -> impl Strategy<Value = Value> {
         texts.iter().for_each(|text| list.push_back(text));
         Value::List(list)
     });
-    let text = text.prop_map(|text| Value::String(text.into()));
+    let long = (any::<u8>(), 60usize..2_000).prop_map(|(first, len)| {
+        (0..len).map(|at| first.wrapping_add((at % 251) as u8)).collect::<Vec<_>>()
+    });
+    let text = prop_oneof![text, long].prop_map(|text| Value::String(text.into()));
     prop_oneof![text, set.prop_map(Value::SortedSet), plain, hash, list]
 }
 

@@ -143,7 +143,7 @@ pub fn state(keyspace: &Keyspace) -> State {
 
 pub fn text_of(value: &Value) -> String {
     match value {
-        Value::String(string) => format!("\"{}\"", string.text().escape_ascii()),
+        Value::String(string) => format!("\"{}\"", string.to_vec().escape_ascii()),
         Value::SortedSet(set) => {
             let members: Vec<String> = set
                 .iter()

@@ -251,7 +251,10 @@ pub(in crate::keyspace) static TABLE: Table = Table {
 
 fn reply_string(string: Option<&StringValue>, run: &mut Execution<'_>) {
     match string {
-        Some(string) => run.reply.bulk(&string.text()),
+        Some(string) => match string.whole() {
+            Some(text) => run.reply.bulk(&text),
+            None => run.reply.bulk_pieces(string.len(), string.pieces(0..string.len())),
+        },
         None => run.reply.null(),
     }
 }

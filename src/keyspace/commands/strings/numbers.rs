@@ -54,7 +54,8 @@ pub(super) fn incrbyfloat(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Exec
     let (at, string) = locate::<StringValue>(space, &key, run)?;
     let current = match string {
         None => Some(LongDouble::from(0)),
-        Some(string) => LongDouble::parse(&string.text()),
+        // No number is so long that it does not stand in one piece.
+        Some(string) => string.whole().and_then(|text| LongDouble::parse(&text)),
     };
     let current = current.ok_or(CommandError::NotFloat)?;
     let amount = LongDouble::parse(&args[2].text()).ok_or(CommandError::NotFloat)?;

@@ -1,5 +1,7 @@
 //! Commands on parts of strings.
 
+use std::ops::Range;
+
 use crate::keyspace::arg::Arg;
 use crate::keyspace::commands::Done;
 use crate::keyspace::commands::collections::{locate, read};
@@ -23,21 +25,22 @@ pub(super) fn getrange(space: &mut Keyspace, args: &[Arg<'_>], run: &mut Executi
     match read::<StringValue>(space, args[1], run)? {
         None => run.reply.bulk(b""),
         Some(string) => {
-            let text = string.text();
-            run.reply.bulk(part(&text, start, end));
+            let range = part(string.len(), start, end);
+            run.reply.bulk_pieces(range.len(), string.pieces(range));
         }
     }
     Ok(())
 }
 
-fn part(text: &[u8], start: i64, end: i64) -> &[u8] {
+/// The range from `start` to `end` of a string of `len` bytes.
+fn part(len: usize, start: i64, end: i64) -> Range<usize> {
     if start < 0 && end < 0 && start > end {
-        return b"";
+        return 0..0;
     }
-    let len = text.len() as i64;
+    let len = len as i64;
     let from_end = |at: i64| if at < 0 { at.saturating_add(len).max(0) } else { at };
     let (start, end) = (from_end(start), from_end(end).min(len - 1));
-    if start > end { b"" } else { &text[start as usize..end as usize + 1] }
+    if start > end { 0..0 } else { start as usize..end as usize + 1 }
 }
 
 /// `APPEND key value`
