@@ -20,6 +20,8 @@ from resp import Closed, Connection
 # System calls by which the data directory is changed while Weir runs. The last makes
 # names durable.
 WRITES, SYNCS, RENAMES, OPENS, FOLDER_SYNCS = "write", "fdatasync", "rename", "openat", "fsync"
+# Asks for a part of a file to be on its way to the disk.
+BEGINS = "sync_file_range"
 
 
 @pytest.fixture
@@ -154,6 +156,21 @@ def test_a_rewrite_whose_call_fails_leaves_a_log_that_holds_everything(gateway, 
         failed = gateway.process.log().count("the log was not rewritten")
         assert failed >= 1, "and it was told"
         check_restart(gateway, written)
+
+
+def test_a_rewrite_has_the_disk_begin_early_and_needs_no_help_with_it(gateway):
+    """The call is a hint that a kernel or a sandbox may refuse."""
+    values = {f"k{number}": bytes([64 + number]) * (1 << 20) for number in range(4)}
+    with gateway, Connection(gateway.address) as connection:
+        for key, value in values.items():
+            connection.ask("SET", key, value)
+        with Faults(gateway, BEGINS, "1+", "error=EPERM") as faults:
+            connection.ask("BGREWRITEAOF")
+            wait_until(lambda: not rewriting(connection), "it has ended")
+        assert faults.count() >= 16, "once for some hundred KiB"
+        assert says(gateway) == WELL
+        assert "the log was not rewritten" not in gateway.process.log()
+        check_restart(gateway, values)
 
 
 def rewriting(connection):

@@ -13,9 +13,13 @@ use crate::persist::error::Error;
 
 /// Bytes that are written at once.
 const CHUNK_LEN: usize = 64 << 10;
-/// A sync of the growing base file each time it has grown by this much, so that
-/// the last one is short and the disk is not flooded.
-const SYNC_STEP: usize = 4 << 20;
+/// The disk is asked to begin with what is new each time the file has grown by this
+/// much. What the kernel does for a piece of that size keeps a core from nobody for long;
+/// a sync that finds megabytes to write has others wait for milliseconds.
+const BEGIN_STEP: u64 = 128 << 10;
+/// A sync each time it has grown by this much, so that the last one is short and a disk
+/// that fails is noticed.
+const SYNC_STEP: u64 = 32 << 20;
 
 /// A base file being written: checksummed as it grows, synced on the way.
 #[derive(Debug)]
@@ -24,13 +28,16 @@ pub struct BaseFile {
     /// What is written next.
     pub buffer: Vec<u8>,
     crc: u64,
-    unsynced: usize,
+    /// Up to here the disk was asked to begin.
+    begun: u64,
+    /// Up to here it is synced.
+    synced: u64,
 }
 
 impl BaseFile {
     /// Writes to `file`, which is empty.
     pub fn new(file: AppendFile) -> BaseFile {
-        BaseFile { file, buffer: Vec::with_capacity(2 * CHUNK_LEN), crc: 0, unsynced: 0 }
+        BaseFile { file, buffer: Vec::with_capacity(2 * CHUNK_LEN), crc: 0, begun: 0, synced: 0 }
     }
 
     /// Appends encoded entries behind what is in the buffer.
@@ -63,13 +70,17 @@ impl BaseFile {
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.crc = crc64(self.crc, bytes);
         self.file.append(bytes)?;
-        self.unsynced += bytes.len();
         // Who wakes meanwhile need not wait until this thread's slice is over: the kernel
         // may leave it the core for milliseconds.
         thread::yield_now();
-        if self.unsynced >= SYNC_STEP {
-            self.unsynced = 0;
+        let len = self.file.len();
+        if len - self.begun >= BEGIN_STEP {
+            self.file.begin_sync(self.begun);
+            self.begun = len;
+        }
+        if len - self.synced >= SYNC_STEP {
             self.file.sync()?;
+            self.synced = len;
         }
         Ok(())
     }

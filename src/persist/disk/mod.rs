@@ -79,6 +79,9 @@ pub trait Handle: Debug + Send + Sync {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
     /// Sets its length.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Asks for its bytes from `from` on, `len` of them, to be on their way to the disk.
+    /// Promises nothing and does not fail: the next [`sync`](Handle::sync) says how it went.
+    fn begin_sync(&self, from: u64, len: u64);
     /// Forces its content to the disk.
     fn sync(&self) -> io::Result<()>;
 }
@@ -346,6 +349,14 @@ impl AppendFile {
             }
         }
         Ok(())
+    }
+
+    /// Has the disk begin with what was appended from `from` on, so that the next
+    /// [`sync`](AppendFile::sync) finds little left to do. Waits for nothing.
+    pub fn begin_sync(&self, from: u64) {
+        if !self.failed.load(Ordering::Relaxed) {
+            self.file.begin_sync(from, self.len().saturating_sub(from));
+        }
     }
 
     /// Forces what was appended to the disk.

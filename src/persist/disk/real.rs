@@ -2,6 +2,8 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -97,6 +99,20 @@ impl Handle for File {
     fn set_len(&self, len: u64) -> io::Result<()> {
         File::set_len(self, len)
     }
+
+    #[cfg(target_os = "linux")]
+    fn begin_sync(&self, from: u64, len: u64) {
+        let (Ok(from), Ok(len)) = (i64::try_from(from), i64::try_from(len)) else { return };
+        // Without one of the flags that wait, it takes no error from the next sync.
+        #[expect(unsafe_code, reason = "neither std nor rustix has the call")]
+        // SAFETY: it takes numbers only, and the descriptor is open as long as `self`.
+        let _ = unsafe {
+            libc::sync_file_range(self.as_raw_fd(), from, len, libc::SYNC_FILE_RANGE_WRITE)
+        };
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn begin_sync(&self, _from: u64, _len: u64) {}
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()

@@ -30,7 +30,7 @@ use super::{Owned, Shared};
 const TICK: Duration = Duration::from_millis(100);
 
 /// A turn that takes longer is followed by a shorter one.
-const TURN_TARGET: Duration = Duration::from_micros(100);
+const TURN_TARGET: Duration = Duration::from_micros(50);
 
 /// Slots of a turn, at the least and at the most.
 const TURN_SLOTS_MIN: usize = 16;
