@@ -38,7 +38,7 @@ const TOKEN_SIZE_MAX_BYTES: usize = 4 << 10;
 pub struct Config {
     /// What each door listens on.
     pub listen: Listen,
-    /// Threads that serve the proxy.
+    /// Threads that serve the proxy, and as many, but two at the least, the redis door.
     pub worker_count: u32,
     /// How long requests under way may take to finish at shutdown.
     pub drain_timeout: Duration,
