@@ -1,31 +1,36 @@
-//! A downstream's socket under observation: the watch over its connection notes the
-//! traffic as it passes.
+//! A socket under observation: whoever must know of its traffic notes it as it passes.
 
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::watch::Watch;
+/// Who notes what passes.
+pub trait Observer: Unpin {
+    /// Bytes have come.
+    fn bytes_came(&self);
 
-/// A downstream's socket under observation.
-#[derive(Debug)]
-pub struct ObservedStream {
-    stream: TcpStream,
-    watch: Rc<Watch>,
+    /// A write was tried; `is_blocked` if the other side takes no more for now.
+    fn wrote(&self, is_blocked: bool);
 }
 
-impl ObservedStream {
-    /// Shows the traffic of `stream` to `watch`.
-    pub fn new(stream: TcpStream, watch: Rc<Watch>) -> ObservedStream {
-        ObservedStream { stream, watch }
+/// A socket under observation.
+#[derive(Debug)]
+pub struct ObservedStream<O> {
+    stream: TcpStream,
+    observer: O,
+}
+
+impl<O: Observer> ObservedStream<O> {
+    /// Shows the traffic of `stream` to `observer`.
+    pub fn new(stream: TcpStream, observer: O) -> ObservedStream<O> {
+        ObservedStream { stream, observer }
     }
 }
 
-impl AsyncRead for ObservedStream {
+impl<O: Observer> AsyncRead for ObservedStream<O> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -35,13 +40,13 @@ impl AsyncRead for ObservedStream {
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            this.watch.bytes_came();
+            this.observer.bytes_came();
         }
         polled
     }
 }
 
-impl AsyncWrite for ObservedStream {
+impl<O: Observer> AsyncWrite for ObservedStream<O> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -49,7 +54,7 @@ impl AsyncWrite for ObservedStream {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
-        this.watch.wrote(polled.is_pending());
+        this.observer.wrote(polled.is_pending());
         polled
     }
 
@@ -60,7 +65,7 @@ impl AsyncWrite for ObservedStream {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
-        this.watch.wrote(polled.is_pending());
+        this.observer.wrote(polled.is_pending());
         polled
     }
 
