@@ -199,7 +199,9 @@ impl Limiter {
                     self.tell(&error);
                 }
                 let dues = match live.has_dues() {
-                    true => Dues::of(scratch, &live, may_pass, &self.dues).filter(|_| may_pass),
+                    true => Dues::of(scratch, &live, may_pass, &self.dues)
+                        .filter(|_| may_pass)
+                        .map(Box::new),
                     false => None,
                 };
                 Decision { dues, ..live.decide(scratch) }

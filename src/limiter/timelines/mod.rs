@@ -36,7 +36,7 @@ struct World {
     limiter: Limiter,
     payments: Payments,
     /// Requests under way, by the name that a line gives them.
-    under_way: HashMap<String, Dues>,
+    under_way: HashMap<String, Box<Dues>>,
     clock: Clock,
     scratch: Scratch,
     now: Duration,

@@ -180,7 +180,7 @@ pub struct ResponseBody {
     /// Dropped with the body, which hyper drops when it has written it.
     exchange: Option<ExchangeGuard>,
     /// What the request gives back when the body is dropped.
-    dues: Option<Dues>,
+    dues: Option<Box<Dues>>,
 }
 
 #[derive(Debug)]
@@ -210,17 +210,13 @@ impl ResponseBody {
     }
 
     /// Keeps `exchange` going until this body is dropped.
-    #[must_use]
-    pub fn during(mut self, exchange: ExchangeGuard) -> ResponseBody {
+    pub fn keep(&mut self, exchange: ExchangeGuard) {
         self.exchange = Some(exchange);
-        self
     }
 
     /// Has `dues` paid when this body is dropped.
-    #[must_use]
-    pub fn owing(mut self, dues: Option<Dues>) -> ResponseBody {
-        self.dues = dues;
-        self
+    pub fn owe(&mut self, dues: Box<Dues>) {
+        self.dues = Some(dues);
     }
 
     /// Gives the connection back to the pool as soon as the last byte came:
