@@ -899,16 +899,18 @@ end
 --
 --   FCALL decide_reserving  n key ... reservations  (as for decide) ...
 --                                                   ends_after_ms name estimate ...
+--                                                   [earlier ...]
 --   FCALL settle            n reservations key ...  reservation (as for adjust) ...
 --   FCALL abandoned         1 reservations          count
 
 -- decide_reserving: for each key an estimate, a text without line breaks; empty for a
--- limit whose cost is known. The name is one that no other request has. Reply: as of
--- `decide`, and then the reservation, if enforced limits did not refuse: a line with
--- the name, one with `now_us`, and the estimates of those that were charged.
+-- limit whose cost is known; and then those that the request was charged by an earlier
+-- call, which refused it and let it wait. The name is one that no other request has.
+-- Reply: as of `decide`, and then the reservation, if enforced limits did not refuse: a
+-- line with the name, one with `now_us`, and the estimates of those that were charged.
 local function decide_reserving(keys, args)
   local count = #keys - 1
-  if count < 1 or #args ~= 7 * count + 2 then
+  if count < 1 or #args < 7 * count + 2 then
     return redis.error_reply(
       'ERR decide_reserving takes the keys and arguments of decide, a key of reservations, '
       .. 'ends_after_ms, name and an estimate for each limit')
@@ -923,6 +925,10 @@ local function decide_reserving(keys, args)
     if stands[i] and estimate ~= '' then
       lines[#lines + 1] = estimate
     end
+  end
+  -- Nothing stands of a request that is refused.
+  for i = rest + count + 3, stands[1] ~= nil and #args or 0 do
+    lines[#lines + 1] = args[i]
   end
   if #lines > 2 then
     local reservation = table.concat(lines, '\n')

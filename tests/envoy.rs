@@ -153,6 +153,13 @@ async fn what_cannot_be_decided_is_told_apart() {
     let door = Door::open();
     let mut client = door.client().await;
     let malformed = client.check(check("10.0.0.1", "/a%2fb")).await.unwrap().into_inner();
+    let Some(HttpResponse::DeniedResponse(denied)) = &malformed.http_response else { panic!() };
+    // As `tests/proxy.rs` has it.
+    assert_eq!(
+        denied.body,
+        "{\"detail\":\"the path holds an encoded slash, backslash or control character (%2F)\",\
+         \"status\":400,\"title\":\"Bad Request\",\"type\":\"about:blank\"}"
+    );
     assert_eq!(told(malformed), "3 400 | content-type: application/problem+json");
 
     for invalid in [CheckRequest::default(), check("somewhere", "/")] {

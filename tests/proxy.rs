@@ -7,6 +7,7 @@ mod gateway;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::{Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -160,6 +161,19 @@ fn targets_and_methods_are_what_a_gateway_serves() {
         (&wide, "431 closed"),
         (&many, "431 closed"),
     ]);
+}
+
+#[test]
+fn a_request_without_a_single_meaning_is_told_why() {
+    let refused =
+        Gateway::before(&Upstream::answering(OK)).ask("GET /a%2fb HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(refused.field("content-type"), Some("application/problem+json"));
+    // As `tests/envoy.rs` has it.
+    assert_eq!(
+        refused.text(),
+        "{\"detail\":\"the path holds an encoded slash, backslash or control character (%2F)\",\
+         \"status\":400,\"title\":\"Bad Request\",\"type\":\"about:blank\"}"
+    );
 }
 
 #[test]
@@ -342,7 +356,11 @@ fn idle_connections_to_an_upstream_are_closed_in_time() {
     let upstream = Upstream::answering(OK);
     let gateway = gateway_with(&upstream.address.to_string(), "upstream_idle: 100ms");
     gateway.ask("GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
-    std::thread::sleep(Duration::from_millis(2_200));
+    let clock = Stopwatch::start();
+    while upstream.ended() == 0 {
+        assert!(clock.elapsed() < Duration::from_secs(20), "it stays open");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     gateway.ask("GET /b HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(upstream.seen().iter().map(|it| it.connection).collect::<Vec<_>>(), [0, 1]);
 }
@@ -690,8 +708,12 @@ fn a_downstream_that_leaves_takes_its_request_along() {
 
 #[test]
 fn a_drain_finishes_what_runs_and_takes_nothing_new() {
-    let slow = Upstream::doing(|_| {
-        std::thread::sleep(Duration::from_millis(300));
+    let (go_on, told) = mpsc::channel();
+    let told = Mutex::new(told);
+    let slow = Upstream::doing(move |request| {
+        if request.line().contains("/b") {
+            told.lock().unwrap().recv().unwrap();
+        }
         Next::Answer(OK.to_vec())
     });
     let mut gateway = Gateway::before(&slow);
@@ -703,9 +725,12 @@ fn a_drain_finishes_what_runs_and_takes_nothing_new() {
         std::thread::sleep(Duration::from_millis(5));
     }
     gateway.stop();
+    // So the drain has begun, and the other waits for its answer.
+    assert!(idle.is_closed_within(Duration::from_secs(20)));
+    go_on.send(()).unwrap();
     let response = busy.response().unwrap();
     assert_eq!((response.status(), response.field("connection")), ("200", Some("close")));
-    assert!(busy.is_closed() && idle.is_closed());
+    assert!(busy.is_closed());
     let address = gateway.address;
     assert_eq!(gateway.drained(), Drained::Clean);
     assert!(std::net::TcpStream::connect(address).is_err());

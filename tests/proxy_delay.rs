@@ -167,19 +167,39 @@ fn a_client_of_http1_that_leaves_leaves_its_place() {
     let gateway = Gateway::under(POLICIES, "{}");
     assert_eq!(gateway.ask("GET /never HTTP/1.1\r\nhost: a\r\n\r\n").status(), "200");
     let mut gone = 0.0;
-    // While a body is still to come, hyper does not look whether there is a client.
-    for request in [
-        "GET /never HTTP/1.1\r\nhost: a\r\n\r\n",
-        "POST /never HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nbody",
+    let post = "POST /never HTTP/1.1\r\nhost: a\r\n";
+    let large = "x".repeat(30_000);
+    for (request, body) in [
+        ("GET /never HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(), ""),
+        (format!("{post}content-length: 4\r\n\r\nbody"), ""),
+        // Of a body something is still to come, or lies where nobody reads it.
+        (format!("{post}content-length: 4\r\n\r\nbo"), ""),
+        (format!("{post}content-length: 4\r\nexpect: 100-continue\r\n\r\n"), ""),
+        (format!("{post}transfer-encoding: chunked\r\n\r\n4\r\nbody\r\n"), ""),
+        (format!("{post}content-length: 1000000\r\n\r\n"), &large),
     ] {
         let mut client = gateway.connect();
         client.send(request.as_bytes());
         wait_until("it waits", || waiting(&gateway, "never") == 1.0);
+        client.send(body.as_bytes());
         drop(client);
         wait_until("its place is free", || waiting(&gateway, "never") == 0.0);
         gone += 1.0;
         assert_eq!(ended(&gateway, "never", "gone"), gone, "{request}");
     }
+    assert_eq!(gateway.metric("weir_proxy_connections"), 0.0);
+}
+
+#[test]
+fn a_client_of_http1_whose_body_is_not_read_yet_and_who_stays_has_its_turn() {
+    let gateway = Gateway::under(POLICIES, "{}");
+    assert_eq!(gateway.ask("GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").status(), "200");
+    let mut client = gateway.connect();
+    client.send(b"POST /slow HTTP/1.1\r\nhost: a\r\ncontent-length: 8\r\n\r\nhalf");
+    wait_until("it waits", || waiting(&gateway, "slow") == 1.0);
+    client.send(b"half");
+    assert_eq!(client.response().unwrap().status(), "200");
+    assert_eq!(ended(&gateway, "slow", "admitted"), 1.0);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod gateway;
 
 use std::future::Future;
+use std::sync::{Mutex, mpsc};
 
 use bytes::Bytes;
 use gateway::{Gateway, Next, Upstream};
@@ -108,12 +109,14 @@ fn a_response_that_breaks_off_resets_the_stream() {
 
 #[test]
 fn a_drain_finishes_open_streams() {
-    let slow = Upstream::doing(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(300));
+    let (go_on, told) = mpsc::channel();
+    let told = Mutex::new(told);
+    let slow = Upstream::doing(move |_| {
+        told.lock().unwrap().recv().unwrap();
         Next::Answer(OK.to_vec())
     });
     let mut gateway = Gateway::before(&slow);
-    let stop = gateway.stopper();
+    let (stop, address) = (gateway.stopper(), gateway.address);
     over_http2(&gateway, |mut sender| async move {
         let running = sender.send_request(request(Method::GET, "http://a/x", ""));
         let stopping = async {
@@ -121,6 +124,11 @@ fn a_drain_finishes_open_streams() {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
             stop.send(()).unwrap();
+            // Nobody is let in any more: the drain has begun.
+            while TcpStream::connect(address).await.is_ok() {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            go_on.send(()).unwrap();
         };
         let (response, ()) = tokio::join!(running, stopping);
         assert_eq!(text(response.unwrap()).await, "ok");

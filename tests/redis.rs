@@ -50,7 +50,7 @@ impl Door {
         let opened = Embedded::open(&[], log, Clock::system(), metrics, &mut |_| {}).unwrap();
         let end = CancellationToken::new();
         let commands = opened.store.commands();
-        let (settings, plain) = (raw.check().unwrap().settings, redis::Transport::Plain);
+        let (settings, plain) = (raw.check("redis").unwrap().settings, redis::Transport::Plain);
         let server = redis::Server::new(settings, plain, commands, end.clone(), &registry).unwrap();
         let bound = accept::bind("redis", "127.0.0.1:0".parse().unwrap(), 1).unwrap();
         let address = bound.address;

@@ -44,9 +44,8 @@ pub fn serving(
 pub fn checked(config: &Config, function_names: &[String], set: &PolicySet) -> String {
     let mut text = "all is well\n".to_owned();
     policies(&mut text, &config.policies, set);
-    for (index, advice) in set.advice().iter().enumerate() {
-        line(&mut text, if index == 0 { "memory" } else { "" }, advice);
-    }
+    lines(&mut text, "memory", &set.memory());
+    lines(&mut text, "advice", &set.advice());
     line(&mut text, "functions", &function_names.join(" "));
     text
 }
@@ -58,6 +57,13 @@ fn policies(text: &mut String, file: &Path, set: &PolicySet) {
     }
     for policy in set.policies() {
         line(text, "", &policy.describe());
+    }
+}
+
+/// Lines under one label; none where there are none.
+fn lines(text: &mut String, label: &str, contents: &[String]) {
+    for (index, content) in contents.iter().enumerate() {
+        line(text, if index == 0 { label } else { "" }, content);
     }
 }
 

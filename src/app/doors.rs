@@ -129,7 +129,8 @@ impl Doors {
         registry: &Registry,
         tasks: &Tasks,
     ) -> Result<Open, Error> {
-        let proxy = Proxy::new(config.proxy.clone(), Arc::clone(limiter), registry)?;
+        let proxy = Proxy::new(config.proxy.clone(), Arc::clone(limiter), registry)
+            .map_err(|error| Error::of_proxy(error, config))?;
         let envoy_metrics = envoy::Metrics::register(registry)?;
         let envoy_address = self.envoy.as_ref().map(|bound| bound.address);
         if let Some(bound) = &mut self.envoy {
@@ -149,7 +150,8 @@ impl Doors {
         let redis_address = self.redis.as_ref().map(|bound| bound.address);
         if let Some(bound) = self.redis {
             let Store::Embedded(store) = limiter.store();
-            let (settings, end) = (config.redis.settings.clone(), end_asked.clone());
+            let (mut settings, end) = (config.redis.settings.clone(), end_asked.clone());
+            settings.long_hold = config.store_wait_max;
             let server = redis::Server::new(settings, transport, store.commands(), end, registry)?;
             workers.push(listen_for_kill(&server, &crew.end)?);
             workers.extend(crew.start(bound.sockets, "redis", move |socket, tasks| {

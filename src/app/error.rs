@@ -3,12 +3,13 @@
 use std::io;
 
 use crate::base::problems::{Problem, Problems};
+use crate::config::Config;
 use crate::listener::accept::BindError;
-use crate::listener::{proxy, redis};
+use crate::listener::proxy;
 use crate::persist;
 use crate::store::OpenError;
 
-use super::{libraries, replay, trial};
+use super::{replay, trial};
 
 /// Why the process could not start, or could not end well.
 #[derive(Debug, thiserror::Error)]
@@ -19,9 +20,6 @@ pub enum Error {
     /// A request that is asked about has no single meaning.
     #[error("the request cannot be asked about")]
     Question(#[source] crate::policy::path::PathError),
-    /// The folder of Functions cannot be read.
-    #[error(transparent)]
-    Libraries(#[from] libraries::Error),
     /// An access log cannot be replayed.
     #[error(transparent)]
     Replay(#[from] replay::FileError),
@@ -49,12 +47,19 @@ pub enum Error {
     /// The proxy cannot be set up.
     #[error(transparent)]
     Proxy(#[from] proxy::Error),
-    /// The files of the redis door's TLS cannot be used.
-    #[error(transparent)]
-    Tls(#[from] redis::TlsError),
     /// The thread that loads the state ended without a word: it panicked.
     #[error("loading the state failed")]
     Loader,
+}
+
+impl Error {
+    /// Why a proxy cannot be set up: by what `config` says, if so.
+    pub(super) fn of_proxy(error: proxy::Error, config: &Config) -> Error {
+        match error {
+            proxy::Error::AccessLog { .. } => config.problem("proxy.access_log", &error).into(),
+            proxy::Error::Metrics(_) => Error::Proxy(error),
+        }
+    }
 }
 
 impl From<Problems> for Error {

@@ -33,7 +33,7 @@ use crate::base::tasks::{Drained, Tasks, spawn_thread};
 use crate::config::Config;
 use crate::limiter::{self, Limiter, PolicyFile, keep_current, keep_grants};
 use crate::listener::admin::{Condition, Readiness, State};
-use crate::listener::redis;
+use crate::listener::{proxy, redis};
 use crate::persist;
 use crate::policy::{Functions, PolicySet};
 use crate::store::{self, Embedded, Library, Opened, Store};
@@ -57,8 +57,10 @@ impl Written {
     /// Reads the configuration, the Functions and the policies.
     fn read(path: &Path) -> Result<Written, Error> {
         let config = Config::load(path)?;
-        let redis_transport = redis::Transport::new(config.redis.tls.as_ref())?;
-        let libraries = libraries::collect(&config.functions)?;
+        let redis_transport = redis::Transport::new(config.redis.tls.as_ref())
+            .map_err(|error| config.problem(&error.path(), &error))?;
+        let libraries = libraries::collect(&config.functions)
+            .map_err(|error| config.problem("functions", &error))?;
         // A store without a log tells which Functions there are, before a log
         // is locked and read for a policy file that is wrong.
         let metrics = store::Metrics::register(&Registry::new())?;
@@ -76,10 +78,12 @@ impl Written {
 /// Checks all that people wrote and returns what it says, in a few lines.
 ///
 /// # Errors
-/// Everything that is wrong with the first file that has something wrong.
+/// Everything that is wrong with the first file that has something wrong, or the access
+/// log cannot be opened.
 pub fn check(path: &Path) -> Result<String, Error> {
     let written = Written::read(path)?;
     let Written { config, function_names, policies, .. } = written;
+    proxy::try_config(&config.proxy).map_err(|error| Error::of_proxy(error, &config))?;
     Ok(banner::checked(&config, &function_names, &policies))
 }
 
@@ -120,12 +124,10 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     readiness.probe("log", loading::log_probe(log));
     opened.recovery.iter().for_each(loading::report);
     opened.store.set_function_limits(written.config.function_limits);
-    let limiter = Arc::new(Limiter::new(
-        Store::Embedded(opened.store),
-        written.policies,
-        written.config.failure_mode,
-        limiter::Metrics::register(&registry)?,
-    ));
+    let (store, metrics) = (Store::Embedded(opened.store), limiter::Metrics::register(&registry)?);
+    let failure_mode = written.config.failure_mode;
+    let limiter = Limiter::new(store, written.policies, failure_mode, metrics);
+    let limiter = Arc::new(limiter.waiting_for_the_store(written.config.store_wait_max));
     // Before a request is decided, before the API shows it, and before anything is
     // evicted.
     limiter.take_over().await;
@@ -245,4 +247,96 @@ fn open_logged(
     let opened = Embedded::open(libraries, Some(log), Clock::system(), metrics, show);
     progress.finish();
     Ok(opened?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICIES: &str = "
+policies:
+  - { name: small, limits: [{ quota: 5, window: 10s }] }
+  - { name: large, limits: [{ quota: 100000, window: 10s }] }
+";
+
+    #[test]
+    fn a_check_tells_memory_and_advice_apart_and_gives_none_where_there_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("weir.yaml");
+        std::fs::write(&config, "{}").unwrap();
+        let said = |policies: &str| {
+            std::fs::write(folder.path().join("policies.yaml"), policies).unwrap();
+            check(&config).unwrap()
+        };
+        let text = said(POLICIES);
+        let labels: Vec<&str> =
+            text.lines().filter_map(|it| it.get(2..12)).map(str::trim).collect();
+        assert_eq!(labels, ["policies", "", "", "memory", "", "advice", "functions"], "{text}");
+        assert!(text.contains("  advice    large: an exact log of 100000 units"), "{text}");
+        assert!(!said("policies: []").contains("advice"));
+    }
+
+    #[test]
+    fn a_check_tries_the_access_log_and_leaves_no_file_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("weir.yaml");
+        std::fs::write(folder.path().join("policies.yaml"), "policies: []").unwrap();
+        std::fs::write(&config, "proxy: { access_log: logs/access.log }").unwrap();
+        let told = Chain(&check(&config).unwrap_err()).to_string();
+        let place = "weir.yaml:1:22: proxy.access_log: cannot open the access log ";
+        assert!(told.contains(place), "{told}");
+        assert!(told.contains("logs/access.log: No such file"), "{told}");
+
+        let logs = folder.path().join("logs");
+        std::fs::create_dir(&logs).unwrap();
+        check(&config).unwrap();
+        assert_eq!(std::fs::read_dir(&logs).unwrap().count(), 0);
+        std::fs::write(logs.join("access.log"), "a line\n").unwrap();
+        check(&config).unwrap();
+        assert_eq!(std::fs::read_to_string(logs.join("access.log")).unwrap(), "a line\n");
+
+        std::fs::write(&config, "proxy: { access_log: logs }").unwrap();
+        let told = Chain(&check(&config).unwrap_err()).to_string();
+        assert!(told.contains("Is a directory"), "{told}");
+    }
+    #[test]
+    fn what_a_named_file_lacks_is_told_by_the_place_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("weir.yaml");
+        std::fs::write(folder.path().join("policies.yaml"), "policies: []").unwrap();
+        std::fs::write(folder.path().join("empty.pem"), "").unwrap();
+        // What is written, the last value of it that is at fault, and what is told there.
+        for (written, value, expected) in [
+            (
+                "redis: { tls: { cert: none.pem, key: empty.pem, client_ca: none.pem } }",
+                "none.pem",
+                "redis.tls.client_ca: cannot read FOLDER/none.pem: ",
+            ),
+            (
+                "redis: { tls: { cert: empty.pem, key: empty.pem, client_ca: empty.pem } }",
+                "empty.pem",
+                "redis.tls.client_ca: cannot use the certificates that sign those of clients: ",
+            ),
+            (
+                "redis: { tls: { cert: none.pem, key: empty.pem } }",
+                "empty.pem",
+                "redis.tls.key: cannot read FOLDER/empty.pem: ",
+            ),
+            (
+                "functions: weir.yaml",
+                "weir.yaml",
+                "functions: cannot read FOLDER/weir.yaml: Not a directory",
+            ),
+            ("redis: { maxclients: 0 }", "0", "redis.maxclients: must be at least 1"),
+            ("store: { embedded: { dir: '' } }", "''", "store.embedded.dir: must name a directory"),
+        ] {
+            std::fs::write(&config, format!("{written}\n")).unwrap();
+            let told = Chain(&check(&config).unwrap_err()).to_string();
+            let told = told.replace(&folder.path().display().to_string(), "FOLDER");
+            let column = written.rfind(value).unwrap() + 1;
+            let expected = format!("FOLDER/weir.yaml:1:{column}: {expected}");
+            assert!(told.starts_with(&expected), "{expected}\n{told}");
+            assert!(told.contains(&format!("\n  1 | {written}\n")), "{written}\n{told}");
+        }
+    }
 }

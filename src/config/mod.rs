@@ -6,6 +6,7 @@
 //! which are relative to the file that holds them.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -13,13 +14,14 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::base::chain::Chain;
 use crate::base::files;
 use crate::base::problems::{Problem, Problems};
 use crate::base::units::Span;
 use crate::base::yaml;
 use crate::function;
 use crate::keyspace::MemoryLimits;
-use crate::limiter::FailureMode;
+use crate::limiter::{FailureMode, WAIT_MAX_DEFAULT};
 use crate::listener::trust::RawTrust;
 use crate::listener::{proxy, redis};
 use crate::persist;
@@ -36,7 +38,7 @@ const TOKEN_SIZE_MAX_BYTES: usize = 4 << 10;
 pub struct Config {
     /// What each door listens on.
     pub listen: Listen,
-    /// Threads that serve the proxy.
+    /// Threads that serve the proxy, and as many, but two at the least, the redis door.
     pub worker_count: u32,
     /// How long requests under way may take to finish at shutdown.
     pub drain_timeout: Duration,
@@ -52,12 +54,16 @@ pub struct Config {
     pub functions: PathBuf,
     /// The verdict when the store cannot answer.
     pub failure_mode: FailureMode,
+    /// How long a decision waits for the store before that verdict. Default: 250 ms.
+    pub store_wait_max: Duration,
     /// The log of the embedded store.
     pub log: persist::Config,
     /// How much memory the embedded store may take.
     pub memory: MemoryLimits,
     /// What calls of Functions may take.
     pub function_limits: function::Limits,
+    /// The file, for problems that are found when what it names is used.
+    source: yaml::Source,
 }
 
 /// Addresses of the doors.
@@ -108,9 +114,10 @@ struct RawAdmin {
     token_file: Option<PathBuf>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawStore {
+    wait_max: Span,
     embedded: persist::RawConfig,
     memory: store::RawMemory,
     functions: store::RawFunctions,
@@ -132,6 +139,17 @@ impl Default for RawConfig {
             functions: PathBuf::from("functions"),
             failure_mode: FailureMode::Open,
             store: RawStore::default(),
+        }
+    }
+}
+
+impl Default for RawStore {
+    fn default() -> RawStore {
+        RawStore {
+            wait_max: Span(WAIT_MAX_DEFAULT),
+            embedded: persist::RawConfig::default(),
+            memory: store::RawMemory::default(),
+            functions: store::RawFunctions::default(),
         }
     }
 }
@@ -161,6 +179,11 @@ impl Config {
         Config::parse(path, yaml::text(&file, &bytes)?)
     }
 
+    /// A problem with what stands at `path`, found when it was used.
+    pub fn problem(&self, path: &str, error: &(dyn Error + 'static)) -> Problems {
+        self.source.locate(Problem::new(path, Chain(error).to_string()).into())
+    }
+
     fn parse(path: &Path, text: &str) -> Result<Config, Problems> {
         let document = yaml::read::<RawConfig>(&path.display().to_string(), text)?;
         let (raw, places) = document.into_parts();
@@ -174,25 +197,12 @@ impl Config {
             client_address: raw.client_address,
             proxy: raw.proxy,
         };
-        let proxy = sections.check().map_err(|found| {
-            for (path, message) in found {
-                problems.add(Problem::new(path, message));
-            }
-        });
-        let log = raw.store.embedded.check(path, "store.embedded").map_err(|found| {
-            problems.append(found);
-        });
-        let memory = raw.store.memory.check("store.memory").map_err(|found| {
-            problems.append(found);
-        });
-        let functions = raw.store.functions.check("store.functions").map_err(|found| {
-            problems.append(found);
-        });
-        let redis = raw.redis.check().map_err(|found| {
-            for (key, message) in found {
-                problems.add(Problem::new(format!("redis.{key}"), message));
-            }
-        });
+        let mut note = |found: Problems| problems.append(found);
+        let proxy = sections.check().map_err(&mut note);
+        let log = raw.store.embedded.check(path, "store.embedded").map_err(&mut note);
+        let memory = raw.store.memory.check("store.memory").map_err(&mut note);
+        let functions = raw.store.functions.check("store.functions").map_err(&mut note);
+        let redis = raw.redis.check("redis").map_err(&mut note);
         let token = raw.admin.token(folder).map_err(|problem| problems.add(problem));
         match (listen, worker_count, proxy, redis, log, memory, functions, token) {
             (
@@ -214,9 +224,11 @@ impl Config {
                 policies: folder.join(raw.policies),
                 functions: folder.join(raw.functions),
                 failure_mode: raw.failure_mode,
+                store_wait_max: raw.store.wait_max.0,
                 log,
                 memory,
                 function_limits,
+                source: places,
             }),
             _ => Err(places.locate(problems)),
         }
@@ -299,6 +311,9 @@ mod tests {
         assert!(config.listen.envoy.is_none() && config.listen.redis.is_none());
         assert!(config.worker_count >= 1);
         assert_eq!(config.failure_mode, FailureMode::Open);
+        assert_eq!(config.store_wait_max, Duration::from_millis(250));
+        let config = parse("store: { wait_max: 1s }").unwrap();
+        assert_eq!(config.store_wait_max, Duration::from_secs(1));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! Function of the user's is a group by itself, asked after the request was
 //! admitted, so that its failure is nobody else's.
 
+use std::mem;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -39,10 +40,6 @@ pub(super) const BANS: &[u8] = b"weir:bans";
 
 /// The Function that decides as well, and remembers what is an estimate.
 const DECIDE_RESERVING: &str = "limiter.decide_reserving";
-
-/// How long each call of a decision waits for a client's call that has not ended, before
-/// the decision is the failure mode's.
-pub const WAIT_MAX: Duration = Duration::from_millis(250);
 
 /// Arguments of one limit in [`DECIDE`].
 const DECIDE_ARGS: usize = 6;
@@ -83,6 +80,12 @@ pub struct Scratch {
     /// By entry: a candidate that was charged though the request was refused. Empty until
     /// this request is asked about.
     charged: Vec<bool>,
+    /// How long the calls of a decision may wait for the store together, and how much of
+    /// that is left.
+    wait_max: Duration,
+    wait_left: Duration,
+    /// The store was asked, and it is not known that nothing remains of that.
+    may_owe: bool,
 }
 
 /// The entries of a plan that stand or fall together, those of
@@ -94,13 +97,21 @@ struct Group {
 }
 
 impl Scratch {
-    /// Where the policies write which limits apply to the next request. Of the one before
-    /// nothing is left.
-    pub fn plan_mut(&mut self) -> &mut Plan {
+    /// Where the policies write which limits apply to the next request, whose calls may
+    /// wait for the store for so long together. Of the request before nothing is left.
+    pub fn begin(&mut self, wait_max: Duration) -> &mut Plan {
         self.outcomes.clear();
         self.charged.clear();
         self.reservations.clear();
+        self.may_owe = false;
+        self.wait_max = wait_max;
+        self.may_wait_anew();
         &mut self.plan
+    }
+
+    /// Its calls may wait for the store as long as at the beginning: its turn has come.
+    pub(super) fn may_wait_anew(&mut self) {
+        self.wait_left = self.wait_max;
     }
 
     /// What was planned.
@@ -116,6 +127,11 @@ impl Scratch {
     /// The name of the leases of this request.
     pub(super) fn lease(&self) -> &str {
         &self.lease
+    }
+
+    /// Whether the request may have been given leases.
+    pub(super) fn may_owe(&self) -> bool {
+        self.may_owe
     }
 
     /// The estimates that were charged, as they stand in the list of reservations.
@@ -255,7 +271,7 @@ impl Scratch {
     /// # Errors
     /// The store did not answer, or not by the contract.
     pub async fn peek(&mut self, live: &Live, store: &Store) -> Result<(), Error> {
-        let Scratch { plan, replies, outcomes, .. } = self;
+        let Scratch { plan, replies, outcomes, wait_left, .. } = self;
         outcomes.clear();
         outcomes.resize(plan.entries().len(), None);
         let is_shipped = |entry: &Entry| live.limit(entry).algorithm().is_shipped();
@@ -272,7 +288,7 @@ impl Scratch {
                 args.extend([algorithm, quota, window_ms, cost, limit.option(), ENFORCED]);
             }
             let call = Call { function: PEEK, keys: &keys, args: &args };
-            store.call_within(WAIT_MAX, &[call], replies, |_| true).await?;
+            store.call_within(wait_left, &[call], replies, |_| true).await?;
             let windows = vec![Duration::ZERO; some.len()];
             outcome::read(replies[0].view(), true, &windows, |at, outcome| {
                 outcomes[some[at]] = Some(outcome);
@@ -322,12 +338,12 @@ impl Scratch {
     pub async fn claim(&mut self, live: &Live, store: &Store) -> Result<(), Error> {
         let policies = live.policies().policies();
         for (place, policy) in (0_u32..).zip(policies) {
-            let Scratch { plan, replies, .. } = self;
+            let Scratch { plan, replies, wait_left, .. } = self;
             let Some(budget) = policy.key_budget() else { continue };
             let Some(entry) = plan.entries().iter().find(|it| it.policy == place) else { continue };
             let keys = [budget.index(), plan.key(entry)];
             let call = Call { function: CLAIM, keys: &keys, args: &budget.args() };
-            store.call_within(WAIT_MAX, &[call], replies, |_| true).await?;
+            store.call_within(wait_left, &[call], replies, |_| true).await?;
             if matches!(replies[0].view(), View::Integer(0)) {
                 plan.overflow(place, policy);
                 live.overflowed(place);
@@ -342,7 +358,7 @@ impl Scratch {
     /// # Errors
     /// The store did not answer. The verdict does not depend on it.
     pub async fn penalize(&mut self, live: &Live, store: &Store) -> Result<(), Error> {
-        let Scratch { plan, replies, outcomes, .. } = self;
+        let Scratch { plan, replies, outcomes, wait_left, .. } = self;
         let is_ban = |entry: &Entry| *live.limit(entry).algorithm() == Algorithm::Penalty;
         let mut start = 0;
         for of_policy in plan.entries().chunk_by(|a, b| a.policy == b.policy) {
@@ -358,7 +374,7 @@ impl Scratch {
             };
             let keys = [plan.key(&of_policy[place]), BANS];
             let call = Call { function: PENALIZE, keys: &keys, args: &penalty.args() };
-            store.call_within(WAIT_MAX, &[call], replies, |_| true).await?;
+            store.call_within(wait_left, &[call], replies, |_| true).await?;
             // A refusal that begins a ban says how long it lasts.
             if let View::Integer(ban_ms @ 1..) = replies[0].view()
                 && let Some(ban) = &mut own[place]
@@ -380,9 +396,34 @@ impl Scratch {
         Group { entries, shipped }
     }
 
+    /// What the shipped limits of a group are to be charged as estimates, and what
+    /// candidates beside them were charged when the request was refused.
+    fn estimates(&self, live: &Live, group: &Group) -> Option<Estimates> {
+        let planned = self.plan.entries();
+        let shipped = group.entries[..group.shipped].iter().map(|&index| &planned[index]);
+        let is_apart = live.is_asked_apart(planned[group.entries[0]].policy);
+        let charged = (0..planned.len()).filter(|&index| !is_apart && self.was_charged(index));
+        let earlier = charged
+            .filter_map(|index| Some((&planned[index], self.outcomes[index]?.charged_at_us)));
+        Estimates::of(live, &self.plan, shipped, earlier)
+    }
+
+    /// Which entries of a group must have room. What stands beside the enforced limits of
+    /// a call is no reason to undo it.
+    fn heeded(&self, live: &Live, group: &Group) -> SmallVec<[bool; 8]> {
+        let planned = self.plan.entries();
+        match live.is_asked_apart(planned[group.entries[0]].policy) {
+            true => SmallVec::from_elem(true, group.entries.len()),
+            false => group.entries.iter().map(|&index| live.is_enforced(&planned[index])).collect(),
+        }
+    }
+
     /// Asks one group and notes its outcomes; says if what was charged is kept.
     async fn ask_group(&mut self, live: &Live, store: &Store, group: Group) -> Result<bool, Error> {
-        let Scratch { plan, replies, outcomes, lease, reservations, .. } = self;
+        // What is an estimate is remembered by the same call.
+        let estimates = self.estimates(live, &group);
+        let heeded = self.heeded(live, &group);
+        let Scratch { plan, replies, outcomes, lease, reservations, wait_left, may_owe, .. } = self;
         let limit_of = |index: usize| live.limit(&plan.entries()[index]);
         let mut keys: SmallVec<[&[u8]; 8]> = SmallVec::new();
         let mut args: SmallVec<[&[u8]; 48]> = SmallVec::new();
@@ -402,9 +443,6 @@ impl Scratch {
             }
         }
         let spans = group.calls();
-        // What is an estimate is remembered by the same call.
-        let shipped = group.entries[..group.shipped].iter().map(|&index| &plan.entries()[index]);
-        let estimates = Estimates::of(live, plan, shipped);
         let decide = (&keys[..group.shipped], &args[..DECIDE_ARGS * group.shipped]);
         let (reserving_keys, reserving_args) =
             estimates.as_ref().map(|it| it.reserving(decide, lease)).unwrap_or_default();
@@ -415,27 +453,21 @@ impl Scratch {
             function => Call { function, keys: &keys[span.clone()], args: &args[group.args(span)] },
         };
         let calls: SmallVec<[Call<'_>; 4]> = spans.iter().map(call).collect();
-        let enforced = |index: usize| live.is_enforced(&plan.entries()[index]);
-        // What stands beside the enforced limits of a call is no reason to undo.
-        let heeded: SmallVec<[bool; 8]> =
-            match live.is_asked_apart(plan.entries()[group.entries[0]].policy) {
-                true => SmallVec::from_elem(true, group.entries.len()),
-                false => group.entries.iter().map(|&index| enforced(index)).collect(),
-            };
+        let before = mem::replace(may_owe, true);
         let asked = store
-            .call_within(WAIT_MAX, &calls, replies, |reply| {
+            .call_within(wait_left, &calls, replies, |reply| {
                 outcome::accepted(reply.view(), &heeded[..group.shipped])
             })
-            .await?;
+            .await;
+        *may_owe = before || !asked.as_ref().is_err_and(store::Error::is_undone);
+        let asked = asked?;
 
         for (at, span) in spans.iter().enumerate().take(asked.answered) {
             let entries = &group.entries[span.clone()];
             let undone = !asked.kept && at + 1 < asked.answered;
             let note = |at: usize, outcome: Outcome| {
-                let entry = &plan.entries()[entries[at]];
-                let back = |outcome: Outcome| {
-                    outcome.with_units_back(entry.cost, limit_of(entries[at]).capacity())
-                };
+                let (entry, limit) = (&plan.entries()[entries[at]], limit_of(entries[at]));
+                let back = |it: Outcome| it.with_units_back(entry.cost, limit.capacity());
                 outcomes[entries[at]] = Some(if undone { back(outcome) } else { outcome });
             };
             let windows: SmallVec<[Duration; 8]> =

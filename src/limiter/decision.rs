@@ -57,7 +57,7 @@ pub struct Decision {
     pub refusal: Option<Box<Refusal>>,
     /// What the request gives back when its response has ended: whoever answers
     /// it keeps this until then.
-    pub dues: Option<Box<Dues>>,
+    pub dues: Option<Dues>,
 }
 
 impl Decision {

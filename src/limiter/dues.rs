@@ -7,6 +7,10 @@
 //!   charged, what was too much is given back. Without a response the estimate
 //!   stays.
 //!
+//! A request that is dropped before it is decided, because the downstream left while it
+//! waited for its turn or for a sync, owes every lease that it may have been given
+//! ([`Undecided`]).
+//!
 //! So dues pay themselves when they are dropped. Paying means asking the store,
 //! which a destructor cannot wait for; it sends them to the one task that does,
 //! [`Payments::pay`]. There are never more of them under way than requests.
@@ -56,6 +60,16 @@ pub struct Dues {
     payments: mpsc::UnboundedSender<Owed>,
 }
 
+/// A request about which the store is asked. Dropped before it is decided, it gives back
+/// every lease that it may have been given: to give back one that was not costs nothing.
+#[derive(Debug)]
+pub(super) struct Undecided<'r> {
+    pub(super) scratch: &'r mut Scratch,
+    live: &'r Live,
+    payments: &'r mpsc::UnboundedSender<Owed>,
+    is_decided: bool,
+}
+
 /// Everything that one request owes.
 #[derive(Debug, Default)]
 pub(super) struct Owed {
@@ -84,8 +98,9 @@ struct Debt {
     estimate: u64,
     /// Of the process that asked; no other looks at it.
     policy: u32,
-    #[serde(skip)]
-    charged_at_us: u64,
+    /// Where it was not charged with the others: a candidate's, of a request that waited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    charged_at_us: Option<u64>,
     /// What the response said was used.
     #[serde(skip)]
     used: Option<u64>,
@@ -94,23 +109,26 @@ struct Debt {
 /// What `limiter.decide_reserving` is told besides what `limiter.decide` is.
 pub(super) struct Estimates {
     ends_after_ms: String,
-    /// One for each limit; empty for one that is not settled.
+    /// One for each limit, empty for one that is not settled; and those that were charged
+    /// before.
     debts: Vec<String>,
 }
 
 impl Estimates {
-    /// Those of the limits of a call; `None` when nothing is settled.
+    /// Those of the limits of a call, and of candidates that were charged when the request
+    /// was refused and let wait; `None` when nothing is settled.
     pub(super) fn of<'e>(
         live: &Live,
         plan: &Plan,
         limits: impl Iterator<Item = &'e Entry> + Clone,
+        earlier: impl Iterator<Item = (&'e Entry, u64)>,
     ) -> Option<Estimates> {
         if !live.has_dues() {
             return None;
         }
         let settled = limits.clone().filter_map(|entry| live.settle(entry.policy));
         let longest = settled.map(|settle| settle.reserve).max()?;
-        let debt = |entry: &Entry| {
+        let debt = |entry: &Entry, charged_at_us: Option<u64>| {
             let limit = live.limit(entry);
             let is_charged =
                 !matches!(limit.algorithm(), Algorithm::Concurrency | Algorithm::Penalty);
@@ -127,14 +145,17 @@ impl Estimates {
                 option: text(limit.option()),
                 estimate: entry.cost,
                 policy: entry.policy,
-                charged_at_us: 0,
+                charged_at_us,
                 used: None,
             };
             // Cannot fail: texts and numbers.
             serde_json::to_string(&debt).unwrap_or_default()
         };
         let ends_after_ms = longest.as_millis().to_string();
-        Some(Estimates { ends_after_ms, debts: limits.map(debt).collect() })
+        let earlier = earlier.map(|(entry, at)| debt(entry, Some(at)));
+        let earlier = earlier.filter(|text| !text.is_empty());
+        let debts = limits.map(|entry| debt(entry, None)).chain(earlier).collect();
+        Some(Estimates { ends_after_ms, debts })
     }
 
     /// The keys and arguments of `limiter.decide`, made into those of
@@ -156,20 +177,57 @@ impl Reservation {
     /// taken off the list all the same.
     fn of(text: String) -> Reservation {
         let mut lines = text.lines().skip(1);
-        let charged_at_us = lines.next().and_then(|line| line.parse().ok()).unwrap_or_default();
+        let charged_at_us = lines.next().and_then(|line| line.parse().ok());
         let debt = |line| {
             let debt: Debt = serde_json::from_str(line).ok()?;
-            Some(Debt { charged_at_us, ..debt })
+            Some(Debt { charged_at_us: debt.charged_at_us.or(charged_at_us), ..debt })
         };
         let debts = lines.filter_map(debt).collect();
         Reservation { text, debts }
     }
 }
 
+impl<'r> Undecided<'r> {
+    /// A request of which `scratch` holds the plan.
+    pub(super) fn new(
+        scratch: &'r mut Scratch,
+        live: &'r Live,
+        payments: &'r mpsc::UnboundedSender<Owed>,
+    ) -> Undecided<'r> {
+        Undecided { scratch, live, payments, is_decided: false }
+    }
+
+    /// What it owes, now that it is decided; `None` when nothing. One that is refused
+    /// has given back what it owed.
+    pub(super) fn decided(mut self, may_pass: bool) -> Option<Dues> {
+        self.is_decided = true;
+        if !self.live.has_dues() {
+            return None;
+        }
+        Dues::of(self.scratch, self.live, may_pass, self.payments).filter(|_| may_pass)
+    }
+}
+
+impl Drop for Undecided<'_> {
+    fn drop(&mut self) {
+        if self.is_decided || !self.live.has_dues() || !self.scratch.may_owe() {
+            return;
+        }
+        let plan = self.scratch.plan();
+        let leases = |it: &&Entry| *self.live.limit(it).algorithm() == Algorithm::Concurrency;
+        let leased: Vec<Box<[u8]>> =
+            plan.entries().iter().filter(leases).map(|it| plan.key(it).into()).collect();
+        if !leased.is_empty() {
+            let lease = self.scratch.lease().into();
+            let _ = self.payments.send(Owed { lease, leased, reservations: Vec::new() });
+        }
+    }
+}
+
 impl Dues {
     /// What a request owes; `None` when nothing. One that is refused owes nothing but
     /// the leases of candidates that would have admitted it, and those at once.
-    pub(super) fn of(
+    fn of(
         scratch: &Scratch,
         live: &Live,
         may_pass: bool,
@@ -202,11 +260,6 @@ impl Dues {
         }
         owed.lease = scratch.lease().into();
         Some(Dues { owed: Some(owed), meters, answered: false, payments: payments.clone() })
-    }
-
-    /// Owes nothing: somebody else does.
-    pub(super) fn forget(mut self) {
-        self.owed = None;
     }
 
     /// True when the response is to be looked at.
@@ -246,7 +299,7 @@ impl Drop for Dues {
 
 /// The other end: pays what requests owe.
 #[derive(Debug)]
-pub struct Payments(mpsc::UnboundedReceiver<Owed>);
+pub struct Payments(pub(super) mpsc::UnboundedReceiver<Owed>);
 
 /// Both ends.
 pub(super) fn channel() -> (mpsc::UnboundedSender<Owed>, Payments) {
@@ -346,7 +399,8 @@ impl Reservation {
     /// Six arguments for each debt, as `adjust` takes them.
     fn adjustments(&self, units: impl Fn(&Debt) -> i128) -> Vec<String> {
         let of_one = |debt: &Debt| {
-            let (units, at) = (units(debt).to_string(), debt.charged_at_us.to_string());
+            let (units, at) =
+                (units(debt).to_string(), debt.charged_at_us.unwrap_or_default().to_string());
             let Debt { algorithm, quota, window_ms, option, .. } = debt.clone();
             [algorithm, quota, window_ms, units, option, at]
         };

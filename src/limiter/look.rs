@@ -52,7 +52,7 @@ impl Limiter {
     pub async fn explain(&self, facts: &RequestFacts<'_>) -> Result<Vec<Explained>, Error> {
         let live = self.live();
         let mut scratch = Scratch::default();
-        live.policies().plan(facts, Some(self.store.now()), scratch.plan_mut());
+        live.policies().plan(facts, Some(self.store.now()), scratch.begin(self.wait_max));
         let mut explained = live.policies().explain(facts, scratch.plan());
         self.fill_in(&live, &mut scratch, &mut explained).await?;
         Ok(explained)
@@ -64,7 +64,7 @@ impl Limiter {
     /// As above.
     pub async fn look(&self, live: &Live, named: NamedKey<'_>) -> Result<Explained, Error> {
         let mut scratch = Scratch::default();
-        live.policies().plan_key(self.store.now(), named, scratch.plan_mut());
+        live.policies().plan_key(self.store.now(), named, scratch.begin(self.wait_max));
         let mut explained = [live.policies().explain_planned(named.place, scratch.plan())];
         self.fill_in(live, &mut scratch, &mut explained).await?;
         let [explained] = explained;

@@ -49,8 +49,9 @@ use crate::policy::{PolicySet, RequestFacts};
 use crate::resp::Reply;
 use crate::store::{self, Call, Store};
 
-pub use ask::{Error, Scratch, WAIT_MAX};
+pub use ask::{Error, Scratch};
 pub use decision::{Decision, Outcome, Verdict};
+use dues::Undecided;
 pub use dues::{Dues, Payments};
 pub use fields::Fields;
 pub use grants::{ChangeError, Granted, Standing, keep_grants};
@@ -62,6 +63,9 @@ pub use reload::{PolicyFile, keep_current};
 
 /// The Function that keeps from eviction what the limiter keeps for itself.
 const GUARD: &str = "limiter.guard";
+
+/// How long a decision waits for the store, unless that is configured.
+pub const WAIT_MAX_DEFAULT: Duration = Duration::from_millis(250);
 
 /// The verdict when the store cannot answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
@@ -80,6 +84,7 @@ pub struct Limiter {
     store: Store,
     live: ArcSwap<Live>,
     failure_mode: FailureMode,
+    wait_max: Duration,
     metrics: Metrics,
     /// Runs since the policy file was first refused, while it is.
     refused: Mutex<Option<Stopwatch>>,
@@ -127,6 +132,7 @@ impl Limiter {
             store,
             live,
             failure_mode,
+            wait_max: WAIT_MAX_DEFAULT,
             metrics,
             refused: Mutex::default(),
             failure_log: Throttle::new(1),
@@ -137,6 +143,13 @@ impl Limiter {
             syncing: tokio::sync::Mutex::default(),
             turns: turns::Turns::default(),
         }
+    }
+
+    /// The same, but for how long the calls of a decision wait together for a client's
+    /// call that has not ended, before the decision is the failure mode's.
+    #[must_use]
+    pub fn waiting_for_the_store(self, wait_max: Duration) -> Limiter {
+        Limiter { wait_max, ..self }
     }
 
     /// Takes over what an earlier process has left in the store: keeps it from being
@@ -160,8 +173,8 @@ impl Limiter {
     /// Decides one request, which where policies delay may wait for its turn, as long
     /// as they say, but no longer than `patience`.
     ///
-    /// Cancel safe: what waits leaves its place to the next. What was charged stays
-    /// charged.
+    /// Cancel safe: what waits leaves its place to the next, and gives back its leases.
+    /// What was charged stays charged.
     pub async fn check_within(
         &self,
         patience: Duration,
@@ -169,7 +182,7 @@ impl Limiter {
         scratch: &mut Scratch,
     ) -> Decision {
         let live = self.live.load_full();
-        live.policies().plan(facts, Some(self.store.now()), scratch.plan_mut());
+        live.policies().plan(facts, Some(self.store.now()), scratch.begin(self.wait_max));
         if scratch.plan().is_empty() {
             return Decision::UNLIMITED;
         }
@@ -177,6 +190,8 @@ impl Limiter {
         if live.has_dues() {
             scratch.set_lease(|name| self.leases.write_next(name));
         }
+        let undecided = Undecided::new(scratch, &live, &self.dues);
+        let scratch = &mut *undecided.scratch;
         let claimed = match live.has_budgets() {
             true => scratch.claim(&live, &self.store).await,
             false => Ok(()),
@@ -198,13 +213,8 @@ impl Limiter {
                 if !may_pass && let Err(error) = scratch.penalize(&live, &self.store).await {
                     self.tell(&error);
                 }
-                let dues = match live.has_dues() {
-                    true => Dues::of(scratch, &live, may_pass, &self.dues)
-                        .filter(|_| may_pass)
-                        .map(Box::new),
-                    false => None,
-                };
-                Decision { dues, ..live.decide(scratch) }
+                let decision = live.decide(scratch);
+                Decision { dues: undecided.decided(may_pass), ..decision }
             }
             Err(error) => self.fail(&error),
         };

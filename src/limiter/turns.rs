@@ -22,7 +22,6 @@
 //! Not here: what a request holds while it waits (its door), and how long it may.
 
 use std::collections::{BTreeMap, HashMap};
-use std::mem;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,7 +34,6 @@ use crate::policy::{Algorithm, Delay, RequestFacts};
 
 use super::Limiter;
 use super::ask::{Error, Scratch};
-use super::dues::Dues;
 use super::live::Live;
 use super::metrics::Waited;
 
@@ -88,34 +86,13 @@ impl Limiter {
     /// As [`Scratch::ask`]; but where policies delay, waits and asks again, for no
     /// longer than `patience`. Adds how long it waited to `waited`.
     ///
-    /// Cancel safe: a request that is dropped leaves its lines, and gives back leases of
-    /// candidates that would have admitted it at once.
+    /// Cancel safe: a request that is dropped leaves its lines.
     pub(super) async fn ask_in_turn(
         &self,
         live: &Live,
         facts: &RequestFacts<'_>,
         scratch: &mut Scratch,
-        wait: (Duration, &mut Duration),
-    ) -> Result<bool, Error> {
-        let mut leased = None;
-        let asked = self.wait_in_turn(live, facts, scratch, wait, &mut leased).await;
-        // From here on they are of the decision, if there is one.
-        if let Some(leased) = leased
-            && asked.is_ok()
-        {
-            leased.forget();
-        }
-        asked
-    }
-
-    /// The same; `leased` is what the request owes as long as it waits.
-    async fn wait_in_turn(
-        &self,
-        live: &Live,
-        facts: &RequestFacts<'_>,
-        scratch: &mut Scratch,
         (patience, waited): (Duration, &mut Duration),
-        leased: &mut Option<Dues>,
     ) -> Result<bool, Error> {
         let mut place = Place::new(&self.turns, live, facts, self.store.now(), patience);
         if place.join_waiting(scratch).is_err() {
@@ -128,12 +105,6 @@ impl Limiter {
         let mut was_asked = is_refused;
         loop {
             if is_refused {
-                if live.has_dues() {
-                    let now = Dues::of(scratch, live, false, &self.dues);
-                    if let Some(before) = mem::replace(leased, now) {
-                        before.forget();
-                    }
-                }
                 let Some(wait) = place.join_refusing(scratch) else { return Ok(false) };
                 if wait > place.until.since(self.store.now()) {
                     return Ok(false);
@@ -149,6 +120,7 @@ impl Limiter {
             if !is_first {
                 return self.refuse_out_of_turn(&place, scratch).await;
             }
+            scratch.may_wait_anew();
             let may_pass = match was_asked {
                 true => scratch.ask_again(live, &self.store).await?,
                 false => scratch.ask(live, &self.store).await?,

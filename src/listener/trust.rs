@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use crate::base::problems::{Problem, Problems};
 use crate::policy::client_address::{Field, Proxies, Trust};
 
 /// The `client_address` section as written. Left out, the client is who connects.
@@ -30,20 +31,21 @@ pub struct RawTrust {
 }
 
 impl RawTrust {
-    /// Checks the section.
+    /// Checks the section, which stands at `path`.
     ///
     /// # Errors
-    /// What is wrong with it: the key, and the message.
-    pub fn check(&self) -> Result<Trust, Vec<(String, String)>> {
-        let mut found = Vec::new();
-        let networks = networks("trusted_proxies", &self.trusted_proxies, &mut found);
+    /// Every problem, not the first one.
+    pub fn check(&self, path: &str) -> Result<Trust, Problems> {
+        let mut problems = Problems::default();
+        let at = format!("{path}.trusted_proxies");
+        let networks = networks(&at, &self.trusted_proxies, &mut problems);
         if self.trusted_hops > 0 && !self.trusted_proxies.is_empty() {
             let message =
                 "say who the proxies are by `trusted_hops` or by `trusted_proxies`, not both";
-            found.push(("trusted_hops".to_owned(), message.to_owned()));
+            problems.add(Problem::new(format!("{path}.trusted_hops"), message));
         }
-        if !found.is_empty() {
-            return Err(found);
+        if !problems.is_empty() {
+            return Err(problems);
         }
         let proxies = match self.trusted_proxies.is_empty() {
             true => Proxies::Hops(self.trusted_hops),
@@ -53,18 +55,18 @@ impl RawTrust {
     }
 }
 
-/// Reads a list of networks and addresses that stands under `key`.
-pub fn networks(key: &str, written: &[String], found: &mut Vec<(String, String)>) -> Vec<IpNet> {
+/// Reads a list of networks and addresses that stands at `path`.
+pub fn networks(path: &str, written: &[String], problems: &mut Problems) -> Vec<IpNet> {
     let mut read = Vec::new();
     for (index, text) in written.iter().enumerate() {
         match network(text) {
             Some(network) => read.push(network),
-            None => found.push((
-                format!("{key}[{index}]"),
-                format!(
+            None => {
+                let message = format!(
                     "`{text}` is not a network, such as 10.0.0.0/8 or fd00::/8, nor an address"
-                ),
-            )),
+                );
+                problems.add(Problem::new(format!("{path}[{index}]"), message));
+            }
         }
     }
     read
@@ -84,10 +86,7 @@ mod tests {
     fn check(yaml: &str) -> Result<Trust, String> {
         let read = yaml::read::<RawTrust>("weir.yaml", yaml);
         let raw = read.map_err(|problems| problems.to_string())?.value;
-        let lines = |found: Vec<(String, String)>| {
-            found.iter().map(|(key, message)| format!("{key}: {message}\n")).collect()
-        };
-        raw.check().map_err(lines)
+        raw.check("client_address").map_err(|problems| problems.to_string())
     }
 
     #[test]
@@ -106,9 +105,9 @@ mod tests {
         let told = check("{ trusted_hops: 1, trusted_proxies: [10.0.0.0/33, here] }").unwrap_err();
         assert_eq!(
             told,
-            "trusted_proxies[0]: `10.0.0.0/33` is not a network, such as 10.0.0.0/8 or fd00::/8, nor an address\n\
-             trusted_proxies[1]: `here` is not a network, such as 10.0.0.0/8 or fd00::/8, nor an address\n\
-             trusted_hops: say who the proxies are by `trusted_hops` or by `trusted_proxies`, not both\n"
+            "client_address.trusted_proxies[0]: `10.0.0.0/33` is not a network, such as 10.0.0.0/8 or fd00::/8, nor an address\n\
+             client_address.trusted_proxies[1]: `here` is not a network, such as 10.0.0.0/8 or fd00::/8, nor an address\n\
+             client_address.trusted_hops: say who the proxies are by `trusted_hops` or by `trusted_proxies`, not both"
         );
         assert!(check("field: x-real-ip").unwrap_err().contains("x-forwarded-for"));
     }

@@ -170,21 +170,15 @@ impl Default for RawConfig {
 }
 
 impl RawConfig {
-    /// Checks the section, which stands at `path` in `file`. A relative `dir`
-    /// is meant from the folder of `file`.
+    /// Checks the section, which stands at `path`. A relative `dir` is meant from the
+    /// folder of `file`.
     ///
     /// # Errors
     /// Every problem, not the first one.
     pub fn check(self, file: &Path, path: &str) -> Result<Config, Problems> {
         let mut problems = Problems::default();
         let mut problem = |key: &str, message: &str| {
-            problems.add(Problem {
-                file: file.display().to_string(),
-                position: None,
-                path: if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") },
-                message: message.to_owned(),
-                excerpt: String::new(),
-            });
+            problems.add(Problem::new(format!("{path}.{key}"), message));
         };
         if self.dir.as_os_str().is_empty() {
             problem("dir", "must name a directory");
@@ -255,9 +249,8 @@ mod tests {
     fn every_problem_is_reported_at_once() {
         assert_eq!(
             load("{dir: '', close_timeout: 0s}").unwrap_err(),
-            "config/weir.yaml: store.embedded.dir: must name a directory\n\
-             config/weir.yaml: store.embedded.close_timeout: must not be 0: \
-             the last records would be lost"
+            "store.embedded.dir: must name a directory\n\
+             store.embedded.close_timeout: must not be 0: the last records would be lost"
         );
         assert!(load("{appendfsnyc: no}").unwrap_err().contains("appendfsnyc"));
         let small = load("{auto_aof_rewrite_min_size: 64mb}").unwrap_err();

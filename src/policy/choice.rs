@@ -20,7 +20,7 @@ use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
 
 use super::RequestFacts;
-use super::key::push;
+use super::key::push_choice;
 use super::source::{Claims, Source, Value};
 use crate::base::clock::Timestamp;
 
@@ -204,6 +204,8 @@ pub(super) enum Wanted {
     Network(IpNet),
     /// `*`: any value.
     Any,
+    /// No value: a later choice of a part is taken only then.
+    Absent,
 }
 
 impl Test {
@@ -211,7 +213,7 @@ impl Test {
         match (self.source.of(facts, claims), &self.wanted) {
             (Some(Value::Text(found)), Wanted::Text(wanted)) => *found == **wanted,
             (Some(Value::Address(found, _)), Wanted::Network(wanted)) => wanted.contains(&found),
-            (Some(_), Wanted::Any) => true,
+            (Some(_), Wanted::Any) | (None, Wanted::Absent) => true,
             _ => false,
         }
     }
@@ -226,7 +228,8 @@ pub(super) struct List {
 }
 
 impl List {
-    /// Reads a file of one entry a line; `#` begins a comment.
+    /// Reads a file of one entry a line; `#` begins a comment, at the beginning of a line
+    /// or behind a blank. Elsewhere it is part of a value.
     ///
     /// # Errors
     /// The line, from 1, and what stands there that is no address or network.
@@ -236,7 +239,7 @@ impl List {
         // Some editors begin a file with a byte order mark.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         for (index, line) in text.lines().enumerate() {
-            let entry = line.split('#').next().unwrap_or_default().trim();
+            let entry = without_comment(line).trim();
             if entry.is_empty() {
                 continue;
             }
@@ -257,6 +260,12 @@ impl List {
             None => false,
         }
     }
+}
+
+fn without_comment(line: &str) -> &str {
+    let begins = |at: &usize| line[..*at].chars().next_back().is_none_or(char::is_whitespace);
+    let comment = line.match_indices('#').map(|(at, _)| at).find(begins);
+    &line[..comment.unwrap_or(line.len())]
 }
 
 /// An address or a network as written; an address is a network of one, and addresses
@@ -354,14 +363,15 @@ fn by_length<K, T>(lengths: &mut Vec<(u8, HashMap<K, T>)>, length: u8) -> &mut H
     &mut lengths[at].1
 }
 
-/// The key that an override of the file names, rendered as a request's is.
-pub(super) fn rendered(values: &[Value<'_>]) -> Box<[u8]> {
+/// The key that an override names by the value of a choice for each part, rendered as a
+/// request's is.
+pub(super) fn rendered(values: &[(usize, Value<'_>)]) -> Box<[u8]> {
     let mut key = Vec::new();
-    for (index, value) in values.iter().enumerate() {
+    for (index, (choice, value)) in values.iter().enumerate() {
         if index > 0 {
             key.push(b'|');
         }
-        push(value, &mut key);
+        push_choice(*choice, value, &mut key);
     }
     key.into()
 }
@@ -412,6 +422,19 @@ mod tests {
         assert!(List::read(of(), text).is_ok());
         let told = List::read(of(), "192.0.2.1\nexample.com\n").unwrap_err();
         assert_eq!(told, (2, "example.com".to_owned()));
+    }
+
+    #[test]
+    fn a_comment_begins_behind_a_blank_and_not_within_a_value() {
+        let text = "#GET\n  # PUT\na#b\nc # d\ne\t#f\n#\n g# #h\n\u{e9}#\u{e9}\n";
+        let list = List::read(Source::Method, text).unwrap();
+        let mut values: Vec<&str> =
+            list.values.iter().map(|it| std::str::from_utf8(it).unwrap()).collect();
+        values.sort_unstable();
+        assert_eq!(values, ["a#b", "c", "e", "g#", "\u{e9}#\u{e9}"]);
+        // An address holds none, so that what looks like a comment is told.
+        let told = List::read(Source::ClientIp { prefix: 64 }, "192.0.2.1#office").unwrap_err();
+        assert_eq!(told, (1, "192.0.2.1#office".to_owned()));
     }
 
     #[test]

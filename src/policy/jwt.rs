@@ -14,8 +14,8 @@
 //!    either. Where none is, a token may be from whoever has a key, and for anybody.
 
 use jsonwebtoken::dangerous::insecure_decode_claims;
-use jsonwebtoken::jwk::{Jwk, PublicKeyUse};
-use jsonwebtoken::{DecodingKey, Validation, decode, decode_header};
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, KeyOperations, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
@@ -134,11 +134,7 @@ pub(super) fn keys(text: &[u8], asked: &Asked) -> Result<Vec<Key>, String> {
     if trimmed.starts_with(b"{") {
         let set: Jwks = serde_json::from_slice(trimmed)
             .map_err(|error| format!("is not a set of keys (JWKS): {error}"))?;
-        let known: Vec<Key> = set.keys.into_iter().filter_map(|it| Key::of(it, asked)).collect();
-        if known.is_empty() {
-            return Err("holds no key that can check a signature".to_owned());
-        }
-        return Ok(known);
+        return of_set(set, asked);
     }
     // Words may stand before it. As a secret a public key would let all sign.
     if trimmed.windows(PEM_BEGIN.len()).any(|it| it == PEM_BEGIN) {
@@ -162,6 +158,56 @@ pub(super) fn keys(text: &[u8], asked: &Asked) -> Result<Vec<Key>, String> {
         ));
     }
     Ok(vec![Key::new(DecodingKey::from_secret(trimmed), asked)])
+}
+
+/// The keys of a set that check signatures. A secret that is too short is an error of the
+/// set: to leave it out would leave its tokens without claims, and nobody would know why.
+fn of_set(set: Jwks, asked: &Asked) -> Result<Vec<Key>, String> {
+    let mut known = Vec::new();
+    let mut left_out = Vec::new();
+    for jwk in set.keys {
+        let name = match jwk.get("kid").and_then(Json::as_str) {
+            Some(id) => format!("`{id}`"),
+            None => "one without `kid`".to_owned(),
+        };
+        match Key::of(jwk, asked) {
+            Ok(key) => known.push(key),
+            Err(unfit @ Unfit::Short { .. }) => {
+                return Err(format!("holds a key that is too weak: {name} {unfit}"));
+            }
+            Err(unfit) => left_out.push(format!("{name} {unfit}")),
+        }
+    }
+    match (known.is_empty(), left_out.is_empty()) {
+        (false, _) => Ok(known),
+        (true, true) => Err("holds no key that can check a signature".to_owned()),
+        (true, false) => {
+            Err(format!("holds no key that can check a signature: {}", left_out.join(", ")))
+        }
+    }
+}
+
+/// Why a key of a set checks no signature. Reads on from its name.
+#[derive(Debug, thiserror::Error)]
+enum Unfit {
+    #[error("is of no kind that is known")]
+    Unknown,
+    #[error("is not for signatures, by its `use`")]
+    Use,
+    #[error("may not verify, by its `key_ops`")]
+    Operations,
+    #[error("has {len} bytes, and {algorithm:?} wants {wanted} (RFC 7518, 3.2)")]
+    Short { len: usize, algorithm: Algorithm, wanted: usize },
+}
+
+/// Bytes that a secret must have, at least: what the hash makes (RFC 7518, 3.2).
+fn secret_min_bytes(algorithm: Algorithm) -> usize {
+    match algorithm {
+        Algorithm::HS256 => 32,
+        Algorithm::HS384 => 48,
+        Algorithm::HS512 => 64,
+        _ => 0,
+    }
 }
 
 /// True for one ASN.1 sequence and nothing else, which is how keys look in binary.
@@ -196,17 +242,40 @@ impl Key {
     }
 
     /// A key of a set, if it is one that checks signatures in a way that is known.
-    fn of(jwk: Json, asked: &Asked) -> Option<Key> {
-        let jwk: Jwk = serde_json::from_value(jwk).ok()?;
-        if matches!(jwk.common.public_key_use, Some(PublicKeyUse::Encryption)) {
-            return None;
+    fn of(jwk: Json, asked: &Asked) -> Result<Key, Unfit> {
+        let jwk: Jwk = serde_json::from_value(jwk).map_err(|_| Unfit::Unknown)?;
+        if jwk.common.public_key_use.as_ref().is_some_and(|it| *it != PublicKeyUse::Signature) {
+            return Err(Unfit::Use);
         }
-        let mut key = Key::new(DecodingKey::from_jwk(&jwk).ok()?, asked);
+        if jwk.common.key_operations.as_ref().is_some_and(|it| !it.contains(&KeyOperations::Verify))
+        {
+            return Err(Unfit::Operations);
+        }
+        let decoding = DecodingKey::from_jwk(&jwk).map_err(|_| Unfit::Unknown)?;
+        let mut key = Key::new(decoding, asked);
         if let Some(only) = jwk.common.key_algorithm {
-            key.validation.algorithms = vec![only.to_string().parse().ok()?];
+            let only = only.to_string().parse().map_err(|_| Unfit::Unknown)?;
+            key.validation.algorithms = vec![only];
+        }
+        if matches!(jwk.algorithm, AlgorithmParameters::OctetKey(_)) {
+            key.limit_to_its_length()?;
         }
         key.id = jwk.common.key_id;
-        Some(key)
+        Ok(key)
+    }
+
+    /// A secret is used with the algorithms that it is long enough for.
+    fn limit_to_its_length(&mut self) -> Result<(), Unfit> {
+        let len = self.key.try_get_as_bytes().map_err(|_| Unfit::Unknown)?.len();
+        let asked = &mut self.validation.algorithms;
+        let least = asked.iter().copied().min_by_key(|it| secret_min_bytes(*it));
+        asked.retain(|it| secret_min_bytes(*it) <= len);
+        match least {
+            Some(algorithm) if asked.is_empty() => {
+                Err(Unfit::Short { len, algorithm, wanted: secret_min_bytes(algorithm) })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -219,7 +288,8 @@ mod tests {
     use super::*;
     use crate::policy::testing::Pairs;
 
-    const SECRET: &[u8] = b"a secret of some length";
+    /// As long as the longest hash of HMAC is.
+    const SECRET: &[u8] = b"a secret of a length that is enough for a hash of 512 bits, so 64";
     const RSA: &[u8] = include_bytes!("../../tests/fixtures/jwt/rsa.pem");
     const RSA_PUBLIC: &[u8] = include_bytes!("../../tests/fixtures/jwt/rsa.pub.pem");
     const EC: &[u8] = include_bytes!("../../tests/fixtures/jwt/ec.pem");
@@ -393,13 +463,78 @@ mod tests {
         assert_eq!(subject(&tokens, &token(PS256, &signer(PS256), Some("r"))), None);
     }
 
+    /// The same set, every key of which says this besides.
+    fn saying(set: &[u8], more: &Json) -> Vec<u8> {
+        let mut set: Json = serde_json::from_slice(set).unwrap();
+        for key in set["keys"].as_array_mut().unwrap() {
+            key.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        }
+        serde_json::to_vec(&set).unwrap()
+    }
+
     #[test]
-    fn a_key_for_encryption_checks_no_signature() {
-        let text = String::from_utf8(jwks(&[("r", Algorithm::RS256)])).unwrap();
-        let text =
-            text.replacen('{', "{ \"x\": 0, ", 1).replace("\"kid\"", "\"use\":\"enc\",\"kid\"");
-        let told = keys(text.as_bytes(), &Asked::default()).unwrap_err();
-        assert!(told.contains("holds no key"), "{text}");
+    fn a_key_checks_signatures_only_if_it_is_meant_to() {
+        let set = jwks(&[("r", Algorithm::RS256), ("h", Algorithm::HS256)]);
+        for fit in [json!({}), json!({ "use": "sig" }), json!({ "key_ops": ["sign", "verify"] })] {
+            assert_eq!(keys(&saying(&set, &fit), &Asked::default()).unwrap().len(), 2, "{fit}");
+        }
+        for (unfit, why) in [
+            (json!({ "use": "enc" }), "is not for signatures, by its `use`"),
+            (json!({ "use": "tls" }), "is not for signatures, by its `use`"),
+            (json!({ "key_ops": ["sign"] }), "may not verify, by its `key_ops`"),
+            (json!({ "key_ops": [] }), "may not verify, by its `key_ops`"),
+            (json!({ "use": "sig", "key_ops": ["encrypt"] }), "may not verify, by its `key_ops`"),
+            (json!({ "kty": "AKP" }), "is of no kind that is known"),
+        ] {
+            let told = keys(&saying(&set, &unfit), &Asked::default()).unwrap_err();
+            let expected = "holds no key that can check a signature";
+            assert_eq!(told, format!("{expected}: `r` {why}, `h` {why}"), "{unfit}");
+        }
+        let unnamed = json!({ "keys": [{ "kty": "RSA", "use": "enc" }] }).to_string();
+        let told = keys(unnamed.as_bytes(), &Asked::default()).unwrap_err();
+        assert!(
+            told.ends_with("a signature: one without `kid` is not for signatures, by its `use`"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn a_secret_of_a_set_is_as_long_as_the_hash_it_is_used_with() {
+        use Algorithm::{HS256, HS384, HS512};
+        let set = |len: usize, algorithm: Option<Algorithm>| {
+            let mut jwk =
+                Jwk::from_encoding_key(&EncodingKey::from_secret(&SECRET[..len]), HS256).unwrap();
+            jwk.common.key_id = Some("h".to_owned());
+            jwk.common.key_algorithm =
+                algorithm.map(|it| serde_json::from_value(json!(format!("{it:?}"))).unwrap());
+            serde_json::to_vec(&json!({ "keys": [jwk] })).unwrap()
+        };
+        for (len, only, fit) in [
+            (32, None, &[HS256][..]),
+            (48, None, &[HS256, HS384]),
+            (64, None, &[HS256, HS384, HS512]),
+            (32, Some(HS256), &[HS256]),
+            (64, Some(HS384), &[HS384]),
+        ] {
+            let tokens = signed(&set(len, only));
+            for algorithm in [HS256, HS384, HS512] {
+                let own = EncodingKey::from_secret(&SECRET[..len]);
+                let told = subject(&tokens, &token(algorithm, &own, Some("h")));
+                assert_eq!(
+                    told.is_some(),
+                    fit.contains(&algorithm),
+                    "{len} {only:?} {algorithm:?}"
+                );
+            }
+        }
+        for (len, only, why) in [
+            (31, None, "`h` has 31 bytes, and HS256 wants 32 (RFC 7518, 3.2)"),
+            (47, Some(HS384), "`h` has 47 bytes, and HS384 wants 48 (RFC 7518, 3.2)"),
+            (63, Some(HS512), "`h` has 63 bytes, and HS512 wants 64 (RFC 7518, 3.2)"),
+        ] {
+            let told = keys(&set(len, only), &Asked::default()).unwrap_err();
+            assert_eq!(told, format!("holds a key that is too weak: {why}"));
+        }
     }
 
     #[test]

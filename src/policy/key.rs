@@ -51,6 +51,20 @@ pub(super) struct Part {
     pub(super) choices: Vec<Source>,
 }
 
+impl Part {
+    /// Which of its sources a word of the operator's is about, and the value there. Of
+    /// `jwt:sub | client_ip`, `client_ip=192.0.2.1` says which; a word that does not is
+    /// about the first. A word is never about two, so that nobody who sends a value as the
+    /// one is taken for whom it names as the other.
+    pub(super) fn named<'w>(&self, word: &'w str) -> (usize, &'w str) {
+        let value = |choice: &Source| word.strip_prefix(&*choice.to_string())?.strip_prefix('=');
+        let choices = self.choices.iter().enumerate().filter(|_| self.choices.len() > 1);
+        let named = choices.filter_map(|(index, choice)| Some((index, value(choice)?)));
+        // `query:a=b` may be a source, too.
+        named.min_by_key(|(_, value)| value.len()).unwrap_or((0, word))
+    }
+}
+
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, choice) in self.choices.iter().enumerate() {
@@ -90,12 +104,7 @@ fn render_part(
 ) -> bool {
     for (index, choice) in part.choices.iter().enumerate() {
         let Some(value) = choice.of(facts, claims) else { continue };
-        if index > 0 {
-            out.push(ABSENT);
-            out.extend_from_slice(itoa::Buffer::new().format(index).as_bytes());
-            out.push(b':');
-        }
-        push(&value, out);
+        push_choice(index, &value, out);
         return true;
     }
     out.push(ABSENT);
@@ -115,14 +124,19 @@ pub(super) fn of_values(parts: &[Part], values: &[String]) -> Result<Vec<u8>, (u
         if index > 0 {
             out.push(b'|');
         }
-        match part.choices.first() {
-            _ if value.is_empty() => out.push(ABSENT),
-            Some(Source::ClientIp { prefix }) => {
-                let address = value.parse::<IpAddr>().map_err(|_| (index, value.clone()))?;
-                push_client(address, *prefix, &mut out);
-            }
-            _ => push_value(value.as_bytes(), &mut out),
+        if value.is_empty() {
+            out.push(ABSENT);
+            continue;
         }
+        let (choice, value) = part.named(value);
+        let value = match part.choices.get(choice) {
+            Some(Source::ClientIp { prefix }) => {
+                let address = value.parse().map_err(|_| (index, value.to_owned()))?;
+                Value::Address(address, *prefix)
+            }
+            _ => Value::Text(value.as_bytes().into()),
+        };
+        push_choice(choice, &value, &mut out);
     }
     Ok(out)
 }
@@ -135,8 +149,18 @@ pub(super) fn client_of(parts: &[Part], key: &[u8]) -> Option<IpAddr> {
     text.split('/').next()?.parse().ok()
 }
 
+/// Appends the value of a choice, by its number, in the form that it has in a key.
+pub(super) fn push_choice(number: usize, value: &Value<'_>, out: &mut Vec<u8>) {
+    if number > 0 {
+        out.push(ABSENT);
+        out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        out.push(b':');
+    }
+    push(value, out);
+}
+
 /// Appends a value in the form that it has in a key.
-pub(super) fn push(value: &Value<'_>, out: &mut Vec<u8>) {
+fn push(value: &Value<'_>, out: &mut Vec<u8>) {
     match value {
         Value::Address(address, prefix) => push_client(*address, *prefix, out),
         Value::Text(text) => push_value(text, out),
@@ -343,6 +367,26 @@ mod tests {
         assert_eq!(key(&[("x-user", b"ann")]), "~1:ann");
         assert_eq!(key(&[]), "~2:203.0.113.7");
         assert_eq!(key(&[("x-key", b"~2:203.0.113.7")]), "%7e2:203.0.113.7");
+        // As an operator names them.
+        let parts = [part];
+        for (word, expected) in [
+            ("k", "k"),
+            ("192.0.2.1", "192.0.2.1"),
+            ("header:x-user=ann", "~1:ann"),
+            ("client_ip=::ffff:192.0.2.1", "~2:192.0.2.1"),
+            ("client_ip=2001:db8::1", "~2:2001:db8::/64"),
+            ("header:x-key=client_ip=1", "client_ip=1"),
+            ("header:x-other=ann", "header:x-other=ann"),
+            ("", "~"),
+        ] {
+            let key = of_values(&parts, &[word.to_owned()]).unwrap();
+            assert_eq!(String::from_utf8(key).unwrap(), expected, "{word}");
+        }
+        let told = of_values(&parts, &["client_ip=ann".to_owned()]).unwrap_err();
+        assert_eq!(told, (0, "ann".to_owned()));
+        let alone = [one(Source::Header("x-key".into()))];
+        let key = of_values(&alone, &["header:x-key=k".to_owned()]).unwrap();
+        assert_eq!(key, b"header:x-key=k", "there is nothing to choose");
     }
 
     /// Values that are likely to collide if anything can make them.

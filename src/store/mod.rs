@@ -49,8 +49,8 @@ pub enum Error {
         reason: String,
     },
     /// A client's call runs for longer than was to be waited. Nothing was run.
-    #[error("a client's call has held the store for more than {0:?}")]
-    Busy(Duration),
+    #[error("a client's call has held the store for too long")]
+    Busy,
     /// The keys take all the memory that they may, and none may be evicted.
     #[error("OOM command not allowed when used memory > 'maxmemory'.")]
     OutOfMemory,
@@ -64,6 +64,16 @@ pub enum Error {
         #[source]
         source: crate::function::CallError,
     },
+}
+
+impl Error {
+    /// True when it is known that nothing remains of what was called.
+    pub fn is_undone(&self) -> bool {
+        match self {
+            Error::Busy | Error::OutOfMemory | Error::Call { .. } => true,
+            Error::LogFailed { .. } => false,
+        }
+    }
 }
 
 /// Where Functions run.
@@ -92,16 +102,18 @@ impl Store {
         replies: &mut Vec<Reply>,
         accept: impl Fn(&Reply) -> bool + Send,
     ) -> Result<Asked, Error> {
-        self.call_within(Duration::MAX, calls, replies, accept).await
+        let mut for_ever = Duration::MAX;
+        self.call_within(&mut for_ever, calls, replies, accept).await
     }
 
-    /// As [`Store::call`], and does not wait for its turn for longer than this.
+    /// As [`Store::call`], and does not wait for its turn for longer than is left, which
+    /// becomes less by what it waited.
     ///
     /// # Errors
     /// [`Error::Busy`], and as above.
     pub async fn call_within(
         &self,
-        wait_max: Duration,
+        wait_left: &mut Duration,
         calls: &[Call<'_>],
         replies: &mut Vec<Reply>,
         accept: impl Fn(&Reply) -> bool + Send,
@@ -111,7 +123,7 @@ impl Store {
             replies.resize_with(calls.len(), Reply::default);
         }
         match self {
-            Store::Embedded(embedded) => embedded.call(wait_max, calls, replies, accept).await,
+            Store::Embedded(embedded) => embedded.call(wait_left, calls, replies, accept).await,
         }
     }
 

@@ -6,6 +6,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -296,6 +297,7 @@ pub enum Next {
 pub struct Upstream {
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
+    ended: Arc<AtomicUsize>,
 }
 
 impl Upstream {
@@ -309,16 +311,27 @@ impl Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
+        let ended = Arc::new(AtomicUsize::new(0));
         let (script, remembered) = (Arc::new(script), Arc::clone(&seen));
+        let counted = Arc::clone(&ended);
         spawn_thread("test-upstream", move || {
             for (connection, stream) in listener.incoming().enumerate() {
                 let (script, seen) = (Arc::clone(&script), Arc::clone(&remembered));
-                let serve = move || serve(connection, stream.unwrap(), &*script, &seen);
+                let ended = Arc::clone(&counted);
+                let serve = move || {
+                    serve(connection, stream.unwrap(), &*script, &seen);
+                    ended.fetch_add(1, Ordering::SeqCst);
+                };
                 spawn_thread("test-upstream", serve).unwrap();
             }
         })
         .unwrap();
-        Upstream { address, seen }
+        Upstream { address, seen, ended }
+    }
+
+    /// Connections that have ended, whoever ended them.
+    pub fn ended(&self) -> usize {
+        self.ended.load(Ordering::SeqCst)
     }
 
     /// The requests that came, to the last byte, in order.

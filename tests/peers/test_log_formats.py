@@ -1,16 +1,11 @@
 """The log is Redis': its tools accept every file, a redis-server that starts from
 a copy holds the same keys, and we start from what a redis-server leaves."""
 
-import fcntl
 import os
-import pty
 import random
 import re
-import select
 import shutil
-import struct
 import subprocess
-import termios
 import time
 
 import pytest
@@ -18,6 +13,7 @@ import pytest
 from process import wait_until
 from redis_server import RedisServer
 from resp import Connection, encode
+from terminal import Terminal
 from weir import BINARY
 
 COMMANDS = 4_000
@@ -237,35 +233,6 @@ def test_a_log_of_a_redis_before_7_is_mended_before_the_first_start(weir, fault)
         assert connection.ask("DBSIZE") == (":", count)
         assert gateway.stop() == 0
     check_files(gateway.data)
-
-
-class Terminal:
-    """A program whose standard error is a terminal; what it has shown there."""
-
-    def __init__(self, argv):
-        self.ours, terminal = pty.openpty()
-        # A row of some width, without which nothing is drawn.
-        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-        self.child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=terminal)
-        os.close(terminal)
-        self.shown = ""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_error):
-        self.child.terminate()
-        self.child.wait(20)
-        os.close(self.ours)
-
-    def look(self):
-        """Adds what is shown within a second; false when there will be no more."""
-        ready, _, _ = select.select([self.ours], [], [], 1)
-        try:
-            self.shown += os.read(self.ours, 65536).decode(errors="replace") if ready else ""
-        except OSError:
-            return False  # The other end is closed.
-        return True
 
 
 @pytest.mark.parametrize("verb, shown", [("check", "checking"), ("dump", "reading")])

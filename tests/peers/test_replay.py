@@ -11,6 +11,8 @@ from html.parser import HTMLParser
 
 import pytest
 
+from process import wait_until
+from terminal import Terminal
 from weir import BINARY
 
 POLICIES = """
@@ -158,3 +160,31 @@ def test_the_page_opens_in_a_browser(folder):
     assert "203.0.113.7" in said and "agent%20<b>1</b>" in said, "and a log's text is text"
     refused = re.search(r"(\d+) would have been refused", text)[0]
     assert refused in said
+
+
+def test_a_replay_on_a_terminal_shows_how_far_it_has_come(folder):
+    # It is drawn every few thousand lines.
+    text = log_of(common, REQUESTS * 60)
+    (folder / "access.txt").write_text(text)
+    command = [BINARY, "replay", "--config", folder / "weir.yaml", folder / "access.txt"]
+    with Terminal(command) as terminal:
+        wait_until(lambda: not terminal.look(), "it has ended", seconds=60)
+        assert terminal.child.wait(20) == 0
+        said = terminal.shown
+    bars = re.findall(r"  replaying \S+ ([\d.]+ \w+)/([\d.]+ \w+), [\d.]+ \w+/s, \S+ left", said)
+    assert bars and {whole for _, whole in bars} == {f"{len(text) / 1024:.2f} KiB"}, said
+    assert any(not done.startswith("0 ") for done, _ in bars), said
+    quiet = subprocess.run(command, capture_output=True, timeout=60)
+    assert quiet.returncode == 0 and quiet.stderr == b"", "nothing where that is no terminal"
+
+
+def test_requests_are_under_way_for_as_long_as_envoy_says(folder):
+    (folder / "policies.yaml").write_text("policies: [{ name: jobs, limits: [{ quota: 1, algorithm: concurrency }] }]")
+    long = [line.replace(" 17 3 2 ", " 17 1500 2 ") for line in (envoy(BEGAN + at, "203.0.113.7", "/", "-") for at in range(9))]
+    (folder / "access.txt").write_text("\n".join(long))
+    text, _ = replay(folder, folder / "access.txt")
+    # Each is under way for a second and a half: every other one finds it so.
+    assert "\n4 would have been refused" in text, text
+    (folder / "access.txt").write_text(log_of(common))
+    text, page = replay(folder, folder / "access.txt")
+    assert "the log does not say how long they took" in text and "does not say" in page

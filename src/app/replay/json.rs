@@ -5,6 +5,8 @@
 //! `-` as `_`. An object named `request` (Caddy) is looked into as well, and a
 //! request line (`GET /x HTTP/1.1`) will do for method and target.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use super::line::{NotUnderstood, Seen, client_of, status_of, time_of};
@@ -30,6 +32,9 @@ const HOST: &[&str] =
     &["host", "authority", "http_host", "requesthost", "vhost", "server_name", "request_host"];
 const STATUS: &[&str] =
     &["status", "response_code", "status_code", "response_status", "downstreamstatus"];
+/// How long a request took, under names that say in which unit, in seconds.
+const DURATIONS: &[(&str, f64)] =
+    &[("duration_us", 1e-6), ("duration_ms", 1e-3), ("request_time", 1.0)];
 const LINE: &[&str] = &["request", "request_line"];
 const HEADERS: &[&str] = &["headers", "request_headers"];
 
@@ -44,6 +49,7 @@ pub(super) fn read(line: &str) -> Result<Seen, NotUnderstood> {
         client: Some(client_of(&facts.text(CLIENT).ok_or(NotUnderstood::Client)?)?),
         host: facts.text(HOST).unwrap_or_default(),
         status: facts.text(STATUS).and_then(|text| status_of(&text)),
+        duration: facts.duration(),
         ..Seen::default()
     };
     match (facts.text(METHOD), facts.text(TARGET), facts.text(LINE)) {
@@ -61,6 +67,8 @@ pub(super) fn read(line: &str) -> Result<Seen, NotUnderstood> {
 #[derive(Default)]
 struct Facts<'a> {
     values: Vec<(String, &'a Value)>,
+    /// The request has an object of its own, as Caddy gives it one.
+    is_nested: bool,
     headers: Vec<(String, String)>,
 }
 
@@ -74,7 +82,10 @@ impl<'a> Facts<'a> {
                         self.headers.extend(text_of(value).map(|text| (name.clone(), text)));
                     }
                 }
-                Value::Object(inner) if name == "request" => self.add(inner),
+                Value::Object(inner) if name == "request" => {
+                    self.is_nested = true;
+                    self.add(inner);
+                }
                 _ => {
                     // What nginx calls a header field: `http_x_plan`.
                     if let Some(field) = name.strip_prefix("http_")
@@ -86,6 +97,18 @@ impl<'a> Facts<'a> {
                 }
             }
         }
+    }
+
+    /// How long the request took. What is called `duration` is in milliseconds for Envoy,
+    /// in seconds for Caddy, in nanoseconds for Traefik.
+    fn duration(&self) -> Option<Duration> {
+        let is_traefik = self.text(&["downstreamstatus"]).is_some();
+        let unit = if is_traefik { 1e-9 } else { [1e-3, 1.0][usize::from(self.is_nested)] };
+        let of_many = ("duration", unit);
+        let named = DURATIONS.iter().chain([&of_many]);
+        let seconds =
+            |(name, unit): &(&str, f64)| Some(self.text(&[name])?.parse::<f64>().ok()? * unit);
+        Duration::try_from_secs_f64(named.filter_map(seconds).next()?).ok()
     }
 
     /// The first of the names that has a text or a number.
@@ -136,6 +159,28 @@ mod tests {
             r#"{"ts":1760129736.5,"request":{"remote_ip":"203.0.113.7","method":"GET","uri":"/x?y=1","host":"example.com","headers":{}}}"#,
         ] {
             assert!(told(line).starts_with(expected), "{line}\n{}", told(line));
+        }
+    }
+
+    #[test]
+    fn how_long_a_request_took_is_told_in_the_unit_of_whoever_tells_it() {
+        let own = r#""ts":1760129736,"client":"203.0.113.7""#;
+        let plain = format!(r#"{own},"method":"GET","target":"/""#);
+        for (line, expected) in [
+            (format!(r#"{{{plain},"duration_us":1500000}}"#), Some(1_500)),
+            (format!(r#"{{{plain},"request_time":"1.500"}}"#), Some(1_500)),
+            (format!(r#"{{{plain},"start_time":"1760129736","duration":1500}}"#), Some(1_500)),
+            (format!(r#"{{{plain},"DownstreamStatus":200,"Duration":1500000000}}"#), Some(1_500)),
+            (
+                format!(r#"{{{own},"request":{{"method":"GET","uri":"/"}},"duration":1.5}}"#),
+                Some(1_500),
+            ),
+            (format!(r#"{{{plain},"duration":"-"}}"#), None),
+            (format!(r#"{{{plain},"duration":-5}}"#), None),
+            (format!("{{{plain}}}"), None),
+        ] {
+            let took = read(&line).unwrap().duration.map(|it| it.as_millis());
+            assert_eq!(took, expected, "{line}");
         }
     }
 

@@ -16,6 +16,7 @@
 //! Not here: whether a request concerns a policy, and its spelling of the path.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use jiff::fmt::strtime;
 
@@ -39,6 +40,8 @@ pub struct Seen {
     pub headers: Vec<(String, String)>,
     /// Of the response; `None` if the log does not say.
     pub status: Option<u16>,
+    /// How long it was under way; `None` if the log does not say.
+    pub duration: Option<Duration>,
 }
 
 impl Headers for Seen {
@@ -86,7 +89,7 @@ fn common(line: &str) -> Result<Seen, NotUnderstood> {
     let (before, rest) = line.split_once(" [").ok_or(NotUnderstood::Form)?;
     let (time, rest) = rest.split_once(']').ok_or(NotUnderstood::Form)?;
     let first = before.split(' ').next().unwrap_or_default();
-    let quoted: Vec<String> = quoted(rest).collect();
+    let quoted: Vec<String> = quoted(rest).map(|(_, text)| text).collect();
     let mut seen = Seen { at: time_of(time)?, client: Some(client_of(first)?), ..Seen::default() };
     seen.set_request(quoted.first().ok_or(NotUnderstood::Request)?)?;
     seen.status = status_after_request(rest);
@@ -101,11 +104,12 @@ fn common(line: &str) -> Result<Seen, NotUnderstood> {
 fn envoy(line: &str) -> Result<Seen, NotUnderstood> {
     let (time, rest) =
         line.strip_prefix('[').and_then(|it| it.split_once(']')).ok_or(NotUnderstood::Form)?;
-    let quoted: Vec<String> = quoted(rest).collect();
-    let request = quoted.first().ok_or(NotUnderstood::Request)?;
+    let quoted: Vec<(usize, String)> = quoted(rest).collect();
+    let (_, request) = quoted.first().ok_or(NotUnderstood::Request)?;
     // Response flags' details and failure reasons may stand in quotes before:
     // the last five are always forwarded-for, agent, id, authority, upstream.
-    let [.., forwarded_for, agent, id, authority, _upstream] = quoted.as_slice() else {
+    let [.., (at, forwarded_for), (_, agent), (_, id), (_, authority), _upstream] = &quoted[..]
+    else {
         return Err(NotUnderstood::Form);
     };
     let nearest = forwarded_for.rsplit(',').next().unwrap_or_default().trim();
@@ -113,6 +117,9 @@ fn envoy(line: &str) -> Result<Seen, NotUnderstood> {
         Seen { at: time_of(time)?, client: Some(client_of(nearest)?), ..Seen::default() };
     seen.set_request(request)?;
     seen.status = status_after_request(rest);
+    // Behind bytes received and sent, and before the upstream's time.
+    let duration = rest[..*at].split_whitespace().rev().nth(1).and_then(|it| it.parse().ok());
+    seen.duration = duration.map(Duration::from_millis);
     seen.host = absent(authority).to_owned();
     for (name, value) in
         [("x-forwarded-for", forwarded_for), ("user-agent", agent), ("x-request-id", id)]
@@ -147,18 +154,20 @@ fn absent(value: &str) -> &str {
     if value == "-" { "" } else { value }
 }
 
-/// The texts between quotes. A quote inside one is written `\"` or `\x22`.
-fn quoted(text: &str) -> impl Iterator<Item = String> {
+/// The texts between quotes, and where the quotes begin. A quote inside one is written
+/// `\"` or `\x22`.
+fn quoted(text: &str) -> impl Iterator<Item = (usize, String)> {
     let mut rest = text;
     std::iter::from_fn(move || {
         let start = rest.find('"')? + 1;
+        let begins = text.len() - rest.len() + start - 1;
         let mut value = String::new();
         let mut letters = rest[start..].char_indices();
         while let Some((at, letter)) = letters.next() {
             match letter {
                 '"' => {
                     rest = &rest[start + at + 1..];
-                    return Some(value);
+                    return Some((begins, value));
                 }
                 '\\' => value.extend(letters.next().map(|(_, escaped)| escaped)),
                 _ => value.push(letter),
@@ -226,8 +235,9 @@ mod tests {
                 let headers: Vec<String> =
                     seen.headers.iter().map(|(name, value)| format!(" {name}={value}")).collect();
                 let status = seen.status.map_or("?".to_owned(), |it| it.to_string());
+                let took = seen.duration.map_or(String::new(), |it| format!(" took {it:?}"));
                 format!(
-                    "{} {client} {} {} {} {status}{}",
+                    "{} {client} {} {} {} {status}{}{took}",
                     seen.at.micros(),
                     seen.method,
                     seen.target,
@@ -267,7 +277,18 @@ mod tests {
                  \"10.0.2.1:80\""
             ),
             "1760129736310000 203.0.113.7 GET /x api.example.com 200 \
-             x-forwarded-for=198.51.100.1,203.0.113.7 user-agent=agent/1 x-request-id=cc21d9b0",
+             x-forwarded-for=198.51.100.1,203.0.113.7 user-agent=agent/1 x-request-id=cc21d9b0 \
+             took 100ms",
+        );
+        // Of a request that failed more is told, also in quotes.
+        let failed = told(
+            "[2025-10-10T20:55:36.310Z] \"GET /x HTTP/2\" 503 UF upstream_reset - \
+             \"delayed 7 8\" 0 226 100 - \"203.0.113.7\" \"-\" \"-\" \"-\" \"-\"",
+        );
+        assert_eq!(
+            failed,
+            "1760129736310000 203.0.113.7 GET /x  503 \
+                            x-forwarded-for=203.0.113.7 took 100ms"
         );
     }
 

@@ -10,8 +10,9 @@
 //!
 //! A log says less than a request: a policy whose key or condition is a header
 //! field sees only what was logged, and a cost that the response tells is known only as
-//! far as its status tells it. How long a request was under way is not known; each ends
-//! before the next begins. Lines that lie a little back in time, because
+//! far as its status tells it. A request is under way for as long as the log says, from
+//! the moment of its line; where it does not say, it ends before the next begins, and the
+//! report says so. Lines that lie a little back in time, because
 //! servers log a request when it ends, are asked at the moment of the line before.
 
 mod json;
@@ -22,6 +23,7 @@ mod report;
 mod source;
 mod tally;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,8 +34,8 @@ use prometheus::Registry;
 use tokio::runtime;
 
 use crate::base::clock::{Clock, Timestamp};
-use crate::limiter::{self, Limiter, Payments, Scratch, Verdict};
-use crate::policy::{PolicySet, RequestFacts, host, path};
+use crate::limiter::{self, Dues, Limiter, Payments, Scratch, Verdict};
+use crate::policy::{Algorithm, PolicySet, RequestFacts, host, path};
 use crate::store::{self, Embedded, Library, Store};
 
 use super::{Error, Written};
@@ -72,6 +74,8 @@ struct Skipped {
     bad_paths: u64,
     /// Lines that lay back in time by over a second.
     out_of_order: u64,
+    /// Requests that got a lease, and how long they were under way is not known.
+    without_duration: u64,
 }
 
 /// A log may lie back in time by this much without being told.
@@ -143,6 +147,8 @@ struct Replay {
     payments: Option<Payments>,
     tally: Tally,
     scratch: Scratch,
+    /// What requests under way owe, by the moments at which they end, and a number.
+    under_way: BTreeMap<(Timestamp, u64), Dues>,
 }
 
 impl Replay {
@@ -164,13 +170,15 @@ impl Replay {
             limiter::Metrics::register(&registry)?,
         );
         let payments = limiter.take_payments();
-        Ok(Replay { limiter, clock, payments, tally, scratch: Scratch::default() })
+        let (scratch, under_way) = (Scratch::default(), BTreeMap::new());
+        Ok(Replay { limiter, clock, payments, tally, scratch, under_way })
     }
 
     /// Asks the limiter about one request, at its moment.
     async fn ask(&mut self, seen: &Seen, skipped: &mut Skipped) {
         let now = self.clock.now();
-        self.clock.advance(seen.at.since(now));
+        self.end_until(seen.at.max(now)).await;
+        self.clock.advance(seen.at.since(self.clock.now()));
         if now.since(seen.at) > ORDER_TOLERANCE {
             skipped.out_of_order += 1;
         }
@@ -198,7 +206,29 @@ impl Replay {
             if let Some(status) = seen.status {
                 dues.head(status, &Seen::default());
             }
-            drop(dues);
+            let ends = self.clock.now().plus(seen.duration.unwrap_or_default());
+            self.under_way.insert((ends, self.tally.requests.asked), dues);
+            if seen.duration.is_none() {
+                skipped.without_duration += u64::from(self.is_leased());
+                self.end_until(ends).await;
+            }
+        }
+    }
+
+    /// Whether the request that was asked about is under a limit of requests under way.
+    fn is_leased(&self) -> bool {
+        let (live, plan) = (self.limiter.live(), self.scratch.plan());
+        let algorithm = |entry| live.policies().limit(entry).algorithm();
+        plan.entries().iter().any(|entry| *algorithm(entry) == Algorithm::Concurrency)
+    }
+
+    /// Ends the requests that end until then, each at its moment.
+    async fn end_until(&mut self, moment: Timestamp) {
+        while let Some(first) = self.under_way.first_entry()
+            && first.key().0 <= moment
+        {
+            self.clock.advance(first.key().0.since(self.clock.now()));
+            drop(first.remove());
             if let Some(payments) = &mut self.payments {
                 payments.pay_waiting(&self.limiter).await;
             }
@@ -330,6 +360,44 @@ policies:
         let (told, _) = told_under(policies, &log, false);
         assert!(told.contains("\n2 would have been refused"), "{told}");
         assert!(told.contains("jobs\n") && told.contains("refused                   0"), "{told}");
+    }
+
+    #[test]
+    fn requests_are_under_way_for_as_long_as_the_log_says() {
+        let policies = "
+policies:
+  - { name: jobs, limits: [{ quota: 2, algorithm: concurrency }] }
+";
+        let line = |second: u32, took: &str| {
+            let time = 1_760_129_700 + second;
+            let client = "203.0.113.7";
+            format!(
+                r#"{{"ts":{time},"client":"{client}","method":"GET","target":"/","duration_ms":{took}}}"#
+            ) + "\n"
+        };
+        let lines = [
+            line(0, "4000"),
+            line(1, "2000"),
+            line(2, "1000"), // The first two are under way.
+            line(3, "5000"), // The second has ended just now.
+            line(3, "0"),
+            line(2, "0"), // Asked at the moment of the line before.
+            line(4, "0"),
+            line(4, "0"),
+        ];
+        let (text, page) = told_under(policies, &lines.concat(), true);
+        assert!(text.contains("\n3 would have been refused"), "{text}");
+        assert!(!text.contains("without length"), "{text}");
+        assert!(!text.contains("quota "), "a window would say nothing of it: {text}");
+        assert!(!page.contains("does not say"), "{page}");
+        // Where it does not say, nobody is in anybody's way, and that is told.
+        let silent = lines.concat().replace("duration_ms", "of_no_meaning");
+        let (text, page) = told_under(policies, &silent, true);
+        assert!(text.contains("\n0 would have been refused"), "{text}");
+        let told = "without length            8  the log does not say how long they took, so that \
+                    they keep nobody out";
+        assert!(text.contains(told), "{text}");
+        assert!(page.contains("does not say"), "{page}");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::report::{LimitReport, Report, grouped, percent, shown};
+use super::report::{LimitReport, Report, SILENT, grouped, percent, shown};
 
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 160.0;
@@ -41,10 +41,14 @@ pub fn page(report: &Report) -> String {
 
 fn section(html: &mut String, limit: &LimitReport) {
     let shadow = if limit.is_shadow { " It is shadowed, and refuses nobody." } else { "" };
+    let silent = match limit.without_duration {
+        0 => String::new(),
+        count => format!(" Of {} requests {SILENT}.", grouped(count)),
+    };
     let _ = write!(
         html,
         "<section><h2>{}</h2><p class=\"about\">{}<br>{} of {} requests refused ({}), \
-         {} of {} keys.{shadow}</p>",
+         {} of {} keys.{shadow}{silent}</p>",
         escaped(&limit.name),
         escaped(&limit.described),
         grouped(limit.total.refused),

@@ -11,6 +11,10 @@ use super::tally::{Count, LimitTally, MINUTE_MICROS, Tally};
 /// Parts of all requests for which a quota is looked for, in percent.
 const PERCENTS: [f64; 3] = [0.1, 1.0, 5.0];
 
+/// What is told of requests under way whose length is not known.
+pub(super) const SILENT: &str =
+    "the log does not say how long they took, so that they keep nobody out";
+
 /// Columns of a chart, at most.
 const COLUMN_COUNT_MAX: u64 = 96;
 
@@ -49,6 +53,9 @@ pub struct LimitReport {
     pub is_estimate: bool,
     /// Requests refused because they lacked the key.
     pub denied_unasked: u64,
+    /// Of a limit of requests under way: those of which the log does not say how long
+    /// they were.
+    pub without_duration: u64,
 }
 
 impl Report {
@@ -57,13 +64,12 @@ impl Report {
         let mut limits = Vec::new();
         for (place, policy) in set.policies().iter().enumerate() {
             for (limit, counted) in policy.limits().iter().zip(&tally.policies[place]) {
-                limits.push(LimitReport::new(
-                    policy,
-                    limit,
-                    counted,
-                    tally.denied_unasked[place],
-                    top,
-                ));
+                let mut report = LimitReport::new(policy, limit, counted, top);
+                report.denied_unasked = tally.denied_unasked[place];
+                if *limit.algorithm() == Algorithm::Concurrency {
+                    report.without_duration = skipped.without_duration;
+                }
+                limits.push(report);
             }
         }
         Report { summary: summary(tally, skipped), limits }
@@ -117,13 +123,7 @@ fn not_understood(text: &mut String, skipped: &Skipped) {
 }
 
 impl LimitReport {
-    fn new(
-        policy: &Policy,
-        limit: &Limit,
-        counted: &LimitTally,
-        denied_unasked: u64,
-        top: usize,
-    ) -> LimitReport {
+    fn new(policy: &Policy, limit: &Limit, counted: &LimitTally, top: usize) -> LimitReport {
         let (columns, column_minutes) = columns(counted);
         let found = |percent| {
             counted.history.quota_for(percent, limit.window()).map(|quota| (percent, quota))
@@ -137,10 +137,15 @@ impl LimitReport {
             keys: counted.most_refused(top),
             columns,
             column_minutes,
-            quotas: PERCENTS.into_iter().filter_map(found).collect(),
+            quotas: match limit.algorithm() {
+                // Of requests under way a window says nothing.
+                Algorithm::Concurrency => Vec::new(),
+                _ => PERCENTS.into_iter().filter_map(found).collect(),
+            },
             quota: limit.quota(),
             is_estimate: *limit.algorithm() != Algorithm::SlidingWindow,
-            denied_unasked,
+            denied_unasked: 0,
+            without_duration: 0,
         }
     }
 
@@ -164,6 +169,10 @@ impl LimitReport {
         );
         if self.denied_unasked > 0 {
             let _ = writeln!(text, "  without a key  {:>12}", grouped(self.denied_unasked));
+        }
+        if self.without_duration > 0 {
+            let count = grouped(self.without_duration);
+            let _ = writeln!(text, "  without length {count:>12}  {SILENT}");
         }
         for (key, count) in &self.keys {
             let of = grouped(count.asked);

@@ -114,7 +114,7 @@ fn too_large(size: usize) -> String {
 }
 
 /// A text and the name of its file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Source {
     file: String,
     text: String,

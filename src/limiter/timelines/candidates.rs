@@ -1,9 +1,13 @@
 //! Timelines of candidates beside everything else that a policy can say: what a
 //! candidate would do is told, and nothing that happens depends on it.
 
-use super::super::FailureMode;
+use std::future::Future as _;
+use std::pin::pin;
+use std::task::{Context, Waker};
+
+use super::super::{FailureMode, Limiter};
 use super::operator::left;
-use super::{World, check, turns};
+use super::{Asked, World, check, turns};
 use crate::policy::NamedKey;
 
 #[test]
@@ -161,12 +165,41 @@ policies:
         ("quota: 2, window: 60s", 0),
     ] {
         let limiter = turns::check(&policies(candidate), &requests, 2_100, &admitted);
-        let live = limiter.live();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let named = NamedKey { place: 1, key: b"a", tier: None };
-        let looked = runtime.block_on(limiter.look(&live, named)).unwrap();
-        assert_eq!(left(&looked).1[1].unwrap().remaining, expected, "{candidate}");
+        assert_eq!(left_of(&limiter, 1), expected, "{candidate}");
     }
+}
+
+#[test]
+fn a_candidate_that_was_charged_before_the_wait_is_settled_after_it() {
+    let policies = "
+policies:
+  - name: p
+    key: header:x-key
+    cost: header:x-cost
+    settle: { from: 'header:x-used' }
+    limits: [{ quota: 5, window: 1s, candidate: { quota: 99, window: 60s } }]
+    on_deny: { delay: { wait_max: 5s } }
+";
+    let limiter = turns::check(
+        policies,
+        &["0 a1 cost 4 used 4", "0 a2 cost 4 used 1", "0 a3 cost 4 used 9"],
+        2_100,
+        &["0 a1 admit", "1000 a2 admit", "2000 a3 admit"],
+    );
+    assert_eq!(left_of(&limiter, 0), 99 - 4 - 1 - 9, "each is charged what it used");
+    // Of one that leaves nobody learns what it would have used: its estimate stands.
+    let requests = ["0 a1 cost 4 used 4", "0 a2 cost 4 used 1 leaves 500"];
+    let limiter = turns::check(policies, &requests, 1_100, &["0 a1 admit", "500 a2 left"]);
+    assert_eq!(left_of(&limiter, 0), 99 - 4 - 4);
+}
+
+/// What is left of the candidate of the policy at `place`, for the key `a`.
+fn left_of(limiter: &Limiter, place: u32) -> u64 {
+    let live = limiter.live();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let named = NamedKey { place, key: b"a", tier: None };
+    let looked = runtime.block_on(limiter.look(&live, named)).unwrap();
+    left(&looked).1[1].unwrap().remaining
 }
 
 #[test]
@@ -188,6 +221,28 @@ policies:
     world.run("1s END a 200  paid");
     assert_eq!(remaining(&mut world, "all"), [1, 2]);
     assert_eq!(world.limiter.metrics.compared_of("p", "deny", "admit"), 3);
+}
+
+#[test]
+fn whoever_leaves_while_his_lease_is_synced_gives_it_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let policies = "
+policies:
+  - name: p
+    limits: [{ quota: 4, algorithm: concurrency, candidate: { quota: 5, algorithm: concurrency } }]
+  - { name: tried, mode: shadow, limits: [{ quota: 6, algorithm: concurrency }] }
+";
+    let mut world = World::remembered(folder.path(), policies);
+    world.run("0s GET / as a  admit, \"p\";r=3");
+    // Its lease is written, and hardly ever on disk as soon as that. Then it leaves.
+    let asked = Asked::read("0s GET /");
+    let facts = asked.facts();
+    let check = world.limiter.check(&facts, &mut world.scratch);
+    drop(pin!(check).poll(&mut Context::from_waker(Waker::noop())));
+    world.wait(async |world| world.payments.pay_waiting(&world.limiter).await);
+    assert_eq!(remaining(&mut world, "all"), [3, 4]);
+    let (_, tried) = left(&world.look("tried", "all"));
+    assert_eq!(tried[0].unwrap().remaining, 5);
 }
 
 #[test]
@@ -223,9 +278,5 @@ policies:
         1_100,
         &["0 a1 admit", "500 a2 left", "1010 a3 admit"],
     );
-    let live = limiter.live();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let named = NamedKey { place: 0, key: b"a", tier: None };
-    let looked = runtime.block_on(limiter.look(&live, named)).unwrap();
-    assert_eq!(left(&looked).1[1].unwrap().remaining, 8, "one has it");
+    assert_eq!(left_of(&limiter, 0), 8, "one has it");
 }

@@ -90,6 +90,35 @@ policies:
 }
 
 #[test]
+fn an_override_is_for_one_choice_of_a_key_and_for_nobody_who_sends_its_value_as_another() {
+    check(
+        "
+policies:
+  - name: p
+    key: 'header:x-key | client_ip'
+    limits: [{ quota: 1, window: 10s }]
+    overrides:
+      - { key: client_ip=192.0.2.7, limits: [{ quota: 9, window: 10s }] }
+      - { key: client_ip=198.51.100.0/24, unlimited: true }
+      - { key: 192.0.2.9, deny: true }
+      - { key: header:x-key=client_ip=192.0.2.8, unlimited: true }
+",
+        r#"
+        0s GET / from 192.0.2.7  admit, "p";r=8;t=10
+        0s GET / x-key=192.0.2.7 from 192.0.2.7  admit, "p";r=0;t=10
+        0s GET / x-key=client_ip=192.0.2.7 from 192.0.2.7  admit, "p";r=0;t=10
+        0s GET / x-key=~1:192.0.2.7 from 192.0.2.7  admit, "p";r=0;t=10
+        0s GET / from 198.51.100.3  admit
+        0s GET / x-key=198.51.100.3 from 198.51.100.3  admit, "p";r=0;t=10
+        0s GET / x-key=client_ip=198.51.100.3 from 198.51.100.3  admit, "p";r=0;t=10
+        0s GET / from 192.0.2.9  admit, "p";r=0;t=10
+        0s GET / x-key=192.0.2.9 from 192.0.2.9  403
+        0s GET / x-key=client_ip=192.0.2.8 from 192.0.2.9  admit
+        "#,
+    );
+}
+
+#[test]
 fn a_cost_is_fixed_or_told_by_the_request() {
     check(
         "

@@ -6,12 +6,15 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use prometheus::Registry;
 
 use crate::base::clock::{Clock, Timestamp};
 use crate::base::units::Span;
+use crate::base::yaml;
+use crate::persist;
 use crate::policy::{self, Explained, Functions, Headers, RequestFacts};
 use crate::store::{self, Embedded, Library, Store};
 
@@ -36,7 +39,7 @@ struct World {
     limiter: Limiter,
     payments: Payments,
     /// Requests under way, by the name that a line gives them.
-    under_way: HashMap<String, Box<Dues>>,
+    under_way: HashMap<String, Dues>,
     clock: Clock,
     scratch: Scratch,
     now: Duration,
@@ -65,6 +68,18 @@ fn compile(store: &Store, policies: &str) -> policy::PolicySet {
 
 impl World {
     fn new(policies: &str, failure_mode: FailureMode) -> World {
+        World::with_log(None, policies, failure_mode)
+    }
+
+    /// A world that is remembered in `folder`, and answers when it is on disk.
+    fn remembered(folder: &Path, policies: &str) -> World {
+        let text = format!("{{ dir: {}, appendfsync: always }}", folder.display());
+        let raw = yaml::read::<persist::RawConfig>("weir.yaml", &text).unwrap().value;
+        let log = raw.check(Path::new("weir.yaml"), "store.embedded").unwrap();
+        World::with_log(Some(log), policies, FailureMode::Open)
+    }
+
+    fn with_log(log: Option<persist::Config>, policies: &str, failure_mode: FailureMode) -> World {
         let registry = Registry::new();
         let clock = Clock::manual(Timestamp::from_millis(1_700_000_000_000));
         let library =
@@ -75,7 +90,7 @@ impl World {
             library("test.lua", TEST_LIBRARY),
         ];
         let metrics = store::Metrics::register(&registry).unwrap();
-        let opened = Embedded::open(&libraries, None, clock.clone(), metrics, &mut |_| {}).unwrap();
+        let opened = Embedded::open(&libraries, log, clock.clone(), metrics, &mut |_| {}).unwrap();
         let store = Store::Embedded(opened.store);
         let set = compile(&store, policies);
         let metrics = Metrics::register(&registry).unwrap();
@@ -434,6 +449,27 @@ policies:
         0s GET /  admit, "ours";r=4;t=10
         "#,
     );
+}
+
+#[test]
+fn a_decision_waits_for_the_store_as_long_as_it_may_and_then_fails() {
+    let mut world = World::new(
+        "policies: [{ name: p, limits: [{ quota: 5, algorithm: concurrency }] }]",
+        FailureMode::Closed,
+    );
+    let wait_max = Duration::from_millis(1);
+    world.limiter = world.limiter.waiting_for_the_store(wait_max);
+    let Store::Embedded(store) = world.limiter.store();
+    let commands = store.commands();
+    let held = commands.hold_soon().unwrap();
+    let asked = Asked::read("0s GET /");
+    let facts = asked.facts();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let decision = runtime.block_on(world.limiter.check(&facts, &mut world.scratch));
+    assert_eq!(describe(&decision), "503 retry in 1s");
+    assert!(world.payments.0.is_empty(), "what was not asked gave no lease");
+    drop(held);
+    world.run("0s GET /  admit, \"p\";r=4");
 }
 
 #[test]

@@ -14,8 +14,8 @@ use super::{Fields, World};
 use crate::base::clock::Timestamp;
 use crate::policy::RequestFacts;
 
-/// Plays requests, `AT KEY [cost C] [leaves AT] [holds MS] [violates]` in ms, for so long,
-/// and compares what happened, in the order in which it did: `AT KEY admit`.
+/// Plays requests, `AT KEY [cost C] [leaves AT] [holds MS] [used UNITS] [violates]` in ms,
+/// for so long, and compares what happened, in the order in which it did: `AT KEY admit`.
 #[track_caller]
 pub(super) fn check(
     policies: &str,
@@ -99,6 +99,9 @@ async fn play(limiter: &Limiter, line: &str, began: Timestamp, happened: &RefCel
     };
     happened.borrow_mut().push(format!("{at} {} {what}", words[1]));
     time::sleep(Duration::from_millis(named("holds").map_or(0, number))).await;
+    if let (Some(dues), Some(at)) = (&mut dues, named("used")) {
+        dues.head(200, &Fields(vec![("x-used".to_owned(), words[at].to_owned())]));
+    }
     drop(dues);
 }
 

@@ -23,9 +23,11 @@ use envoy_types::pb::envoy::service::auth::v3::{
 };
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::rpc;
+use http::StatusCode;
 use tonic::Code;
 
 use crate::limiter::{Decision, Fields, PROBLEM_TYPE, Refusal};
+use crate::listener::problem::problem;
 
 /// The answer to a check that was decided. `is_grpc`: it is about a gRPC call.
 pub(super) fn decided(decision: &Decision, is_grpc: bool) -> CheckResponse {
@@ -39,9 +41,9 @@ pub(super) fn decided(decision: &Decision, is_grpc: bool) -> CheckResponse {
 /// The answer to a request whose path has no single meaning: a 400 for the
 /// downstream, as the proxy would say.
 pub(super) fn malformed(why: &str) -> CheckResponse {
-    let problem = serde_json::json!({ "title": "Bad request", "status": 400, "detail": why });
+    let problem = problem(StatusCode::BAD_REQUEST, why).to_string();
     let fields = vec![field("content-type", PROBLEM_TYPE.to_owned())];
-    denied(Code::InvalidArgument, "malformed request", 400, fields, problem.to_string())
+    denied(Code::InvalidArgument, "malformed request", 400, fields, problem)
 }
 
 fn admitted(response_headers_to_add: Vec<HeaderValueOption>) -> CheckResponse {

@@ -35,7 +35,7 @@ pub(super) enum Error {
     #[error("source.address is not an IP address")]
     NotAnAddress,
     /// The request's path has no single meaning. This is the downstream's fault.
-    #[error("the path is refused: {0}")]
+    #[error(transparent)]
     Path(#[from] PathError),
 }
 

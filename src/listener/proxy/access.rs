@@ -9,9 +9,10 @@
 //! move a cursor. Lines are handed to a thread of the log's own: a disk that is
 //! slow costs lines, which are counted, and never a request its time.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::net::IpAddr;
+use std::process;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -133,6 +134,23 @@ impl Drop for Log {
             let _ = thread.join();
         }
     }
+}
+
+/// Tries whether [`Log::open`] would open the log. Leaves everything as it was.
+///
+/// # Errors
+/// As there.
+pub fn try_open(config: &AccessLog) -> io::Result<()> {
+    let AccessLog::File(path) = config else { return Ok(()) };
+    match OpenOptions::new().append(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        opened => return opened.map(drop),
+    }
+    // Another file beside it: whoever starts just now would lose this one.
+    let mut beside = path.clone().into_os_string();
+    beside.push(format!(".{}.try", process::id()));
+    OpenOptions::new().write(true).create_new(true).open(&beside)?;
+    fs::remove_file(beside)
 }
 
 /// Writes lines until nobody can send more; flushes whenever none is waiting.

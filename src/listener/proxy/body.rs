@@ -180,7 +180,7 @@ pub struct ResponseBody {
     /// Dropped with the body, which hyper drops when it has written it.
     exchange: Option<ExchangeGuard>,
     /// What the request gives back when the body is dropped.
-    dues: Option<Box<Dues>>,
+    dues: Option<Dues>,
 }
 
 #[derive(Debug)]
@@ -215,7 +215,7 @@ impl ResponseBody {
     }
 
     /// Has `dues` paid when this body is dropped.
-    pub fn owe(&mut self, dues: Box<Dues>) {
+    pub fn owe(&mut self, dues: Dues) {
         self.dues = Some(dues);
     }
 

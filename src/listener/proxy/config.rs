@@ -25,6 +25,7 @@ use http::uri::{Authority, Scheme};
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use crate::base::problems::{Problem, Problems};
 use crate::base::units::Span;
 use crate::listener::trust::{self, RawTrust};
 use crate::policy::PathPattern;
@@ -229,53 +230,48 @@ impl Config {
     }
 }
 
-/// What is wrong with a section: the path inside the document, and the message.
-pub type Found = (String, String);
-
 impl RawConfig {
     /// Checks the sections.
     ///
     /// # Errors
     /// Every problem, in the order of the file.
-    pub fn check(mut self) -> Result<Config, Vec<Found>> {
-        let mut found = Vec::new();
+    pub fn check(mut self) -> Result<Config, Problems> {
+        let mut problems = Problems::default();
         if self.upstreams.is_empty() && self.routes.is_empty() {
             let echo = RawUpstream { endpoints: vec!["builtin:echo".to_owned()] };
             self.upstreams.insert("echo".to_owned(), echo);
             self.routes.push(RawRoute { path: every_path(), upstream: "echo".to_owned() });
         }
-        let upstreams = check_upstreams(&self.upstreams, &mut found);
+        let upstreams = check_upstreams(&self.upstreams, &mut problems);
         let names: Vec<&str> = self.upstreams.keys().map(String::as_str).collect();
-        let routes = check_routes(&self.routes, &names, &mut found);
-        let trust = self.client_address.check().unwrap_or_else(|wrong| {
-            found.extend(wrong.into_iter().map(|(key, it)| (format!("client_address.{key}"), it)));
+        let routes = check_routes(&self.routes, &names, &mut problems);
+        let trust = self.client_address.check("client_address").unwrap_or_else(|found| {
+            problems.append(found);
             Trust::default()
         });
         let written = &self.proxy.proxy_protocol;
-        let proxy_protocol = trust::networks("proxy.proxy_protocol", written, &mut found);
-        let timeouts = self.proxy.timeouts.check(&mut found);
+        let proxy_protocol = trust::networks("proxy.proxy_protocol", written, &mut problems);
+        let timeouts = self.proxy.timeouts.check(&mut problems);
         for (key, count) in [
             ("connection_count_max", self.proxy.connection_count_max),
             ("upstream_idle_count_max", self.proxy.upstream_idle_count_max),
         ] {
             if count == 0 {
-                found.push((format!("proxy.{key}"), "must be at least 1".to_owned()));
+                problems.add(Problem::new(format!("proxy.{key}"), "must be at least 1"));
             }
         }
         let access_log = match self.proxy.access_log.as_str() {
             "" => {
-                found.push((
-                    "proxy.access_log".to_owned(),
-                    "must be off, stdout or the path of a file".to_owned(),
-                ));
+                let message = "must be off, stdout or the path of a file";
+                problems.add(Problem::new("proxy.access_log", message));
                 AccessLog::Off
             }
             "off" => AccessLog::Off,
             "stdout" => AccessLog::Stdout,
             path => AccessLog::File(PathBuf::from(path)),
         };
-        if !found.is_empty() {
-            return Err(found);
+        if !problems.is_empty() {
+            return Err(problems);
         }
         Ok(Config {
             upstreams,
@@ -292,19 +288,20 @@ impl RawConfig {
 
 fn check_upstreams(
     upstreams: &BTreeMap<String, RawUpstream>,
-    found: &mut Vec<Found>,
+    problems: &mut Problems,
 ) -> Vec<UpstreamConfig> {
     let mut checked = Vec::new();
     for (name, upstream) in upstreams {
         let path = format!("upstreams.{name}.endpoints");
         let [endpoint] = upstream.endpoints.as_slice() else {
             let count = upstream.endpoints.len();
-            found.push((path, format!("must hold exactly one endpoint, not {count}")));
+            let message = format!("must hold exactly one endpoint, not {count}");
+            problems.add(Problem::new(path, message));
             continue;
         };
         match check_endpoint(endpoint) {
             Ok(endpoint) => checked.push(UpstreamConfig { name: name.clone(), endpoint }),
-            Err(message) => found.push((format!("{path}[0]"), message)),
+            Err(message) => problems.add(Problem::new(format!("{path}[0]"), message)),
         }
     }
     checked
@@ -340,25 +337,25 @@ fn check_endpoint(text: &str) -> Result<Endpoint, String> {
 fn check_routes(
     routes: &[RawRoute],
     names: &[&str],
-    found: &mut Vec<Found>,
+    problems: &mut Problems,
 ) -> Vec<(PathPattern, usize)> {
     let mut checked = Vec::new();
     if routes.is_empty() {
-        found.push(("routes".to_owned(), "must hold at least one route".to_owned()));
+        problems.add(Problem::new("routes", "must hold at least one route"));
     }
     for (index, route) in routes.iter().enumerate() {
         let upstream_index = names.iter().position(|name| *name == route.upstream);
         if upstream_index.is_none() {
             let known = names.join(", ");
             let message = format!("`{}` is not an upstream; known are: {known}", route.upstream);
-            found.push((format!("routes[{index}].upstream"), message));
+            problems.add(Problem::new(format!("routes[{index}].upstream"), message));
         }
         match (PathPattern::parse(&route.path), upstream_index) {
             (Ok(pattern), Some(upstream_index)) => checked.push((pattern, upstream_index)),
             (Ok(_), None) => {}
             (Err(error), _) => {
                 let message = format!("`{}` {error}", route.path);
-                found.push((format!("routes[{index}].path"), message));
+                problems.add(Problem::new(format!("routes[{index}].path"), message));
             }
         }
     }
@@ -366,11 +363,11 @@ fn check_routes(
 }
 
 impl RawTimeouts {
-    fn check(&self, found: &mut Vec<Found>) -> Timeouts {
+    fn check(&self, problems: &mut Problems) -> Timeouts {
         let mut positive = |key: &str, span: Span| {
             if span.0.is_zero() {
                 let message = "must be longer than 0; there is no way to wait for ever";
-                found.push((format!("proxy.timeouts.{key}"), message.to_owned()));
+                problems.add(Problem::new(format!("proxy.timeouts.{key}"), message));
             }
             span.0
         };
@@ -396,9 +393,7 @@ mod tests {
         let document =
             yaml::read::<RawConfig>("weir.yaml", yaml).map_err(|problems| problems.to_string())?;
         let raw = document.value;
-        raw.check().map_err(|found| {
-            found.iter().map(|(path, message)| format!("{path}: {message}\n")).collect()
-        })
+        raw.check().map_err(|problems| problems.to_string())
     }
 
     #[test]
@@ -420,8 +415,7 @@ upstreams.c.endpoints[0]: `https://x:1`: TLS to an upstream is not supported yet
 routes[0].path: `api/**` must begin with `/`
 routes[1].upstream: `d` is not an upstream; known are: a, b, c
 proxy.timeouts.connect: must be longer than 0; there is no way to wait for ever
-proxy.connection_count_max: must be at least 1
-";
+proxy.connection_count_max: must be at least 1";
         assert_eq!(load(yaml).unwrap_err(), written);
         assert!(load("proxy: { acces_log: off }").unwrap_err().contains("acces_log"));
         assert!(load("proxy: { timeouts: { idle: 5 } }").is_err());

@@ -30,7 +30,7 @@ use crate::listener::accept::Accepted;
 
 use super::body::ResponseBody;
 use super::head::Sender;
-use super::observed::ObservedStream;
+use super::observed::{ObservedStream, OtherSide};
 use super::preamble;
 use super::request;
 use super::watch::{Phase, Watch};
@@ -57,6 +57,9 @@ pub struct Downstream {
     pub peer: IpAddr,
     /// The other end, as upstreams are told.
     pub sender: Sender,
+    /// Its socket, over HTTP/1: hyper does not look for its end before the body of a
+    /// request is read.
+    pub other_side: Option<OtherSide>,
 }
 
 /// What a connection speaks.
@@ -146,18 +149,25 @@ async fn serve_protocol(
     shutdown: &CancellationToken,
 ) {
     let watch = Watch::new(worker.proxy.timeouts, protocol == Protocol::Http2);
-    let io = TokioIo::new(ObservedStream::new(stream, Rc::clone(&watch)));
+    let stream = ObservedStream::new(stream, Rc::clone(&watch));
+    let other_side = (protocol == Protocol::Http1).then(|| stream.other_side());
+    let io = TokioIo::new(stream);
     let address = HeaderValue::from_str(&peer.to_string());
     let sender = Sender {
         address: address.unwrap_or(HeaderValue::from_static("unknown")),
         is_trusted: worker.proxy.trust.believes(peer),
         field: worker.proxy.trust.field,
     };
-    let downstream =
-        Rc::new(Downstream { worker: Rc::clone(worker), watch: Rc::clone(&watch), peer, sender });
+    let downstream = Rc::new(Downstream {
+        worker: Rc::clone(worker),
+        watch: Rc::clone(&watch),
+        peer,
+        sender,
+        other_side,
+    });
     let service = service_fn(move |request: Request<Incoming>| {
         let downstream = Rc::clone(&downstream);
-        async move { Ok::<_, std::convert::Infallible>(request::answer(downstream, request).await) }
+        async move { request::answer(downstream, request).await }
     });
     let ended = match protocol {
         Protocol::Http1 => {

@@ -85,7 +85,7 @@ pub struct Proxy {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The access log cannot be opened.
-    #[error("cannot open the access log {log} (proxy.access_log)")]
+    #[error("cannot open the access log {log}")]
     AccessLog {
         /// Where it is to be.
         log: AccessLog,
@@ -96,6 +96,15 @@ pub enum Error {
     /// A metric of the same name exists.
     #[error("cannot register the metrics of the proxy")]
     Metrics(#[from] prometheus::Error),
+}
+
+/// Tries whether a proxy could be set up.
+///
+/// # Errors
+/// The access log cannot be opened.
+pub fn try_config(config: &Config) -> Result<(), Error> {
+    access::try_open(&config.access_log)
+        .map_err(|source| Error::AccessLog { log: config.access_log.clone(), source })
 }
 
 impl Proxy {

@@ -15,13 +15,12 @@ use tokio::time;
 
 use crate::base::chain::Chain;
 use crate::base::tasks::Tasks;
-use crate::limiter::{Decision, Fields};
+use crate::limiter::{Decision, Fields, PROBLEM_TYPE};
+use crate::listener::problem;
 
 use super::body::ResponseBody;
 use super::errors::{BadRequest, ForwardError};
 use super::metrics::Outcome;
-
-const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// Bytes of an unread request body that are read and thrown away so that the
 /// connection can be kept, or at least closed without a reset.
@@ -73,15 +72,11 @@ pub fn failed(error: &ForwardError) -> (Response<ResponseBody>, Outcome) {
 
 /// A problem without a type of its own.
 fn problem(status: StatusCode, detail: &str) -> Response<ResponseBody> {
-    let body = serde_json::json!({
-        "type": "about:blank",
-        "title": status.canonical_reason().unwrap_or_default(),
-        "status": status.as_u16(),
-        "detail": detail,
-    });
-    let mut response = Response::new(ResponseBody::whole(Bytes::from(body.to_string())));
+    let body = problem::problem(status, detail).to_string();
+    let mut response = Response::new(ResponseBody::whole(Bytes::from(body)));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, PROBLEM);
+    let media_type = HeaderValue::from_static(PROBLEM_TYPE);
+    response.headers_mut().insert(header::CONTENT_TYPE, media_type);
     response
 }
 

@@ -5,12 +5,13 @@
 //! it happens. [`answer`] is the frame around that: what is counted, and what
 //! becomes of a body that nobody read.
 
+use std::future::pending;
 use std::rc::Rc;
 use std::time::Duration;
 
 use http::request::Parts;
 use http::{Request, Response, header};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use crate::limiter::Verdict;
 
@@ -31,10 +32,13 @@ use super::worker::Target;
 /// Cancel safe: hyper drops this future when the downstream goes away. The
 /// upstream's connection is closed with it, what was charged stays charged, and
 /// the record counts the request as abandoned.
+///
+/// # Errors
+/// The downstream went away, and hyper did not see it.
 pub async fn answer(
     downstream: Rc<Downstream>,
     request: Request<Incoming>,
-) -> Response<ResponseBody> {
+) -> Result<Response<ResponseBody>, Gone> {
     let worker = &downstream.worker;
     let exchange = downstream.watch.exchange();
     let record = Record::begin(&worker.proxy, &request, downstream.peer);
@@ -43,13 +47,13 @@ pub async fn answer(
     let expects_continue = head.headers.contains_key(header::EXPECT);
 
     let mut unread = Some(body);
-    let (mut response, outcome) = respond(&downstream, head, &mut unread).await;
+    let (mut response, outcome) = respond(&downstream, head, &mut unread).await?;
     if let Some(body) = unread {
         refuse::settle_body(body, version, expects_continue, &mut response, &worker.tasks);
     }
     record.end(outcome, response.status());
     response.body_mut().keep(exchange);
-    response
+    Ok(response)
 }
 
 /// The phases of a request, in order. `body` is taken when it is forwarded.
@@ -57,7 +61,7 @@ async fn respond(
     downstream: &Downstream,
     head: Parts,
     body: &mut Option<Incoming>,
-) -> (Response<ResponseBody>, Outcome) {
+) -> Result<(Response<ResponseBody>, Outcome), Gone> {
     let (worker, proxy) = (&downstream.worker, &downstream.worker.proxy);
 
     // What do we know of it? What can be read in two ways is refused unasked.
@@ -65,13 +69,18 @@ async fn respond(
         head::check(&head).and_then(|()| Findings::of(&head, downstream.peer, &proxy.trust));
     let findings = match found {
         Ok(findings) => findings,
-        Err(bad) => return refuse::bad_request(bad),
+        Err(bad) => return Ok(refuse::bad_request(bad)),
     };
 
     // Which limits apply, under which keys? One question, one decision.
     let mut scratch = worker.lend_scratch();
     // Where a policy delays, this waits; the body stays where it is meanwhile.
-    let decision = proxy.limiter.check_within(Duration::MAX, &findings.facts(), &mut scratch).await;
+    let facts = findings.facts();
+    let decision = tokio::select! {
+        biased;
+        decision = proxy.limiter.check_within(Duration::MAX, &facts, &mut scratch) => decision,
+        () = leaves_unseen(downstream, body.as_ref()) => return Err(Gone),
+    };
     worker.give_back_scratch(scratch);
 
     // Forwarded, or refused.
@@ -104,5 +113,19 @@ async fn respond(
         dues.head(response.status().as_u16(), &Fields(response.headers()));
         response.body_mut().owe(dues);
     }
-    (response, outcome)
+    Ok((response, outcome))
+}
+
+/// The downstream went away while its request waited.
+#[derive(Debug, thiserror::Error)]
+#[error("the downstream is gone")]
+pub struct Gone;
+
+/// Waits until the downstream is gone, where hyper does not look for that: as long as a
+/// body is not read whole. Otherwise for ever.
+async fn leaves_unseen(downstream: &Downstream, unread: Option<&Incoming>) {
+    match &downstream.other_side {
+        Some(other_side) if unread.is_some_and(|it| !it.is_end_stream()) => other_side.gone().await,
+        _ => pending().await,
+    }
 }

@@ -9,7 +9,9 @@ use serde::Deserialize;
 
 use super::settings::{BULK_BYTES_MAX, OutputLimit, Settings};
 use super::stream::TlsFiles;
+use crate::base::problems::{Problem, Problems};
 use crate::base::units::{ByteSize, Span};
+use crate::limiter::WAIT_MAX_DEFAULT;
 
 /// How the door is set up. Holds only values that have been checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,40 +96,38 @@ impl Default for RawConfig {
     }
 }
 
-/// Problems: the path within the section, and what is wrong.
-pub type Found = Vec<(&'static str, String)>;
-
 impl RawConfig {
-    /// Checks the section.
+    /// Checks the section, which stands at `path`.
     ///
     /// # Errors
     /// Every problem, not the first one.
-    pub fn check(self) -> Result<Config, Found> {
-        let mut found = Found::new();
+    pub fn check(self, path: &str) -> Result<Config, Problems> {
+        let mut problems = Problems::default();
+        let mut problem = |key: &str, message: String| {
+            problems.add(Problem::new(format!("{path}.{key}"), message));
+        };
         if self.requirepass.as_deref() == Some("") {
-            found.push((
-                "requirepass",
-                "must not be empty; leave it out to let everybody in".to_owned(),
-            ));
+            let message = "must not be empty; leave it out to let everybody in";
+            problem("requirepass", message.to_owned());
         }
         if self.maxclients == 0 {
-            found.push(("maxclients", "must be at least 1".to_owned()));
+            problem("maxclients", "must be at least 1".to_owned());
         }
-        for (path, size) in [
+        for (key, size) in [
             ("proto_max_bulk_len", self.proto_max_bulk_len),
             ("client_query_buffer_limit", self.client_query_buffer_limit),
             ("client_output_limit", self.client_output_limit),
         ] {
             if size.0 < 1 << 20 {
-                found.push((path, format!("must be at least 1MiB, not {size}")));
+                problem(key, format!("must be at least 1MiB, not {size}"));
             }
         }
         if self.proto_max_bulk_len.0 > BULK_BYTES_MAX.unsigned_abs() {
             let message = format!("must be at most 512MiB, not {}", self.proto_max_bulk_len);
-            found.push(("proto_max_bulk_len", message));
+            problem("proto_max_bulk_len", message);
         }
-        if !found.is_empty() {
-            return Err(found);
+        if !problems.is_empty() {
+            return Err(problems);
         }
         let normal_output = OutputLimit {
             hard_bytes: self.client_output_limit.0,
@@ -135,6 +135,7 @@ impl RawConfig {
             soft_time: Duration::ZERO,
         };
         let settings = Settings {
+            long_hold: WAIT_MAX_DEFAULT,
             password: self.requirepass,
             is_protected: self.protected_mode,
             client_count_max: self.maxclients,
@@ -166,7 +167,7 @@ mod tests {
 
     fn load(yaml: &str) -> Result<Config, String> {
         let raw = yaml::read::<RawConfig>("weir.yaml", yaml).map_err(|it| it.to_string())?.value;
-        raw.check().map_err(|found| format!("{found:?}"))
+        raw.check("redis").map_err(|problems| problems.to_string())
     }
 
     #[test]
@@ -181,9 +182,12 @@ mod tests {
     fn every_problem_is_reported_at_once() {
         let problems =
             load("{requirepass: '', maxclients: 0, proto_max_bulk_len: 1KiB}").unwrap_err();
-        for expected in ["let everybody in", "at least 1\"", "at least 1MiB, not 1KiB"] {
-            assert!(problems.contains(expected), "{problems}");
-        }
+        assert_eq!(
+            problems,
+            "redis.requirepass: must not be empty; leave it out to let everybody in\n\
+             redis.maxclients: must be at least 1\n\
+             redis.proto_max_bulk_len: must be at least 1MiB, not 1KiB"
+        );
         assert!(load("{requirepas: x}").unwrap_err().contains("requirepass"));
     }
 }

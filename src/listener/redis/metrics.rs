@@ -59,7 +59,7 @@ impl Families {
             )?,
             long_holds: IntCounter::new(
                 "weir_redis_long_holds_total",
-                "Times that Redis clients held the keyspace for longer than decisions wait, 250 ms",
+                "Times that Redis clients held the keyspace for longer than decisions wait",
             )?,
             bytes: labelled(
                 "weir_redis_bytes_total",

@@ -12,7 +12,6 @@ use super::directory::{self, Entry};
 use super::settings::Settings;
 use crate::base::clock::Timestamp;
 use crate::keyspace::{Flags, KeyspaceStats};
-use crate::limiter::WAIT_MAX;
 
 /// See the module's header.
 #[derive(Debug, Default)]
@@ -29,6 +28,8 @@ pub struct Records {
     pub pause: Option<Pause>,
     /// Commands by the second.
     pub pace: Pace,
+    /// A hold of the keyspace that is longer is told.
+    pub long_hold: Duration,
 }
 
 /// How many commands a second there are, measured between two who ask.
@@ -271,7 +272,7 @@ impl Records {
 
     /// Notes how long a client held the keyspace, with which command at the end.
     pub fn held(&mut self, client: &Client, last_command: Option<&str>, held_for: Duration) {
-        if held_for > WAIT_MAX {
+        if held_for > self.long_hold {
             self.counts.long_holds += 1;
             tracing::warn!(
                 client = client.id,

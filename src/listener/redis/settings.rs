@@ -15,6 +15,9 @@ use crate::persist::{self, Fsync, Log, SavePoint};
 /// How the door behaves. Replaced as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
+    /// What is longer than this is told when a client holds the keyspace: how long
+    /// decisions wait for it.
+    pub long_hold: Duration,
     /// What `AUTH` must know. `None` lets everybody in.
     pub password: Option<String>,
     /// Without a password, only clients of this machine are served.
@@ -490,7 +493,7 @@ mod tests {
     use crate::listener::redis::config::RawConfig;
 
     fn draft() -> Draft {
-        let door = RawConfig::default().check().unwrap().settings;
+        let door = RawConfig::default().check("redis").unwrap().settings;
         let log = LogDraft::of(None);
         Draft { door, memory: MemoryLimits::NONE, announced: Announced::default(), log }
     }

@@ -43,8 +43,10 @@ pub struct TlsFiles {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read, or holds something else.
-    #[error("cannot read {} (redis.tls)", path.display())]
+    #[error("cannot read {}", path.display())]
     File {
+        /// The key under which it is named.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// Why not.
@@ -52,11 +54,22 @@ pub enum TlsError {
         source: pem::Error,
     },
     /// Certificate and key do not fit, or are not supported.
-    #[error("cannot use the certificate and its key (redis.tls)")]
+    #[error("cannot use the certificate and its key")]
     Keys(#[from] rustls::Error),
     /// The certificates that sign those of clients cannot be used.
-    #[error("cannot use redis.tls.client_ca")]
+    #[error("cannot use the certificates that sign those of clients")]
     ClientCa(#[from] VerifierBuilderError),
+}
+
+impl TlsError {
+    /// Where in the configuration it lies.
+    pub fn path(&self) -> String {
+        match self {
+            TlsError::File { key, .. } => format!("redis.tls.{key}"),
+            TlsError::Keys(_) => "redis.tls".to_owned(),
+            TlsError::ClientCa(_) => "redis.tls.client_ca".to_owned(),
+        }
+    }
 }
 
 /// How connections are taken: as they are, or by shaking hands first.
@@ -91,7 +104,7 @@ impl Transport {
             None => versions.with_no_client_auth(),
             Some(path) => {
                 let mut roots = RootCertStore::empty();
-                for certificate in certificates(path)? {
+                for certificate in certificates("client_ca", path)? {
                     roots.add(certificate)?;
                 }
                 let verifier =
@@ -100,8 +113,8 @@ impl Transport {
             }
         };
         let key = PrivateKeyDer::from_pem_file(&files.key)
-            .map_err(|source| cannot_read(&files.key, source))?;
-        let config = clients.with_single_cert(certificates(&files.cert)?, key)?;
+            .map_err(|source| cannot_read("key", &files.key, source))?;
+        let config = clients.with_single_cert(certificates("cert", &files.cert)?, key)?;
         Ok(Transport::Tls(TlsAcceptor::from(Arc::new(config))))
     }
 
@@ -122,13 +135,13 @@ impl Transport {
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    read.map_err(|source| cannot_read(path, source))
+    read.map_err(|source| cannot_read(key, path, source))
 }
 
-fn cannot_read(path: &Path, source: pem::Error) -> TlsError {
-    TlsError::File { path: path.to_owned(), source }
+fn cannot_read(key: &'static str, path: &Path, source: pem::Error) -> TlsError {
+    TlsError::File { key, path: path.to_owned(), source }
 }
 
 /// The bytes of a connection.

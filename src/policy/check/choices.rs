@@ -207,18 +207,26 @@ impl Checker<'_> {
         {
             return Some(overrides.networks.insert(net, treated).is_some());
         }
+        let named = words.iter().zip(key).map(|((path, word), part)| {
+            let (choice, value) = part.named(word);
+            (path, &part.choices[..=choice], value)
+        });
         let is_pattern = |word: &str| word == "*" || word.contains('/') && network(word).is_some();
-        if words.iter().any(|(_, word)| is_pattern(word)) {
+        if named.clone().any(|(.., value)| is_pattern(value)) {
             let mut tests = Vec::new();
-            for ((path, word), part) in words.iter().zip(key) {
-                tests.push(self.test(path, part.choices.first()?, word)?);
+            for (path, choices, value) in named {
+                let (source, before) = choices.split_last()?;
+                let absent = |it: &Source| Test { source: it.clone(), wanted: Wanted::Absent };
+                tests.extend(before.iter().map(absent));
+                tests.push(self.test(path, source, value)?);
             }
             overrides.when.push((tests, treated));
             return Some(false);
         }
         let mut values = Vec::new();
-        for ((path, word), part) in words.iter().zip(key) {
-            values.push(self.value(path, part.choices.first()?, word)?);
+        for (path, choices, value) in named {
+            let (source, before) = choices.split_last()?;
+            values.push((before.len(), self.value(path, source, value)?));
         }
         Some(overrides.exact.insert(rendered(&values), treated).is_some())
     }

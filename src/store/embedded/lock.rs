@@ -27,6 +27,8 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time;
 
+use crate::base::clock::Stopwatch;
+
 /// How long a task lets its thread wait, twice at most; longer than a batch or a turn
 /// takes.
 const THREAD_WAIT_MAX: Duration = Duration::from_millis(2);
@@ -79,13 +81,17 @@ impl<T> Lock<T> {
         guard.map(|guard| self.locked(guard))
     }
 
-    /// As [`Lock::lock_as_task`], and `None` if this was not enough.
-    pub(super) async fn lock_within(&self, wait_max: Duration) -> Option<Locked<'_, T>> {
+    /// As [`Lock::lock_as_task`], and `None` if what is left was not enough; it becomes
+    /// less by what was waited.
+    pub(super) async fn lock_within(&self, wait_left: &mut Duration) -> Option<Locked<'_, T>> {
         // As nearly always, and without a timer.
         if let Some(locked) = self.lock_soon() {
             return Some(locked);
         }
-        time::timeout(wait_max, self.lock_as_task()).await.ok()
+        let watch = Stopwatch::start();
+        let locked = time::timeout(*wait_left, self.lock_as_task()).await.ok();
+        *wait_left = wait_left.saturating_sub(watch.elapsed());
+        locked
     }
 
     /// Waits, and does not keep the thread for longer than a moment. Cancel safe.
@@ -185,6 +191,19 @@ mod tests {
         });
         assert_eq!((first, second), (1, 1));
         holder.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_waits_no_longer_than_so_long_waits_so_long_in_all() {
+        let lock = Arc::new(Lock::new(0));
+        let (end, holder) = hold(&lock);
+        let mut left = Duration::from_millis(40);
+        assert!(lock.lock_within(&mut left).await.is_none());
+        assert_eq!(left, Duration::ZERO);
+        assert!(lock.lock_within(&mut left).await.is_none());
+        drop(end);
+        holder.join().unwrap();
+        assert_eq!(lock.lock_within(&mut left).await.map(|it| *it), Some(1), "it is free");
     }
 
     #[tokio::test]

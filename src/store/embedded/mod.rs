@@ -159,13 +159,12 @@ impl Embedded {
     /// See [`Store::call_within`](super::Store::call_within).
     pub(super) async fn call(
         &self,
-        wait_max: Duration,
+        wait_left: &mut Duration,
         calls: &[Call<'_>],
         replies: &mut [Reply],
         accept: impl Fn(&Reply) -> bool + Send,
     ) -> Result<Asked, Error> {
-        let locked = self.shared.engine.lock_within(wait_max).await;
-        let locked = locked.ok_or(Error::Busy(wait_max))?;
+        let locked = self.shared.engine.lock_within(wait_left).await.ok_or(Error::Busy)?;
         let (asked, recorded) = self.shared.run(locked, calls, replies, accept)?;
         if let Some(lsn) = recorded {
             self.shared.remembered(lsn).await?;

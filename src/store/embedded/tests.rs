@@ -66,10 +66,11 @@ fn group(store: &Embedded, lines: &[&str]) -> String {
         .collect();
     let mut replies = vec![Reply::default(); calls.len()];
     let accept = |reply: &Reply| !matches!(reply.view(), View::Integer(0));
+    let mut for_ever = Duration::MAX;
     let called = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap()
-        .block_on(store.call(Duration::MAX, &calls, &mut replies, accept));
+        .block_on(store.call(&mut for_ever, &calls, &mut replies, accept));
     match called {
         Ok(Asked { answered, kept: true }) => format!("kept {answered}"),
         Ok(Asked { answered, kept: false }) => format!("undone {answered}"),

@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::base::chain::Chain;
 use crate::base::problems::Problems;
 use crate::limiter::{self, ChangeError, PROBLEM_TYPE};
+use crate::listener::problem::problem;
 use crate::policy::{GrantError, KeyError};
 use crate::store;
 
@@ -79,12 +80,7 @@ impl Problem {
             .iter()
             .map(|(path, message)| json!({ "path": path, "message": message }))
             .collect();
-        let mut body = json!({
-            "type": "about:blank",
-            "title": self.status.canonical_reason().unwrap_or_default(),
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-        });
+        let mut body = problem(self.status, &self.detail);
         if !fields.is_empty() {
             body["problems"] = fields.into();
         }
