@@ -100,6 +100,10 @@ impl Drop for Image {
     fn drop(&mut self) {
         // Whoever still feeds is told to stop.
         self.backlog.end(End::Abandoned(Abandonment::Unwritten));
+        // Freed here and not by whoever gives up, who may hold the keyspace: what waits
+        // may be the last of a value that is big.
+        let waiting = mem::take(&mut lock(&self.backlog.pieces).waiting);
+        drop(waiting);
     }
 }
 
@@ -228,7 +232,6 @@ impl Backlog {
         pieces.end.get_or_insert(end);
         if let Some(End::Abandoned(_)) = pieces.end {
             self.len.store(CLOSED, Ordering::Relaxed);
-            pieces.waiting.clear();
         }
         self.arrived.notify_one();
     }
@@ -400,6 +403,23 @@ mod tests {
                     break;
                 }
             }
+        }
+
+        #[test]
+        fn what_waits_is_freed_by_its_writer_and_not_by_who_gives_up(len in 1_001usize..2_000) {
+            let mut keyspace = Keyspace::new();
+            for kind in 1..5 {
+                keyspace.insert_loaded(&[kind as u8], value(kind, len, 8), None).unwrap();
+            }
+            let (feed, image) = Image::begin(&mut keyspace, Vec::new()).unwrap();
+            let backlog = image.backlog.clone();
+            prop_assert!(matches!(keyspace.walk(2), Walk::More));
+            let waiting = || lock(&backlog.pieces).waiting.len();
+            prop_assert_eq!(waiting(), 2);
+            drop(keyspace.abort_snapshot());
+            prop_assert_eq!((feed.pace(), waiting()), (Pace::Abort, 2));
+            drop(image);
+            prop_assert_eq!(waiting(), 0);
         }
 
         #[test]

@@ -3,7 +3,7 @@
 //! | form | holds | found by | files |
 //! |---|---|---|---|
 //! | small | up to 128 members of up to 64 bytes | scan of tags, or by score | `run`, `layout` |
-//! | big | any | hash index | `big`, `ranks`, leaves of `run` |
+//! | big | any | hash index | `big`, `leaves` of `run`, `ranks` |
 //!
 //! The limits are those of Redis, and as there a set that has become big stays
 //! so. Both forms are made for what a limiter does: members come in order at the
@@ -14,16 +14,17 @@
 
 mod big;
 mod layout;
+mod leaves;
 mod ranks;
 mod run;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::ops::Range;
 
-use self::big::{Big, Leaf};
+use self::big::Big;
 pub use self::layout::Name;
+use self::leaves::{Cursor, FrozenLeaves};
 use self::run::Run;
 use super::arg::Text;
 
@@ -108,7 +109,7 @@ impl SortedSet {
     pub fn rank_of_score(&self, score: f64, inclusive: bool) -> usize {
         match &self.form {
             Form::Small(run) => run.rank_of_score(score, inclusive),
-            Form::Big(big) => big.rank_of_score(score, inclusive),
+            Form::Big(big) => big.leaves().rank_of_score(score, inclusive),
         }
     }
 
@@ -121,27 +122,23 @@ impl SortedSet {
     pub fn show(&self, mut each: impl FnMut(Name<'_>, f64)) {
         match &self.form {
             Form::Small(run) => run.show(each),
-            Form::Big(big) => big.leaves().iter().for_each(|leaf| leaf.run().show(&mut each)),
+            Form::Big(big) => big.leaves().iter().for_each(|leaf| leaf.show(&mut each)),
         }
     }
 
     /// The members of these ranks with their scores, lowest first.
     pub fn range(&self, ranks: Range<usize>) -> Entries<'_> {
         debug_assert!(ranks.start <= ranks.end && ranks.end <= self.len());
-        match &self.form {
-            Form::Small(run) => Entries {
-                source: Source::Run(run),
-                front: (0, ranks.start),
-                back: (0, ranks.end),
-                remaining: ranks.len(),
-            },
-            Form::Big(big) => Entries {
-                source: Source::Leaves(big.leaves()),
-                front: big.place(ranks.start),
-                back: big.place(ranks.end),
-                remaining: ranks.len(),
-            },
-        }
+        let remaining = ranks.len();
+        let ends = match &self.form {
+            Form::Small(run) => Ends::Run(run, ranks),
+            Form::Big(big) => {
+                let front = big.leaves().cursor(ranks.start);
+                let back = front.ahead(remaining).unwrap_or_else(|| big.leaves().cursor(ranks.end));
+                Ends::Leaves(front, back)
+            }
+        };
+        Entries { ends, remaining }
     }
 
     /// The member of a rank with its score.
@@ -195,11 +192,11 @@ impl SortedSet {
     }
 
     /// The set as it is now, to be read elsewhere while this one changes. Copies
-    /// a small set; of a big one only the list of its leaves.
+    /// a small set; of a big one a pointer for a hundred thousand members.
     pub fn freeze(&self) -> FrozenSortedSet {
         let form = match &self.form {
             Form::Small(run) => FrozenForm::Small(run.clone()),
-            Form::Big(big) => FrozenForm::Big { leaves: big.leaves().clone(), len: big.len() },
+            Form::Big(big) => FrozenForm::Big(big.leaves().freeze()),
         };
         FrozenSortedSet { form }
     }
@@ -333,7 +330,7 @@ enum FrozenForm {
     /// A copy.
     Small(Run<true>),
     /// The leaves, shared with the set until it changes them.
-    Big { leaves: VecDeque<Leaf>, len: usize },
+    Big(FrozenLeaves),
 }
 
 impl FrozenSortedSet {
@@ -341,7 +338,7 @@ impl FrozenSortedSet {
     pub fn len(&self) -> usize {
         match &self.form {
             FrozenForm::Small(run) => run.len(),
-            FrozenForm::Big { len, .. } => *len,
+            FrozenForm::Big(leaves) => leaves.len(),
         }
     }
 
@@ -352,29 +349,29 @@ impl FrozenSortedSet {
 
     /// Members with their scores, lowest first.
     pub fn iter(&self) -> Entries<'_> {
-        let (source, back) = match &self.form {
-            FrozenForm::Small(run) => (Source::Run(run), (0, run.len())),
-            FrozenForm::Big { leaves, .. } => (Source::Leaves(leaves), (leaves.len(), 0)),
+        let ends = match &self.form {
+            FrozenForm::Small(run) => Ends::Run(run, 0..run.len()),
+            FrozenForm::Big(leaves) => {
+                let [front, back] = leaves.ends();
+                Ends::Leaves(front, back)
+            }
         };
-        Entries { source, front: (0, 0), back, remaining: self.len() }
+        Entries { ends, remaining: self.len() }
     }
 }
 
 /// Members with their scores, lowest first; from both ends.
 #[derive(Clone, Debug)]
 pub struct Entries<'a> {
-    source: Source<'a>,
-    /// Leaf and place of the next entry; the place may be behind the leaf's last.
-    front: (usize, usize),
-    /// Leaf and place behind the last entry.
-    back: (usize, usize),
+    ends: Ends<'a>,
     remaining: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Source<'a> {
-    Run(&'a Run<true>),
-    Leaves(&'a VecDeque<Leaf>),
+/// The places of the next entry and behind the last.
+#[derive(Clone, Debug)]
+enum Ends<'a> {
+    Run(&'a Run<true>, Range<usize>),
+    Leaves(Cursor<'a>, Cursor<'a>),
 }
 
 impl<'a> Iterator for Entries<'a> {
@@ -382,16 +379,9 @@ impl<'a> Iterator for Entries<'a> {
 
     fn next(&mut self) -> Option<(Text<'a>, f64)> {
         self.remaining = self.remaining.checked_sub(1)?;
-        let (leaf, at) = &mut self.front;
-        *at += 1;
-        match self.source {
-            Source::Run(run) => Some(run.entry(*at - 1)),
-            Source::Leaves(leaves) => {
-                if *at > leaves[*leaf].run().len() {
-                    (*leaf, *at) = (*leaf + 1, 1);
-                }
-                Some(leaves[*leaf].run().entry(*at - 1))
-            }
+        match &mut self.ends {
+            Ends::Run(run, places) => places.next().map(|at| run.entry(at)),
+            Ends::Leaves(front, _) => front.next(),
         }
     }
 
@@ -403,20 +393,9 @@ impl<'a> Iterator for Entries<'a> {
 impl<'a> DoubleEndedIterator for Entries<'a> {
     fn next_back(&mut self) -> Option<(Text<'a>, f64)> {
         self.remaining = self.remaining.checked_sub(1)?;
-        let (leaf, at) = &mut self.back;
-        match self.source {
-            Source::Run(run) => {
-                *at -= 1;
-                Some(run.entry(*at))
-            }
-            Source::Leaves(leaves) => {
-                if *at == 0 {
-                    *leaf -= 1;
-                    *at = leaves[*leaf].run().len();
-                }
-                *at -= 1;
-                Some(leaves[*leaf].run().entry(*at))
-            }
+        match &mut self.ends {
+            Ends::Run(run, places) => places.next_back().map(|at| run.entry(at)),
+            Ends::Leaves(_, back) => back.next_back(),
         }
     }
 }
