@@ -12,8 +12,9 @@
 //! 3. A response that breaks off is never ended as if it were whole: the error
 //!    goes to hyper, which cuts the downstream's connection or stream.
 
-use std::io;
+use std::cell::Cell;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -25,7 +26,6 @@ use tokio::time::{self, Sleep};
 use crate::limiter::Dues;
 
 use super::facts::Fields;
-use super::http1::body::{BadBody, Framing};
 use super::upstream::Lease;
 use super::watch::ExchangeGuard;
 
@@ -38,15 +38,6 @@ pub enum BodyError {
     /// The sender sent nothing for too long.
     #[error("the body did not move for too long")]
     Idle,
-    /// It is not as long as its head says.
-    #[error("the body is longer or shorter than was said")]
-    Length,
-    /// An upstream sent what is not a body, or not all of it.
-    #[error("the upstream's body is broken")]
-    Upstream(#[from] BadBody),
-    /// An upstream's connection broke.
-    #[error("the upstream's connection broke")]
-    Connection(#[source] io::Error),
 }
 
 /// A lazy timer: armed at the first wait, and told of progress by a flag.
@@ -76,17 +67,19 @@ impl IdleTimer {
     }
 }
 
-/// Has a body fail that does not move.
-fn moving<F>(
-    polled: Poll<Option<Result<F, BodyError>>>,
+/// Polls the next frame of a body that must move.
+fn poll_moving(
+    incoming: &mut Incoming,
     idle: &mut IdleTimer,
     cx: &mut Context<'_>,
-) -> Poll<Option<Result<F, BodyError>>> {
-    match polled {
-        Poll::Ready(frame) => {
+) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    match Pin::new(incoming).poll_frame(cx) {
+        Poll::Ready(Some(Ok(frame))) => {
             idle.moved = true;
-            Poll::Ready(frame)
+            Poll::Ready(Some(Ok(frame)))
         }
+        Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Broken(error)))),
+        Poll::Ready(None) => Poll::Ready(None),
         Poll::Pending => {
             ready!(idle.poll_waiting(cx));
             Poll::Ready(Some(Err(BodyError::Idle)))
@@ -94,29 +87,80 @@ fn moving<F>(
     }
 }
 
+/// What is passed on of a frame: trailers end the body.
+fn without_trailers(
+    polled: Option<Result<Frame<Bytes>, BodyError>>,
+) -> Option<Result<Frame<Bytes>, BodyError>> {
+    polled.filter(|frame| frame.as_ref().map_or(true, Frame::is_data))
+}
+
+/// How far the upload of a request is, for who waits for the response.
+#[derive(Debug, Default)]
+pub struct Upload {
+    /// The last byte has been handed over.
+    pub ended: Cell<bool>,
+    /// The downstream is being waited for, not the upstream.
+    pub starved: Cell<bool>,
+    /// Data frames handed over.
+    pub frame_count: Cell<u64>,
+}
+
 /// The body of a forwarded request.
 #[derive(Debug)]
-pub struct RequestBody {
+pub struct RequestBody(Option<Streaming>);
+
+#[derive(Debug)]
+struct Streaming {
     incoming: Incoming,
     idle: IdleTimer,
+    upload: Rc<Upload>,
 }
 
 impl RequestBody {
-    /// Passes `incoming` on.
-    pub fn new(incoming: Incoming, idle: Duration) -> RequestBody {
-        RequestBody { incoming, idle: IdleTimer::new(idle) }
+    /// No body.
+    pub const EMPTY: RequestBody = RequestBody(None);
+
+    /// Passes `incoming` on, and tells how far it is.
+    pub fn streaming(incoming: Incoming, idle: Duration) -> (RequestBody, Rc<Upload>) {
+        let upload = Rc::new(Upload::default());
+        let streaming =
+            Streaming { incoming, idle: IdleTimer::new(idle), upload: Rc::clone(&upload) };
+        (RequestBody(Some(streaming)), upload)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(streaming) = &mut self.get_mut().0 else { return Poll::Ready(None) };
+        let polled = poll_moving(&mut streaming.incoming, &mut streaming.idle, cx);
+        let polled = polled.map(without_trailers);
+        let upload = &streaming.upload;
+        upload.starved.set(polled.is_pending());
+        match &polled {
+            Poll::Ready(Some(Ok(_))) => {
+                upload.frame_count.set(upload.frame_count.get() + 1);
+                upload.ended.set(streaming.incoming.is_end_stream());
+            }
+            Poll::Ready(None) => upload.ended.set(true),
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+        }
+        polled
     }
 
-    /// The next piece; trailers end the body.
-    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx).map_err(BodyError::Broken);
-        let frame = ready!(moving(polled, &mut self.idle, cx));
-        Poll::Ready(frame.and_then(|frame| frame.map(|it| it.into_data().ok()).transpose()))
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(|streaming| streaming.incoming.is_end_stream())
     }
 
-    /// True when it is known that nothing more comes.
-    pub fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+    fn size_hint(&self) -> SizeHint {
+        self.0
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), |streaming| streaming.incoming.size_hint())
     }
 }
 
@@ -145,7 +189,7 @@ enum Kind {
     Whole(Bytes),
     /// From an upstream. The lease goes back to the pool at the end; if the body
     /// is dropped before, the connection is closed with it.
-    Upstream { lease: Option<Lease>, framing: Framing, persists: bool, idle: IdleTimer },
+    Upstream { incoming: Incoming, idle: IdleTimer, lease: Option<Lease> },
 }
 
 impl ResponseBody {
@@ -154,42 +198,38 @@ impl ResponseBody {
         ResponseBody { kind: Kind::Whole(text), exchange: None, dues: None }
     }
 
-    /// A response that an upstream sends over the connection of `lease`, which serves
-    /// others afterwards if it `persists`.
-    pub fn upstream(
-        framing: Framing,
-        persists: bool,
-        lease: Lease,
-        idle: Duration,
-    ) -> ResponseBody {
-        let idle = IdleTimer::new(idle);
-        let kind = Kind::Upstream { lease: Some(lease), framing, persists, idle };
-        let mut body = ResponseBody { kind, exchange: None, dues: None };
+    /// A response that an upstream sends over the connection of `lease`.
+    pub fn upstream(incoming: Incoming, idle: Duration, lease: Lease) -> ResponseBody {
+        let mut body = ResponseBody {
+            kind: Kind::Upstream { incoming, idle: IdleTimer::new(idle), lease: Some(lease) },
+            exchange: None,
+            dues: None,
+        };
         body.give_back_at_end();
         body
     }
 
     /// Keeps `exchange` going until this body is dropped.
-    #[must_use]
-    pub fn during(mut self, exchange: ExchangeGuard) -> ResponseBody {
+    pub fn keep(&mut self, exchange: ExchangeGuard) {
         self.exchange = Some(exchange);
-        self
     }
 
     /// Has `dues` paid when this body is dropped.
-    #[must_use]
-    pub fn owing(mut self, dues: Option<Dues>) -> ResponseBody {
-        self.dues = dues;
-        self
+    pub fn owe(&mut self, dues: Dues) {
+        self.dues = Some(dues);
     }
 
     /// Gives the connection back to the pool as soon as the last byte came:
     /// hyper does not poll a body again that says it has ended.
     fn give_back_at_end(&mut self) {
-        if let Kind::Upstream { lease, framing, persists, .. } = &mut self.kind
-            && framing.is_done()
+        if matches!(&self.kind, Kind::Upstream { incoming, .. } if incoming.is_end_stream()) {
+            self.give_back();
+        }
+    }
+
+    fn give_back(&mut self) {
+        if let Kind::Upstream { lease, .. } = &mut self.kind
             && let Some(lease) = lease.take()
-            && *persists
         {
             lease.give_back();
         }
@@ -208,32 +248,32 @@ impl Body for ResponseBody {
         let polled = match &mut this.kind {
             Kind::Whole(text) if text.is_empty() => None,
             Kind::Whole(text) => Some(Ok(Frame::data(std::mem::take(text)))),
-            Kind::Upstream { lease: None, .. } => None,
-            Kind::Upstream { lease: Some(lease), framing, idle, .. } => {
-                ready!(moving(lease.connection.poll_frame(cx, framing), idle, cx))
-            }
+            Kind::Upstream { incoming, idle, .. } => ready!(poll_moving(incoming, idle, cx)),
         };
         if let (Some(dues), Some(Ok(frame))) = (&mut this.dues, &polled)
             && dues.is_metered()
         {
             meter(dues, frame);
         }
+        let polled = without_trailers(polled);
+        if polled.is_none() {
+            this.give_back();
+        }
         this.give_back_at_end();
-        // Trailers end the body.
-        Poll::Ready(polled.filter(|frame| frame.as_ref().map_or(true, Frame::is_data)))
+        Poll::Ready(polled)
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Whole(text) => text.is_empty(),
-            Kind::Upstream { framing, .. } => framing.is_done(),
+            Kind::Upstream { incoming, .. } => incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Whole(text) => SizeHint::with_exact(text.len() as u64),
-            Kind::Upstream { framing, .. } => framing.size_hint(),
+            Kind::Upstream { incoming, .. } => incoming.size_hint(),
         }
     }
 }

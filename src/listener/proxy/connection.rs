@@ -29,7 +29,7 @@ use crate::base::tasks::Tasks;
 use crate::listener::accept::Accepted;
 
 use super::body::ResponseBody;
-use super::http1::request::Sender;
+use super::head::Sender;
 use super::observed::{ObservedStream, OtherSide};
 use super::preamble;
 use super::request;
@@ -240,12 +240,15 @@ enum Ended {
     Failed(hyper::Error),
 }
 
+/// A downstream's socket.
+type WatchedStream = ObservedStream<Rc<Watch>>;
+
 /// A connection that can be asked to take no further request.
 trait Graceful: Future<Output = hyper::Result<()>> {
     fn graceful_shutdown(self: Pin<&mut Self>);
 }
 
-impl<S> Graceful for http1::Connection<TokioIo<ObservedStream>, S>
+impl<S> Graceful for http1::Connection<TokioIo<WatchedStream>, S>
 where
     S: HttpService<Incoming, ResBody = ResponseBody>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -255,7 +258,7 @@ where
     }
 }
 
-impl<S> Graceful for http2::Connection<TokioIo<ObservedStream>, S, LocalExecutor>
+impl<S> Graceful for http2::Connection<TokioIo<WatchedStream>, S, LocalExecutor>
 where
     S: HttpService<Incoming, ResBody = ResponseBody>,
     S::Future: 'static,

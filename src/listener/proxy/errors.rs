@@ -10,8 +10,6 @@ use http::StatusCode;
 
 use crate::policy::path::PathError;
 
-use super::body::BodyError;
-use super::http1::response::BadResponse;
 use super::metrics::Outcome;
 
 /// A request that is refused before anybody is asked: it is malformed, can be
@@ -95,19 +93,19 @@ pub enum ForwardError {
     ConnectTimeout,
     /// The connection ended before the response's head.
     #[error("the upstream closed the connection without an answer")]
-    Closed(#[source] io::Error),
+    Closed(#[source] hyper::Error),
     /// The response's head did not come in time.
     #[error("the upstream did not answer in time")]
     ResponseTimeout,
     /// What came is not a response.
     #[error("the upstream's answer is not HTTP")]
-    BadResponse(#[source] BadResponse),
+    BadResponse(#[source] hyper::Error),
     /// A response that cannot be passed on: 101, or two framings at once.
     #[error("the upstream's answer cannot be passed on")]
-    Unusable(#[source] BadResponse),
+    Unusable,
     /// The downstream's fault: its body broke off, or is no body.
     #[error("the request's body is broken")]
-    RequestBody(#[source] BodyError),
+    RequestBody(#[source] hyper::Error),
     /// The downstream's fault: its body did not move for too long.
     #[error("the request's body did not come in time")]
     RequestBodyIdle,
@@ -122,31 +120,11 @@ impl ForwardError {
             ForwardError::ConnectTimeout | ForwardError::ResponseTimeout => {
                 (StatusCode::GATEWAY_TIMEOUT, Outcome::UpstreamTimeout)
             }
-            ForwardError::Closed(_) | ForwardError::BadResponse(_) | ForwardError::Unusable(_) => {
+            ForwardError::Closed(_) | ForwardError::BadResponse(_) | ForwardError::Unusable => {
                 (StatusCode::BAD_GATEWAY, Outcome::UpstreamFailed)
             }
             ForwardError::RequestBody(_) => (StatusCode::BAD_REQUEST, Outcome::BadRequest),
             ForwardError::RequestBodyIdle => (StatusCode::REQUEST_TIMEOUT, Outcome::BadRequest),
-        }
-    }
-}
-
-impl From<BadResponse> for ForwardError {
-    fn from(bad: BadResponse) -> ForwardError {
-        match bad {
-            BadResponse::Framing | BadResponse::Upgrade => ForwardError::Unusable(bad),
-            BadResponse::Syntax(_) | BadResponse::Field | BadResponse::Size => {
-                ForwardError::BadResponse(bad)
-            }
-        }
-    }
-}
-
-impl From<BodyError> for ForwardError {
-    fn from(error: BodyError) -> ForwardError {
-        match error {
-            BodyError::Idle => ForwardError::RequestBodyIdle,
-            _ => ForwardError::RequestBody(error),
         }
     }
 }

@@ -6,26 +6,24 @@
 //! or not a byte came back and it is idempotent and has no body. Nothing else is
 //! retried.
 
+use std::error::Error as _;
+use std::pin::pin;
 use std::rc::Rc;
 
 use http::header::{self, HeaderValue};
 use http::request::Parts;
-use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Response};
+use http::uri::{PathAndQuery, Uri};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
+use tokio::time;
 
-use super::body::{RequestBody, ResponseBody};
+use super::body::{BodyError, RequestBody, ResponseBody, Upload};
 use super::config::Timeouts;
 use super::errors::ForwardError;
-use super::http1::request::{self, BodyLen, Sender};
-use super::http1::response::Head;
+use super::head::{self, Sender};
 use super::metrics::Metrics;
-use super::sending::Sending;
 use super::upstream::{Lease, Pool};
-
-/// What we call ourselves in a response.
-const VIA: HeaderValue = HeaderValue::from_static("1.1 weir");
 
 /// What forwarding needs beside the request.
 #[derive(Debug)]
@@ -50,37 +48,36 @@ impl Forwarder<'_> {
     /// No response; see [`ForwardError`].
     pub async fn forward(
         &self,
-        head: Parts,
+        mut head: Parts,
         rewritten: Option<PathAndQuery>,
         body: &mut Option<Incoming>,
     ) -> Result<Response<ResponseBody>, ForwardError> {
+        let method = head.method.clone();
         let mut lease = self.lend().await?;
-        let target = rewritten.as_ref().or(head.uri.path_and_query());
-        let target = target.map_or("/", PathAndQuery::as_str);
-        let mut sending = self.compose(&head, target, body.take());
-        let repeatable = sending.is_whole() && head.method.is_idempotent();
+        head::prepare_request(&mut head, self.sender, &self.pool.authority);
+        if let Some(target) = rewritten {
+            head.uri = Uri::from(target);
+        }
+        let (request, upload) = self.compose(head, body.take());
+        let repeatable = lease.reused && upload.is_none() && method.is_idempotent();
+        let spare = repeatable.then(|| copy(&request));
 
-        // The map is empty from here on, and has room for the response's fields.
-        let Parts { method, headers: mut fields, .. } = head;
-        fields.clear();
-        let response = match self.ask(&mut lease, &mut sending, &method, &mut fields).await {
+        let response = match self.send(&mut lease, request, upload.as_deref()).await {
             Ok(response) => response,
-            Err(error) => {
-                let closed = matches!(error, ForwardError::Closed(_));
-                let unheard = closed && repeatable && !lease.connection.is_heard;
-                if !lease.reused || !(sending.is_unheard() || unheard) {
-                    return Err(error);
-                }
+            Err(failed) => {
+                let unheard = matches!(failed.error, ForwardError::Closed(_)) && !lease.heard();
+                let again = failed.unsent.map(|it| *it).or(spare.filter(|_| unheard));
+                let Some(request) = again.filter(|_| lease.reused) else {
+                    return Err(failed.error);
+                };
                 self.metrics.upstream_retries.inc();
                 lease = self.connect().await?;
-                sending.rewind();
-                self.ask(&mut lease, &mut sending, &method, &mut fields).await?
+                self.send(&mut lease, request, upload.as_deref())
+                    .await
+                    .map_err(|failed| failed.error)?
             }
         };
-        if !sending.is_done() {
-            lease.connection.go_on_sending(sending, self.timeouts.body_idle, &self.pool.tasks);
-        }
-        Ok(self.pass_on(response, lease))
+        self.pass_on(&method, response, lease)
     }
 
     /// A kept connection, or a new one.
@@ -98,40 +95,129 @@ impl Forwarder<'_> {
         Ok(lease)
     }
 
-    /// Puts the request together. Its framing is ours, whatever the downstream wrote.
-    fn compose(&self, head: &Parts, target: &str, body: Option<Incoming>) -> Sending {
-        let body = body.filter(|body| !body.is_end_stream());
-        let len = match &body {
-            Some(body) => body.size_hint().exact().map_or(BodyLen::Unknown, BodyLen::Known),
-            None => BodyLen::None,
+    /// Puts the request together. Its framing is ours: one plain length, or one
+    /// `chunked`, whatever the downstream wrote.
+    fn compose(
+        &self,
+        head: Parts,
+        body: Option<Incoming>,
+    ) -> (Request<RequestBody>, Option<Rc<Upload>>) {
+        let mut fields = head.headers;
+        let (body, upload) = match body {
+            Some(body) if !body.is_end_stream() => {
+                let size = body.size_hint().exact();
+                head::keep_one_length(&mut fields, size);
+                if size.is_none() {
+                    // hyper would send the body of a GET without any framing.
+                    fields.remove(header::CONTENT_LENGTH);
+                    let chunked = HeaderValue::from_static("chunked");
+                    fields.insert(header::TRANSFER_ENCODING, chunked);
+                }
+                let (body, upload) = RequestBody::streaming(body, self.timeouts.body_idle);
+                (body, Some(upload))
+            }
+            _ => {
+                head::keep_one_length(&mut fields, Some(0));
+                (RequestBody::EMPTY, None)
+            }
         };
-        let mut text = Vec::with_capacity(512);
-        request::write_head(&mut text, head, target, len, self.sender, &self.pool.authority);
-        let body = body.map(|body| RequestBody::new(body, self.timeouts.body_idle));
-        Sending::new(text, body, len)
+        let mut request = Request::new(body);
+        *request.method_mut() = head.method;
+        *request.uri_mut() = origin_form(head.uri);
+        *request.headers_mut() = fields;
+        (request, upload)
     }
 
-    async fn ask(
+    /// Sends a request over `lease` and waits for the response's head.
+    ///
+    /// The clock runs from the end of the request: an upload that moves, or that
+    /// the downstream is slow to send, does not count against the upstream.
+    async fn send(
         &self,
         lease: &mut Lease,
-        sending: &mut Sending,
-        method: &Method,
-        fields: &mut HeaderMap,
-    ) -> Result<Head, ForwardError> {
-        lease.connection.ask(sending, method, fields, self.timeouts.response).await
+        request: Request<RequestBody>,
+        upload: Option<&Upload>,
+    ) -> Result<Response<Incoming>, Failed> {
+        let mut sent = pin!(lease.sender().try_send_request(request));
+        loop {
+            let frame_count = upload.map(|upload| upload.frame_count.get());
+            match time::timeout(self.timeouts.response, sent.as_mut()).await {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(mut failed)) => {
+                    let unsent = failed.take_message().map(Box::new);
+                    return Err(Failed { error: classify(failed.into_error()), unsent });
+                }
+                Err(_elapsed) => {
+                    let moving = upload.is_some_and(|upload| {
+                        let starved = upload.starved.get() && !upload.ended.get();
+                        starved || Some(upload.frame_count.get()) != frame_count
+                    });
+                    if !moving {
+                        return Err(Failed { error: ForwardError::ResponseTimeout, unsent: None });
+                    }
+                }
+            }
+        }
     }
 
     /// Makes an upstream's response ours.
-    fn pass_on(&self, head: Head, lease: Lease) -> Response<ResponseBody> {
-        let Head { status, reason, mut fields, framing, persists } = head;
-        fields.append(header::VIA, VIA);
-        let body = ResponseBody::upstream(framing, persists, lease, self.timeouts.body_idle);
-        let mut response = Response::new(body);
-        *response.status_mut() = status;
-        *response.headers_mut() = fields;
-        if let Some(reason) = reason {
-            response.extensions_mut().insert(reason);
+    fn pass_on(
+        &self,
+        method: &Method,
+        response: Response<Incoming>,
+        lease: Lease,
+    ) -> Result<Response<ResponseBody>, ForwardError> {
+        let (mut head, incoming) = response.into_parts();
+        // 1xx other than 101 never get here, and 101 answers a question that we
+        // do not pass on.
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(ForwardError::Unusable);
         }
-        response
+        let size = incoming.size_hint().exact();
+        if !head::prepare_response(method, head.status, &mut head.headers, size) {
+            return Err(ForwardError::Unusable);
+        }
+        // The version is that of a connection, not of a message.
+        head.version = Version::HTTP_11;
+        let body = ResponseBody::upstream(incoming, self.timeouts.body_idle, lease);
+        Ok(Response::from_parts(head, body))
     }
+}
+
+/// Why there is no response, and the request if it was never written.
+#[derive(Debug)]
+struct Failed {
+    error: ForwardError,
+    unsent: Option<Box<Request<RequestBody>>>,
+}
+
+fn classify(error: hyper::Error) -> ForwardError {
+    if error.is_user() {
+        let cause = error.source().and_then(|cause| cause.downcast_ref());
+        match cause {
+            Some(BodyError::Idle) => ForwardError::RequestBodyIdle,
+            _ => ForwardError::RequestBody(error),
+        }
+    } else if error.is_parse() {
+        ForwardError::BadResponse(error)
+    } else {
+        ForwardError::Closed(error)
+    }
+}
+
+/// The target without scheme and authority, which go into `Host`.
+fn origin_form(uri: Uri) -> Uri {
+    if uri.authority().is_none() {
+        return uri;
+    }
+    uri.into_parts().path_and_query.map(Uri::from).unwrap_or_default()
+}
+
+/// The same request again; it has no body.
+fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(RequestBody::EMPTY);
+    request.method().clone_into(copy.method_mut());
+    request.uri().clone_into(copy.uri_mut());
+    request.headers().clone_into(copy.headers_mut());
+    copy
 }

@@ -8,8 +8,7 @@
 //! | `preamble` | PROXY protocol |
 //! | `worker` | what one thread holds: sockets, pools, scratch space |
 //! | `head`, `facts` | what is refused; what policies get to see |
-//! | `forward`, `sending`, `body` | the way up and down again |
-//! | `upstream`, `exchange`, `http1` | connections to upstreams, and what is spoken on them |
+//! | `forward`, `upstream`, `body` | the way up and down again |
 //! | `refuse`, `echo`, `errors` | answers of our own |
 //! | `config`, `routes` | how it is set up |
 //! | `record`, `metrics`, `access` | what is told about it |
@@ -34,11 +33,9 @@ mod config;
 mod connection;
 mod echo;
 mod errors;
-mod exchange;
 mod facts;
 mod forward;
 mod head;
-mod http1;
 mod metrics;
 mod observed;
 mod preamble;
@@ -46,7 +43,6 @@ mod record;
 mod refuse;
 mod request;
 mod routes;
-mod sending;
 mod upstream;
 mod watch;
 mod worker;

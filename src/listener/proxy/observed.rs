@@ -1,5 +1,4 @@
-//! A downstream's socket under observation: the watch over its connection notes the
-//! traffic as it passes.
+//! A socket under observation: whoever must know of its traffic notes it as it passes.
 
 use std::cell::RefCell;
 use std::future::{Future as _, poll_fn};
@@ -13,22 +12,29 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time;
 
-use super::watch::Watch;
-
 /// While bytes lie there that nobody reads, so often it is looked whether more may come.
 const LOOK_PERIOD: Duration = Duration::from_millis(50);
 
-/// A downstream's socket under observation.
-#[derive(Debug)]
-pub struct ObservedStream {
-    stream: Rc<RefCell<TcpStream>>,
-    watch: Rc<Watch>,
+/// Who notes what passes.
+pub trait Observer: Unpin {
+    /// Bytes have come.
+    fn bytes_came(&self);
+
+    /// A write was tried; `is_blocked` if the other side takes no more for now.
+    fn wrote(&self, is_blocked: bool);
 }
 
-impl ObservedStream {
-    /// Shows the traffic of `stream` to `watch`.
-    pub fn new(stream: TcpStream, watch: Rc<Watch>) -> ObservedStream {
-        ObservedStream { stream: Rc::new(RefCell::new(stream)), watch }
+/// A socket under observation.
+#[derive(Debug)]
+pub struct ObservedStream<O> {
+    stream: Rc<RefCell<TcpStream>>,
+    observer: O,
+}
+
+impl<O: Observer> ObservedStream<O> {
+    /// Shows the traffic of `stream` to `observer`.
+    pub fn new(stream: TcpStream, observer: O) -> ObservedStream<O> {
+        ObservedStream { stream: Rc::new(RefCell::new(stream)), observer }
     }
 
     /// The other side, for whom the same task asks that reads and writes.
@@ -60,7 +66,7 @@ impl OtherSide {
     }
 }
 
-impl AsyncRead for ObservedStream {
+impl<O: Observer> AsyncRead for ObservedStream<O> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -70,13 +76,13 @@ impl AsyncRead for ObservedStream {
         let before = buf.filled().len();
         let polled = Pin::new(&mut *this.stream.borrow_mut()).poll_read(cx, buf);
         if buf.filled().len() > before {
-            this.watch.bytes_came();
+            this.observer.bytes_came();
         }
         polled
     }
 }
 
-impl AsyncWrite for ObservedStream {
+impl<O: Observer> AsyncWrite for ObservedStream<O> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -84,7 +90,7 @@ impl AsyncWrite for ObservedStream {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut *this.stream.borrow_mut()).poll_write(cx, buf);
-        this.watch.wrote(polled.is_pending());
+        this.observer.wrote(polled.is_pending());
         polled
     }
 
@@ -95,7 +101,7 @@ impl AsyncWrite for ObservedStream {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut *this.stream.borrow_mut()).poll_write_vectored(cx, bufs);
-        this.watch.wrote(polled.is_pending());
+        this.observer.wrote(polled.is_pending());
         polled
     }
 

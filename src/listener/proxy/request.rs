@@ -52,7 +52,8 @@ pub async fn answer(
         refuse::settle_body(body, version, expects_continue, &mut response, &worker.tasks);
     }
     record.end(outcome, response.status());
-    Ok(response.map(|body| body.during(exchange)))
+    response.body_mut().keep(exchange);
+    Ok(response)
 }
 
 /// The phases of a request, in order. `body` is taken when it is forwarded.
@@ -108,11 +109,11 @@ async fn respond(
     if let Some(fields) = &decision.fields {
         refuse::add_limits(response.headers_mut(), fields);
     }
-    let mut dues = decision.dues;
-    if let Some(dues) = &mut dues {
+    if let Some(mut dues) = decision.dues {
         dues.head(response.status().as_u16(), &Fields(response.headers()));
+        response.body_mut().owe(dues);
     }
-    Ok((response.map(|body| body.owing(dues)), outcome))
+    Ok((response, outcome))
 }
 
 /// The downstream went away while its request waited.

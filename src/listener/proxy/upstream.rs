@@ -14,6 +14,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::uri::Authority;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time;
 
@@ -21,9 +23,16 @@ use crate::base::chain::Chain;
 use crate::base::clock::Stopwatch;
 use crate::base::tasks::Tasks;
 
+use super::body::RequestBody;
 use super::config::Timeouts;
 use super::errors::ForwardError;
-use super::exchange::Connection;
+use super::observed::{ObservedStream, Observer};
+
+/// Header fields of a response, at most.
+const RESPONSE_FIELD_COUNT_MAX: usize = 100;
+
+/// Bytes of a response's head, at most, and of what is read ahead of its body.
+const RESPONSE_BUFFER_SIZE_MAX: usize = 64 << 10;
 
 /// Connections of one worker to one upstream.
 #[derive(Debug)]
@@ -41,8 +50,7 @@ pub struct Pool {
     /// The last attempt to connect failed, and was logged.
     unreachable: Cell<bool>,
     clock: Stopwatch,
-    /// Where the rest of a request is sent that was answered early.
-    pub tasks: Tasks,
+    tasks: Tasks,
 }
 
 #[derive(Debug)]
@@ -51,11 +59,18 @@ struct Idle {
     since: Duration,
 }
 
+/// A connection's two ends as we hold them.
+#[derive(Debug)]
+struct Connection {
+    sender: SendRequest<RequestBody>,
+    /// Whether a byte has come since the last request.
+    heard: Heard,
+}
+
 /// A connection lent to one exchange.
 #[derive(Debug)]
 pub struct Lease {
-    /// What is lent.
-    pub connection: Connection,
+    connection: Connection,
     pool: Rc<Pool>,
     /// It has served another exchange before, so that the upstream may have
     /// closed it in the meantime without being at fault.
@@ -90,7 +105,7 @@ impl Pool {
     pub fn lend(self: &Rc<Self>) -> Option<Lease> {
         let mut idle = self.idle.borrow_mut();
         while let Some(Idle { connection, .. }) = idle.pop_back() {
-            if connection.is_quiet() {
+            if connection.sender.is_ready() {
                 return Some(Lease { connection, pool: Rc::clone(self), reused: true });
             }
         }
@@ -111,7 +126,20 @@ impl Pool {
         let stream = stream?;
         // Only fails on a connection that is already gone.
         let _ = stream.set_nodelay(true);
-        let connection = Connection::new(stream);
+        let heard = Heard::default();
+        let stream = TokioIo::new(ObservedStream::new(stream, heard.clone()));
+        let (sender, driver) = http1::Builder::new()
+            .max_headers(RESPONSE_FIELD_COUNT_MAX)
+            .max_buf_size(RESPONSE_BUFFER_SIZE_MAX)
+            .handshake(stream)
+            .await
+            .map_err(ForwardError::Closed)?;
+        self.tasks.spawn_local(async move {
+            if let Err(error) = driver.await {
+                tracing::debug!(%error, "connection to an upstream ended");
+            }
+        });
+        let connection = Connection { sender, heard };
         Ok(Lease { connection, pool: Rc::clone(self), reused: false })
     }
 
@@ -128,13 +156,13 @@ impl Pool {
     }
 
     /// Closes connections that were not used for `upstream_idle`, and those that
-    /// the upstream has closed, or said something over.
+    /// the upstream has closed.
     pub fn prune(&self) {
         let now = self.clock.elapsed();
         let allowed = self.timeouts.upstream_idle;
-        self.idle
-            .borrow_mut()
-            .retain(|idle| idle.connection.is_quiet() && now.saturating_sub(idle.since) < allowed);
+        self.idle.borrow_mut().retain(|idle| {
+            !idle.connection.sender.is_closed() && now.saturating_sub(idle.since) < allowed
+        });
     }
 
     /// Closes what is idle now, and all else when it comes back.
@@ -145,11 +173,22 @@ impl Pool {
 }
 
 impl Lease {
+    /// The end to send a request with. Forgets what was heard before.
+    pub fn sender(&mut self) -> &mut SendRequest<RequestBody> {
+        self.connection.heard.0.set(false);
+        &mut self.connection.sender
+    }
+
+    /// True when the upstream sent anything at all since the request.
+    pub fn heard(&self) -> bool {
+        self.connection.heard.0.get()
+    }
+
     /// Gives the connection back: the exchange is over, to the last byte.
     pub fn give_back(self) {
         let Lease { connection, pool, .. } = self;
         let mut idle = pool.idle.borrow_mut();
-        if pool.closed.get() || !connection.is_reusable() {
+        if pool.closed.get() || connection.sender.is_closed() {
             return;
         }
         if idle.len() >= pool.idle_count_max {
@@ -157,4 +196,18 @@ impl Lease {
         }
         idle.push_back(Idle { connection, since: pool.clock.elapsed() });
     }
+}
+
+/// Set once a byte has come.
+#[derive(Clone, Debug, Default)]
+struct Heard(Rc<Cell<bool>>);
+
+/// Of the upstream's socket.
+impl Observer for Heard {
+    fn bytes_came(&self) {
+        self.0.set(true);
+    }
+
+    /// Whether an upstream reads is seen by its response, or the lack of it.
+    fn wrote(&self, _is_blocked: bool) {}
 }

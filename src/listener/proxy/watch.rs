@@ -24,6 +24,7 @@ use std::time::Duration;
 use crate::base::clock::Stopwatch;
 
 use super::config::Timeouts;
+use super::observed::Observer;
 
 /// How often the timer of a connection looks. At most this late is a timeout.
 pub const CHECK_PERIOD: Duration = Duration::from_millis(2_500);
@@ -100,25 +101,26 @@ impl Watch {
         CHECK_PERIOD.min(request_head).min(idle).min(body_idle)
     }
 
-    /// Bytes have come from the downstream.
-    pub fn bytes_came(&self) {
+    fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.since.set(self.clock.elapsed());
+    }
+}
+
+/// Of the downstream's socket.
+impl Observer for Rc<Watch> {
+    fn bytes_came(&self) {
         if self.phase.get() == Phase::Idle && !self.multiplexed {
             self.enter(Phase::Head);
         }
     }
 
-    /// A write to the downstream was tried; `is_blocked` if it takes no more for now.
-    pub fn wrote(&self, is_blocked: bool) {
+    fn wrote(&self, is_blocked: bool) {
         match (is_blocked, self.stalled_since.get()) {
             (true, None) => self.stalled_since.set(Some(self.clock.elapsed())),
             (false, Some(_)) => self.stalled_since.set(None),
             _ => {}
         }
-    }
-
-    fn enter(&self, phase: Phase) {
-        self.phase.set(phase);
-        self.since.set(self.clock.elapsed());
     }
 }
 
