@@ -291,7 +291,7 @@ impl Keyspace {
                 return Room::Enough;
             }
             // What a flush left behind goes before anything that lives.
-            if self.slots.bury().is_some() {
+            if self.slots.bury_slots().is_some() {
                 continue;
             }
             let Some(candidates) = limits.policy.candidates() else { return Room::None };

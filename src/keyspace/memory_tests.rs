@@ -133,6 +133,19 @@ fn a_flood_of_keys_stays_under_the_ceiling_under_every_policy() {
 }
 
 #[test]
+fn who_makes_room_drops_no_large_value_while_others_wait() {
+    let mut session = Session::with_limits(2 * MIB, EvictionPolicy::AllKeysLru);
+    session.run(&format!("RPUSH large {}", "x".repeat(10_000)));
+    session.run("DEL large");
+    for key in 0..20_000 {
+        assert_eq!(session.set(&format!("SET key:{key} {key:0100}")), Room::Enough);
+    }
+    assert!(session.space.stats().evicted_count > 0);
+    assert!(session.space.bury().is_some(), "it lies where it was laid");
+    assert!(session.space.bury().is_none());
+}
+
+#[test]
 fn policies_for_keys_with_deadlines_spare_all_others() {
     for policy in [
         EvictionPolicy::VolatileLru,

@@ -2,8 +2,8 @@
 //!
 //! To free a million slots, or one value of a million elements, takes longer than
 //! anybody should hold the engine. So what is large is laid down here, and handed
-//! out in pieces to whoever drops them where nobody waits. A large string comes in
-//! pieces too: whoever must drop some while others wait drops little at once.
+//! out in pieces to whoever drops them where nobody waits. Whoever makes room while
+//! others wait drops slots only: a large value is one piece, of any size.
 
 use super::Slab;
 use super::slab::Slot;
@@ -14,7 +14,7 @@ const LARGE_BYTES: usize = if cfg!(test) { 4 << 10 } else { 1 << 20 };
 
 /// With so much of large values here no more are taken. They do not count as used
 /// memory: if they did, to evict one would seem to help nothing.
-const KEPT_BYTES_MAX: usize = if cfg!(test) { 64 << 10 } else { 64 << 20 };
+const FULL_BYTES: usize = if cfg!(test) { 64 << 10 } else { 64 << 20 };
 
 /// See the module's header.
 #[derive(Debug, Default)]
@@ -40,7 +40,7 @@ impl Graveyard {
     /// Takes a value, or drops it if that takes no time.
     pub(super) fn discard(&mut self, value: Value) {
         let bytes = value.heap_bytes();
-        if bytes >= LARGE_BYTES && self.value_bytes < KEPT_BYTES_MAX {
+        if bytes >= LARGE_BYTES && self.value_bytes < FULL_BYTES {
             self.value_bytes += bytes;
             self.values.push(value);
         }
@@ -48,9 +48,14 @@ impl Graveyard {
 
     /// A piece; `None` when nothing is left.
     pub(super) fn pop(&mut self) -> Option<Remains> {
-        if let Some(value) = self.pop_value() {
-            return Some(Remains { _value: Some(value), ..Remains::default() });
-        }
+        let Some(value) = self.values.pop() else { return self.pop_slots() };
+        self.value_bytes -= value.heap_bytes();
+        Some(Remains { _value: Some(value), ..Remains::default() })
+    }
+
+    /// A piece of slots that were cleared away, which count as used memory; `None` when
+    /// none are left.
+    pub(super) fn pop_slots(&mut self) -> Option<Remains> {
         while let Some(slab) = self.slabs.last_mut() {
             match slab.pop_segment() {
                 Some(slots) => return Some(Remains { _slots: slots, ..Remains::default() }),
@@ -58,19 +63,6 @@ impl Graveyard {
             };
         }
         None
-    }
-
-    /// A large value, or a piece of one.
-    fn pop_value(&mut self) -> Option<Value> {
-        let last = self.values.last_mut()?;
-        self.value_bytes -= last.heap_bytes();
-        if let Value::String(string) = last
-            && let Some(piece) = string.split_off()
-        {
-            self.value_bytes += last.heap_bytes();
-            return Some(Value::String(piece));
-        }
-        self.values.pop()
     }
 
     /// Bytes of slots that were cleared away, with all that they hold.

@@ -390,6 +390,12 @@ impl Slots {
         self.graveyard.pop()
     }
 
+    /// A piece of what was cleared away, which counts as used memory, to be dropped at
+    /// once; `None` when nothing is left.
+    pub(super) fn bury_slots(&mut self) -> Option<Remains> {
+        self.graveyard.pop_slots()
+    }
+
     /// A slab that was cleared away belongs to the snapshot that walks it, if
     /// one does, and else to the graveyard.
     fn retire(&mut self, slab: Slab) {

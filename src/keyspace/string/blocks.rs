@@ -114,13 +114,6 @@ impl Blocks {
         self.block_mut(last).truncate(len - last * BLOCK_LEN);
     }
 
-    /// Takes the last segment off bytes that nobody reads any more; `None` when it is
-    /// the only one.
-    pub(super) fn split_off(&mut self) -> Option<Blocks> {
-        let last = if self.segments.len() > 1 { self.segments.pop() } else { None };
-        last.map(|last| Blocks { segments: vec![last] })
-    }
-
     fn append(&mut self, mut text: &[u8]) {
         while !text.is_empty() {
             let len = self.len();

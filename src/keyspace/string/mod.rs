@@ -241,17 +241,6 @@ impl StringValue {
         }
         self.overwrite(at.min(len), overwritten);
     }
-
-    /// Takes a piece off the end of a large string that nobody reads any more, to be
-    /// dropped by itself; `None` when no more than a piece is left.
-    pub(super) fn split_off(&mut self) -> Option<StringValue> {
-        match &mut self.form {
-            Form::Large(blocks) => {
-                blocks.split_off().map(|piece| StringValue { form: Form::Large(piece) })
-            }
-            Form::Integer { .. } | Form::Inline { .. } | Form::Heap { .. } => None,
-        }
-    }
 }
 
 /// Writes `text` over bytes that are no more than [`BLOCK_LEN`], nor become more.

@@ -83,18 +83,6 @@ fn zeros_that_fill_a_gap_are_one_block_until_they_are_written_into() {
     assert_eq!(string.to_vec(), expected);
 }
 
-#[test]
-fn a_large_string_comes_apart_in_pieces_that_add_up() {
-    let mut string = StringValue::from(vec![b'x'; 3 * SEGMENT_BYTES + 1]);
-    let mut lens = Vec::new();
-    while let Some(piece) = string.split_off() {
-        lens.push(piece.len());
-    }
-    lens.push(string.len());
-    assert_eq!(lens, [1, SEGMENT_BYTES, SEGMENT_BYTES, SEGMENT_BYTES]);
-    assert!(StringValue::from(vec![b'x'; BLOCK_LEN]).split_off().is_none());
-}
-
 /// What happens to a string.
 #[derive(Clone, Debug)]
 enum Step {
