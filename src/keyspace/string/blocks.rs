@@ -117,13 +117,18 @@ impl Blocks {
     fn append(&mut self, mut text: &[u8]) {
         while !text.is_empty() {
             let len = self.len();
-            if len.is_multiple_of(BLOCK_LEN) {
-                self.push(Arc::new(Vec::with_capacity(BLOCK_LEN)));
+            let room = BLOCK_LEN - len % BLOCK_LEN;
+            let (piece, rest) = text.split_at(text.len().min(room));
+            if room == BLOCK_LEN {
+                self.push(Arc::new(piece.to_vec()));
+            } else {
+                let last = self.block_mut(len / BLOCK_LEN);
+                let needed = last.len() + piece.len();
+                if needed > last.capacity() {
+                    last.reserve_exact((2 * needed).min(BLOCK_LEN) - last.len());
+                }
+                last.extend_from_slice(piece);
             }
-            let last = self.block_mut(len / BLOCK_LEN);
-            let (piece, rest) = text.split_at(text.len().min(BLOCK_LEN - last.len()));
-            last.reserve_exact(BLOCK_LEN - last.len());
-            last.extend_from_slice(piece);
             text = rest;
         }
     }

@@ -71,6 +71,14 @@ fn a_string_that_grows_is_not_moved() {
 }
 
 #[test]
+fn a_string_that_comes_in_pieces_takes_the_room_of_one_that_comes_whole() {
+    let text = vec![b'x'; 2 * SEGMENT_BYTES + 1];
+    let mut string = StringValue::from_text(b"");
+    text.chunks(BLOCK_LEN).for_each(|piece| string.overwrite(string.len(), piece));
+    assert_eq!(string.heap_bytes(), StringValue::from(text).heap_bytes());
+}
+
+#[test]
 fn zeros_that_fill_a_gap_are_one_block_until_they_are_written_into() {
     let mut string = StringValue::from_text(b"x");
     string.overwrite(500_000, b"y");
