@@ -294,8 +294,8 @@ impl Keyspace {
         })
     }
 
-    /// A piece of what a flush left behind, to be dropped where nobody waits;
-    /// `None` when nothing is left.
+    /// A piece of what a flush left behind or of what was large, to be dropped where
+    /// nobody waits; `None` when nothing is left.
     pub fn bury(&mut self) -> Option<Remains> {
         self.slots.bury()
     }

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | the sweep removes keys that have expired | each tick, also during a rewrite |
 //! | eviction goes on where calls have left it | when memory is short |
-//! | what a flush left behind is freed, outside the lock | when there is any |
+//! | what a flush left behind, and what was large, is freed, outside the lock | when there is any |
 //! | the rewrite replaces the log by a snapshot | when the log has outgrown it |
 //! | the save writes a snapshot beside the log | on request, and at save points |
 //!
@@ -122,17 +122,14 @@ fn tidy(shared: &Shared, turns: &mut Turns, is_stopped: &dyn Fn() -> bool) {
             swept.finished
         });
     }
+    free_remains(shared, is_stopped);
     while shared.lock().keyspace.lacks_room(Asker::Client) && !is_stopped() {
         let has_room = turns
             .take(shared, |owned, _| owned.make_room(Asker::Client, shared.clock.now(), shared));
+        free_remains(shared, is_stopped);
         if !has_room {
             break;
         }
-    }
-    while let Some(remains) = bury(shared)
-        && !is_stopped()
-    {
-        drop(remains);
     }
     let stats = {
         let mut owned = shared.lock();
@@ -142,8 +139,16 @@ fn tidy(shared: &Shared, turns: &mut Turns, is_stopped: &dyn Fn() -> bool) {
     shared.metrics.show(&stats);
 }
 
-/// A piece of what a flush left behind. Freed by whom it is given to, when the
-/// lock is free again.
+/// Frees what a flush left behind, and what was large.
+fn free_remains(shared: &Shared, is_stopped: &dyn Fn() -> bool) {
+    while let Some(remains) = bury(shared)
+        && !is_stopped()
+    {
+        drop(remains);
+    }
+}
+
+/// A piece of it. Freed by whom it is given to, when the lock is free again.
 fn bury(shared: &Shared) -> Option<Remains> {
     shared.lock().keyspace.bury()
 }
@@ -217,7 +222,7 @@ fn write<T: Send + 'static>(
                 complete = match turns.take(shared, |owned, count| owned.keyspace.walk(count)) {
                     Walk::More => None,
                     Walk::Done(sink) => Some(sink),
-                    // A flush of the keyspace ended the snapshot.
+                    // There is no snapshot any more: its sink is gone, and has told the writer.
                     Walk::Idle => break,
                 };
             }
