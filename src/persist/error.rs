@@ -218,9 +218,9 @@ pub enum Error {
     #[error("a rewrite is already running")]
     RewriteRunning,
 
-    /// The rewrite was given up. The log goes on as before.
-    #[error("the rewrite was abandoned: {reason}")]
-    RewriteAbandoned {
+    /// The snapshot for a rewrite or a save was given up. All files are as before.
+    #[error("the snapshot was abandoned: {reason}")]
+    SnapshotAbandoned {
         /// Why.
         reason: Abandonment,
     },
@@ -229,14 +229,14 @@ pub enum Error {
 /// Why a snapshot was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Abandonment {
-    /// All keys went at once, or the process ends: nobody wants it any more.
-    #[error("its snapshot was aborted")]
+    /// Whoever walked the keyspace stopped: the process ends.
+    #[error("the process ends")]
     Aborted,
     /// The disk did not take it as fast as it changed.
     #[error("the disk fell too far behind")]
     TooSlow,
     /// What should have written it has failed.
-    #[error("its writer has ended")]
+    #[error("its writer has failed")]
     Unwritten,
 }
 

@@ -11,12 +11,12 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, 
 
 use super::writer::Shared;
 
-/// How a rewrite ended.
+/// How a rewrite or a save ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The new base file is in force.
+    /// The new file is in force.
     Committed,
-    /// Given up by its caller, or too far behind.
+    /// Given up. A save that fell too far behind the keyspace has failed.
     Abandoned,
     /// The disk refused.
     Failed,

@@ -294,7 +294,7 @@ impl RewriteWriter {
         });
         self.permit.outcome = match &written {
             Ok(_) => Outcome::Committed,
-            Err(Error::RewriteAbandoned { .. }) => Outcome::Abandoned,
+            Err(Error::SnapshotAbandoned { .. }) => Outcome::Abandoned,
             Err(_) => Outcome::Failed,
         };
         let base_size = written?;

@@ -166,7 +166,7 @@ impl SaveWriter {
         self.outcome = match &written {
             Ok(_) => Outcome::Committed,
             // Of the disk that says nothing.
-            Err(Error::RewriteAbandoned { reason: Abandonment::Aborted }) => Outcome::Abandoned,
+            Err(Error::SnapshotAbandoned { reason: Abandonment::Aborted }) => Outcome::Abandoned,
             Err(_) => Outcome::Failed,
         };
         if written.is_err() {

@@ -241,7 +241,7 @@ impl Backlog {
         let mut pieces = lock(&self.pieces);
         loop {
             if let Some(End::Abandoned(reason)) = pieces.end {
-                return Err(Error::RewriteAbandoned { reason });
+                return Err(Error::SnapshotAbandoned { reason });
             }
             if let Some(piece) = pieces.waiting.pop_front() {
                 self.len.fetch_sub(piece.len(), Ordering::Relaxed);

@@ -352,7 +352,7 @@ impl AppendFile {
     }
 
     /// Has the disk begin with what was appended from `from` on, so that the next
-    /// [`sync`](AppendFile::sync) finds little left to do. Waits for nothing.
+    /// [`sync`](AppendFile::sync) finds little left to do. Does not wait until it is there.
     pub fn begin_sync(&self, from: u64) {
         if !self.failed.load(Ordering::Relaxed) {
             self.file.begin_sync(from, self.len().saturating_sub(from));

@@ -105,7 +105,7 @@ fn what_is_dropped_or_aborted_leaves_the_log_as_it_was() {
     opened.run("SET a 2");
     drop(opened.keyspace.abort_snapshot());
     assert_eq!(feed.pace(), Pace::Abort);
-    assert!(matches!(writer.run(), Err(Error::RewriteAbandoned { .. })));
+    assert!(matches!(writer.run(), Err(Error::SnapshotAbandoned { .. })));
 
     let (feed, writer) =
         opened.log.prepare_rewrite().unwrap().cut(&mut opened.keyspace, Vec::new()).unwrap();
