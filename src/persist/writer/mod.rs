@@ -278,11 +278,9 @@ impl Shared {
         let appended = queue.appended;
         let before = self.settings.swap(Arc::new(settings));
         drop(queue);
-        if before.appendfsync == Fsync::Always {
-            // Whoever waits by the old policy is not forgotten under the new.
-            self.want(appended);
-        }
-        self.sync_wakes.notify_one();
+        // Whoever waits by the old policy is not forgotten under the new, at which the
+        // thread that syncs looks by this.
+        self.want(if before.appendfsync == Fsync::Always { appended } else { 0 });
     }
 
     fn fsync(&self) -> Fsync {

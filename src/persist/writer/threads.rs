@@ -207,7 +207,12 @@ impl Shared {
         let mut syncs = lock(&self.syncs);
         syncs.written = end;
         syncs.unsynced_since.get_or_insert_with(Stopwatch::start);
+        // Whoever waits for the disk may have asked before this was written.
+        let is_wanted = syncs.is_due(false);
         drop(syncs);
+        if is_wanted {
+            self.sync_wakes.notify_one();
+        }
         self.wrote.notify_all();
         if self.fsync() == Fsync::Always { self.sync_due(true) } else { Ok(()) }
     }
