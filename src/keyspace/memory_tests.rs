@@ -146,6 +146,25 @@ fn who_makes_room_drops_no_large_value_while_others_wait() {
 }
 
 #[test]
+fn a_long_transaction_leaves_no_memory_in_use() {
+    for is_kept in [true, false] {
+        let mut session = Session::new();
+        let before = session.space.used_bytes();
+        session.run(&format!("RPUSH list{}", format!(" {}", "x".repeat(500)).repeat(10_000)));
+        let with_list = session.space.used_bytes();
+        session.space.begin();
+        session.run("LTRIM list 1 0");
+        if is_kept {
+            session.space.commit()
+        } else {
+            session.space.rollback()
+        }
+        let more = session.space.used_bytes() - if is_kept { before } else { with_list };
+        assert!(more < 2 << 20, "{more} bytes; kept: {is_kept}");
+    }
+}
+
+#[test]
 fn policies_for_keys_with_deadlines_spare_all_others() {
     for policy in [
         EvictionPolicy::VolatileLru,

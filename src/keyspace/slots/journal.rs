@@ -33,6 +33,9 @@ pub(super) enum Undo {
     Cleared,
 }
 
+/// Bytes of notes, and of texts, that are kept from one transaction to the next.
+const KEPT_BYTES_MAX: usize = 1 << 20;
+
 /// Notes of the open transaction, and the stacks of what they own.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
@@ -113,6 +116,14 @@ impl Journal {
         self.note(Undo::Cleared);
     }
 
+    /// Gives back the room that only a long transaction needs: it counts as used.
+    fn shrink(&mut self) {
+        self.notes.shrink_to(KEPT_BYTES_MAX / size_of::<Undo>());
+        self.texts.shrink_to(KEPT_BYTES_MAX);
+        self.keys.shrink_to(KEPT_BYTES_MAX / size_of::<Box<[u8]>>());
+        self.values.shrink_to(KEPT_BYTES_MAX / size_of::<Value>());
+    }
+
     /// Takes the last text off its stack.
     pub(super) fn pop_text(&mut self, len: u32) -> Vec<u8> {
         self.texts.split_off(self.texts.len() - len as usize)
@@ -138,6 +149,7 @@ impl Slots {
         for slab in std::mem::take(&mut journal.slabs) {
             self.retire(slab);
         }
+        self.journal.shrink();
     }
 
     /// Closes the transaction; everything is as it was when it began.
@@ -148,6 +160,7 @@ impl Slots {
         }
         debug_assert!(self.journal.texts.is_empty() && self.journal.keys.is_empty());
         debug_assert!(self.journal.values.is_empty() && self.journal.slabs.is_empty());
+        self.journal.shrink();
     }
 
     fn undo(&mut self, undo: Undo) {
