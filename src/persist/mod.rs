@@ -254,15 +254,15 @@ impl Log {
 
     /// Asks for a snapshot in `dump.rdb` and waits for it. False if it failed.
     pub async fn save(&self) -> bool {
-        let mut ended = lock(&self.0.shared.saves).watch();
-        while !self.request_save() {
-            // The one that is being written is of an earlier moment.
-            if ended.changed().await.is_err() {
-                return false;
+        loop {
+            // Under one lock: it may end before it is looked at again.
+            let (begins, mut ended) = lock(&self.0.shared.saves).request_watched();
+            let has_ended = ended.changed().await.is_ok();
+            // One that was being written already is of an earlier moment.
+            if begins || !has_ended {
+                return has_ended && ended.borrow().1;
             }
         }
-        ended.mark_unchanged();
-        ended.changed().await.is_ok() && ended.borrow().1
     }
 
     /// Whether `dump.rdb` should be written now: a save point is reached, or

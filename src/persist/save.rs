@@ -98,9 +98,9 @@ impl Saves {
         change_count.saturating_sub(self.change_count)
     }
 
-    /// For whoever waits for the next one to end.
-    pub fn watch(&self) -> watch::Receiver<(u64, bool)> {
-        self.ended.subscribe()
+    /// As [`Saves::request`], and for whoever waits for the next one to end.
+    pub fn request_watched(&mut self) -> (bool, watch::Receiver<(u64, bool)>) {
+        (self.request(), self.ended.subscribe())
     }
 
     fn wanted(&self, points: &[SavePoint], change_count: u64) -> bool {
