@@ -46,7 +46,7 @@
 --            now_us          when, for `adjust`
 --
 --   algorithm        state of a key                       commands     bytes
---   sliding_window   sorted set: a member for each unit   3 to 6       16 a unit
+--   sliding_window   sorted set: a member for each unit   3 to 8       16 a unit
 --   sliding_counter  text: two counts                     GET SET      40
 --   token_bucket     text: a level and its time           GET SET      50
 --   fixed_window     text: a count and its start          GET SET      40

@@ -12,8 +12,9 @@
 //! field sees only what was logged, and a cost that the response tells is known only as
 //! far as its status tells it. A request is under way for as long as the log says, from
 //! the moment of its line; where it does not say, it ends before the next begins, and the
-//! report says so. Lines that lie a little back in time, because servers log a request
-//! when it ends, are asked at the moment of the line before.
+//! report says so. Servers log a request when it ends: a long one is found under way later
+//! than it was. Lines that lie a little back in time are asked at the moment of the line
+//! before.
 
 mod json;
 mod line;
