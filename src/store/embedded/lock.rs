@@ -37,6 +37,10 @@ const THREAD_WAIT_MAX: Duration = Duration::from_millis(2);
 /// of the release.
 const LOOK_AGAIN_PERIOD: Duration = Duration::from_millis(100);
 
+/// How often who waits for a bounded time looks, and how much of it a look can cost.
+const LOOK_PERIOD: Duration = Duration::from_millis(25);
+const LOOK_COST_MAX: Duration = Duration::from_millis(50);
+
 /// See the module's header.
 #[derive(Debug)]
 pub(super) struct Lock<T> {
@@ -83,15 +87,22 @@ impl<T> Lock<T> {
 
     /// As [`Lock::lock_as_task`], and `None` if what is left was not enough; it becomes
     /// less by what was waited.
+    ///
+    /// While the whole machine stands still, who holds the lock does too, and nobody has
+    /// waited for them: between two looks no more than [`LOOK_COST_MAX`] counts.
     pub(super) async fn lock_within(&self, wait_left: &mut Duration) -> Option<Locked<'_, T>> {
-        // As nearly always, and without a timer.
-        if let Some(locked) = self.lock_soon() {
-            return Some(locked);
+        loop {
+            // As nearly always, and without a timer.
+            if let Some(locked) = self.lock_soon() {
+                return Some(locked);
+            }
+            if wait_left.is_zero() {
+                return None;
+            }
+            let watch = Stopwatch::start();
+            let _ = time::timeout(LOOK_PERIOD.min(*wait_left), self.released()).await;
+            *wait_left = wait_left.saturating_sub(watch.elapsed().min(LOOK_COST_MAX));
         }
-        let watch = Stopwatch::start();
-        let locked = time::timeout(*wait_left, self.lock_as_task()).await.ok();
-        *wait_left = wait_left.saturating_sub(watch.elapsed());
-        locked
     }
 
     /// Waits, and does not keep the thread for longer than a moment. Cancel safe.
@@ -204,6 +215,21 @@ mod tests {
         drop(end);
         holder.join().unwrap();
         assert_eq!(lock.lock_within(&mut left).await.map(|it| *it), Some(1), "it is free");
+    }
+
+    #[tokio::test]
+    async fn what_stands_still_with_the_holder_has_not_waited() {
+        let lock = Arc::new(Lock::new(0));
+        let (end, holder) = hold(&lock);
+        let mut left = Duration::from_millis(250);
+        let (waited, ()) = tokio::join!(lock.lock_within(&mut left), async {
+            // Longer than all of it, and nobody looks meanwhile.
+            thread::sleep(Duration::from_millis(300));
+            time::sleep(Duration::from_millis(1)).await;
+            drop(end);
+        });
+        assert_eq!(waited.map(|it| *it), Some(1));
+        holder.join().unwrap();
     }
 
     #[tokio::test]
