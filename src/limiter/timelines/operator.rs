@@ -65,7 +65,7 @@ fn an_override_holds_from_when_it_is_set_to_the_moment_it_ends() {
         0s GET / x-key=a  admit, "p";r=2;t=10           # it goes on from one used
         0s GET / x-key=b  admit, "p";r=0;t=10
         4999ms GET / x-key=a  admit, "p";r=1;t=6
-        5s GET / x-key=a  429 retry in 10s, "p";r=0;t=5
+        5s GET / x-key=a  429 retry in 10s, "p";r=0;t=10
         "#,
     );
     let id = id.unwrap();
