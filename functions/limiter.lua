@@ -46,7 +46,7 @@
 --            now_us          when, for `adjust`
 --
 --   algorithm        state of a key                       commands     bytes
---   sliding_window   sorted set: a member for each unit   3 to 6       16 a unit
+--   sliding_window   sorted set: a member for each unit   3 to 8       16 a unit
 --   sliding_counter  text: two counts                     GET SET      40
 --   token_bucket     text: a level and its time           GET SET      50
 --   fixed_window     text: a count and its start          GET SET      40
@@ -189,11 +189,18 @@ local function falls_after(key, text, window_us, now, target)
   return whole_ms(a + window_ms * 1000 - now)
 end
 
+-- How many units are in use when nothing is left, for times: there is no more of a quota
+-- of none, but a moment at which nothing is in use.
+local function most_of(quota)
+  return quota > 0 and quota or 1
+end
+
 -- Corrects the times of an outcome: the `used` units are in use under such a state, and
 -- are so by its rule until somebody is admitted.
 local function tell_others(outcome, used, key, text, window_us, capacity, cost, now)
   if used > 0 then
-    outcome[3] = falls_after(key, text, window_us, now, (used < capacity and used or capacity) - 1)
+    local most = most_of(capacity)
+    outcome[3] = falls_after(key, text, window_us, now, (used < most and used or most) - 1)
   end
   if outcome[1] == 0 and cost <= capacity then
     outcome[4] = falls_after(key, text, window_us, now, capacity - cost)
@@ -222,7 +229,8 @@ end
 -- lengths over one key, as those of the tiers of a policy are, would count for the
 -- longer ones what the shorter have left. Each of them says as its option how long the
 -- longest window is and how many units the largest quota has: then what is younger
--- stays, but no more than so many units, for nobody can miss an older one.
+-- stays, but no more than so many units. Nobody can miss an older one, unless younger
+-- ones are given back: then there is room for so many more.
 
 local last_member = 0
 
@@ -304,18 +312,22 @@ function sliding_window.look(key, quota, window_ms, cost, now, option, peeking)
     end
   end
   local remaining, reset_after, retry_after = quota - used, 0, 0
+  -- Of more units than the quota, as an edit or another tier may leave, those above it
+  -- must leave, too, before there is more quota.
+  local first = remaining < 0 and gone + used - most_of(quota) or gone
   if used > 0 then
-    reset_after = leaves_after(key, gone, window_us, now)
+    reset_after = leaves_after(key, first, window_us, now)
   end
   if cost <= remaining then
     return { 1, remaining, reset_after, 0, now }
   end
+  local last = gone + cost - remaining - 1
   if cost > quota then
     retry_after = -1
-  elseif cost - remaining == 1 then
+  elseif last == first then
     retry_after = reset_after
   else
-    retry_after = leaves_after(key, gone + cost - remaining - 1, window_us, now)
+    retry_after = leaves_after(key, last, window_us, now)
   end
   return { 0, remaining > 0 and remaining or 0, reset_after, retry_after, now }
 end
@@ -335,6 +347,14 @@ function sliding_window.charge(outcome, key, quota, window_ms, cost, now, option
   end
 end
 
+-- Keeps hits for so long, or as long as they were to be kept: who was charged before the
+-- window became longer says how long it was then.
+local function keep_hits(key, kept_ms)
+  if call('PTTL', key) <= kept_ms then
+    call('PEXPIRE', key, kept_ms + 1)
+  end
+end
+
 -- Units that are given back are those of `charged_at`, as many as still count.
 function sliding_window.adjust(key, quota, window_ms, units, now, option, charged_at)
   local kept_ms = kept(quota, window_ms, option)
@@ -343,11 +363,11 @@ function sliding_window.adjust(key, quota, window_ms, units, now, option, charge
     local used = units_in_use(key, text, window_ms * 1000, now)
     call('DEL', key)
     add_units(key, used < quota and used or quota, now)
-    call('PEXPIRE', key, kept_ms + 1)
+    keep_hits(key, kept_ms)
   end
   if units > 0 then
     add_units(key, units, now)
-    call('PEXPIRE', key, kept_ms + 1)
+    keep_hits(key, kept_ms)
     return
   end
   local score = format('%.0f', charged_at)

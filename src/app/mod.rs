@@ -299,6 +299,7 @@ policies:
         let told = Chain(&check(&config).unwrap_err()).to_string();
         assert!(told.contains("Is a directory"), "{told}");
     }
+
     #[test]
     fn what_a_named_file_lacks_is_told_by_the_place_that_names_it() {
         let folder = tempfile::tempdir().unwrap();

@@ -270,8 +270,9 @@ impl Drop for Place<'_> {
         self.turns.waiting.fetch_sub(1, Ordering::Relaxed);
         let mut lines = self.turns.lock();
         for (policy, line) in &self.lines {
-            self.live.ends_to_wait(*policy);
+            // In this order: whoever sees that it waits no more can see what came of it.
             self.live.waited(*policy, self.ended);
+            self.live.ends_to_wait(*policy);
             let name = self.live.policies().policies()[*policy as usize].name();
             if let Some((count, bytes)) = lines.held.get_mut(name) {
                 *count -= 1;

@@ -12,8 +12,9 @@
 //! field sees only what was logged, and a cost that the response tells is known only as
 //! far as its status tells it. A request is under way for as long as the log says, from
 //! the moment of its line; where it does not say, it ends before the next begins, and the
-//! report says so. Lines that lie a little back in time, because
-//! servers log a request when it ends, are asked at the moment of the line before.
+//! report says so. Servers log a request when it ends: a long one is found under way later
+//! than it was. Lines that lie a little back in time are asked at the moment of the line
+//! before.
 
 mod json;
 mod line;
@@ -35,7 +36,7 @@ use tokio::runtime;
 
 use crate::base::clock::{Clock, Timestamp};
 use crate::limiter::{self, Dues, Limiter, Payments, Scratch, Verdict};
-use crate::policy::{Algorithm, PolicySet, RequestFacts, host, path};
+use crate::policy::{PolicySet, RequestFacts, host, path};
 use crate::store::{self, Embedded, Library, Store};
 
 use super::{Error, Written};
@@ -74,8 +75,6 @@ struct Skipped {
     bad_paths: u64,
     /// Lines that lay back in time by over a second.
     out_of_order: u64,
-    /// Requests that got a lease, and how long they were under way is not known.
-    without_duration: u64,
 }
 
 /// A log may lie back in time by this much without being told.
@@ -201,25 +200,18 @@ impl Replay {
         };
         let decision = self.limiter.check(&facts, &mut self.scratch).await;
         let refused = decision.verdict == Verdict::Deny;
-        self.tally.add(self.clock.now(), refused, &self.scratch);
+        let (now, has_duration) = (self.clock.now(), seen.duration.is_some());
+        self.tally.add(now, refused, has_duration, &self.scratch);
         if let Some(mut dues) = decision.dues {
             if let Some(status) = seen.status {
                 dues.head(status, &Seen::default());
             }
-            let ends = self.clock.now().plus(seen.duration.unwrap_or_default());
+            let ends = now.plus(seen.duration.unwrap_or_default());
             self.under_way.insert((ends, self.tally.requests.asked), dues);
-            if seen.duration.is_none() {
-                skipped.without_duration += u64::from(self.is_leased());
+            if !has_duration {
                 self.end_until(ends).await;
             }
         }
-    }
-
-    /// Whether the request that was asked about is under a limit of requests under way.
-    fn is_leased(&self) -> bool {
-        let (live, plan) = (self.limiter.live(), self.scratch.plan());
-        let algorithm = |entry| live.policies().limit(entry).algorithm();
-        plan.entries().iter().any(|entry| *algorithm(entry) == Algorithm::Concurrency)
     }
 
     /// Ends the requests that end until then, each at its moment.
@@ -398,6 +390,17 @@ policies:
                     they keep nobody out";
         assert!(text.contains(told), "{text}");
         assert!(page.contains("does not say"), "{page}");
+        // Each limit tells of its own requests.
+        let policies = "
+policies:
+  - { name: one, match: { path: /one }, limits: [{ quota: 1, algorithm: concurrency }] }
+  - { name: other, match: { path: /other }, limits: [{ quota: 1, algorithm: concurrency }] }
+";
+        let other = silent.replacen("\"/\"", "\"/one\"", 3).replace("\"/\"", "\"/other\"");
+        let (text, _) = told_under(policies, &other, false);
+        let counts = text.lines().filter(|it| it.contains("without length"));
+        let counts: Vec<_> = counts.filter_map(|it| it.split_whitespace().nth(2)).collect();
+        assert_eq!(counts, ["3", "5"], "{text}");
     }
 
     #[test]

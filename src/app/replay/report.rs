@@ -53,8 +53,8 @@ pub struct LimitReport {
     pub is_estimate: bool,
     /// Requests refused because they lacked the key.
     pub denied_unasked: u64,
-    /// Of a limit of requests under way: those of which the log does not say how long
-    /// they were.
+    /// Of a limit of requests under way: those that it let pass, and of which the log does
+    /// not say how long they took.
     pub without_duration: u64,
 }
 
@@ -66,9 +66,6 @@ impl Report {
             for (limit, counted) in policy.limits().iter().zip(&tally.policies[place]) {
                 let mut report = LimitReport::new(policy, limit, counted, top);
                 report.denied_unasked = tally.denied_unasked[place];
-                if *limit.algorithm() == Algorithm::Concurrency {
-                    report.without_duration = skipped.without_duration;
-                }
                 limits.push(report);
             }
         }
@@ -145,7 +142,10 @@ impl LimitReport {
             quota: limit.quota(),
             is_estimate: *limit.algorithm() != Algorithm::SlidingWindow,
             denied_unasked: 0,
-            without_duration: 0,
+            without_duration: match limit.algorithm() {
+                Algorithm::Concurrency => counted.without_duration,
+                _ => 0,
+            },
         }
     }
 

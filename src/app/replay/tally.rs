@@ -39,6 +39,8 @@ impl Count {
 pub struct LimitTally {
     /// Over all.
     pub total: Count,
+    /// Of those it had room for, that passed: the log does not say how long they took.
+    pub without_duration: u64,
     /// By the minute since 1970.
     pub by_minute: BTreeMap<u64, Count>,
     /// Numbers of the keys, by store key.
@@ -115,8 +117,8 @@ impl Tally {
         }
     }
 
-    /// Counts one request that was decided.
-    pub fn add(&mut self, at: Timestamp, refused: bool, scratch: &Scratch) {
+    /// Counts one request that was decided; `has_duration`: the log says how long it took.
+    pub fn add(&mut self, at: Timestamp, refused: bool, has_duration: bool, scratch: &Scratch) {
         self.requests.add(refused);
         let first = self.span.map_or(at, |(first, _)| first);
         self.span = Some((first, at));
@@ -128,6 +130,7 @@ impl Tally {
             let Some(outcome) = outcome else { continue };
             let limit = &mut self.policies[entry.policy as usize][entry.limit as usize];
             limit.add(plan.key(entry), at, !outcome.admitted);
+            limit.without_duration += u64::from(outcome.admitted && !refused && !has_duration);
         }
     }
 }

@@ -113,7 +113,30 @@ fn a_lowered_quota_refuses_until_enough_has_left() {
     }
     // The tenth second: the first hit leaves now; nine count.
     let told = timelines::told(world.ask("k", 4, 10_000, 1));
-    assert_eq!(told, "deny 0 left until 1000 retry 6000");
+    assert_eq!(told, "deny 0 left until 6000 retry 6000", "that is when there is more quota");
+}
+
+#[test]
+fn what_is_settled_does_not_shorten_how_long_hits_are_kept() {
+    let mut world = World::with_libraries();
+    world.ask("k", 5, 1_000, 1);
+    // The window became longer while a request was under way.
+    world.ask("k", 5, 60_000, 1);
+    let charged_at = world.now.micros().to_string();
+    for (units, kept_ms) in [("2", "60001"), ("-1", "60001")] {
+        let args = ["sliding_window", "5", "1000", units, "-", &charged_at];
+        assert_eq!(world.call("adjust", &["k"], &args), "1");
+        assert_eq!(world.run("return redis.call('pttl', 'k')"), kept_ms);
+    }
+    world.wait(30_000_000);
+    assert_eq!(world.ask("k", 5, 60_000, 0).remaining, 2);
+    // Of a key that is new, or holds what another algorithm wrote, hits are kept, too.
+    for key in ["new", "text"] {
+        world.call("fixed_window", &["text"], &["5", "1000", "1"]);
+        let args = ["sliding_window", "5", "1000", "1", "-", "0"];
+        assert_eq!(world.call("adjust", &[key], &args), "1");
+        assert_eq!(world.run(&format!("return redis.call('pttl', '{key}')")), "1001");
+    }
 }
 
 #[test]
@@ -193,6 +216,13 @@ proptest! {
             let charged = if said.admitted { cost } else { 0 };
             prop_assert_eq!(said.remaining, quota.saturating_sub(used + charged) as i64);
             hits.extend((0..charged).map(|_| now));
+            if !said.admitted {
+                let more_at = now + said.reset_after_ms as u64 * 1_000;
+                let left = |at: u64| hits.iter().filter(|it| **it + window_ms * 1_000 > at).count();
+                prop_assert!((left(more_at) as u64) < quota);
+                let is_early = left(more_at - 1_000) as u64 >= quota.min(used);
+                prop_assert!(is_early, "there was more quota a millisecond before");
+            }
             if !said.admitted && cost <= quota {
                 let after_us = said.retry_after_ms as u64 * 1_000;
                 let left = |at: u64| hits.iter().filter(|it| **it + window_ms * 1_000 > at).count();

@@ -26,11 +26,11 @@ policies:
         0s GET / x-key=a  admit, "p";r=0;t=10
         1s GET / x-key=a  429 retry in 9s, "p";r=0;t=9
         1s GET / x-key=a x-plan=pro  admit, "p";r=1;t=9      # it goes on from one used
-        1s GET / x-key=a x-plan=unknown  429 retry in 10s, "p";r=0;t=9
+        1s GET / x-key=a x-plan=unknown  429 retry in 10s, "p";r=0;t=10
         2s GET / x-key=vip x-plan=pro  admit, "p";r=8;t=10
         2s GET / x-key=banned  403
         2s GET / x-key=a x-role=staff  admit
-        2s GET / x-key=a x-role=staff from 198.51.100.1  429 retry in 9s, "p";r=0;t=8
+        2s GET / x-key=a x-role=staff from 198.51.100.1  429 retry in 9s, "p";r=0;t=9
         "#,
     );
 }
@@ -51,7 +51,7 @@ policies:
         1s GET / x-key=a  admit, "p";r=0;t=59
         1s GET / x-key=a  429 retry in 59s, "p";r=0;t=59
         3s GET / x-key=a x-plan=pro  admit, "p";r=2;t=1       # counts its own second
-        9s GET / x-key=a  429 retry in 52s, "p";r=0;t=51      # and takes nothing away
+        9s GET / x-key=a  429 retry in 52s, "p";r=0;t=52      # and takes nothing away
         9s GET / x-key=a x-role=staff  admit, "p";r=0;t=111
        10s GET / x-key=a x-plan=pro  admit, "p";r=2;t=1
        10s GET / x-key=a x-plan=pro  admit, "p";r=1;t=1

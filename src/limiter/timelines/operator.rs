@@ -65,7 +65,7 @@ fn an_override_holds_from_when_it_is_set_to_the_moment_it_ends() {
         0s GET / x-key=a  admit, "p";r=2;t=10           # it goes on from one used
         0s GET / x-key=b  admit, "p";r=0;t=10
         4999ms GET / x-key=a  admit, "p";r=1;t=6
-        5s GET / x-key=a  429 retry in 10s, "p";r=0;t=5
+        5s GET / x-key=a  429 retry in 10s, "p";r=0;t=10
         "#,
     );
     let id = id.unwrap();
@@ -75,6 +75,24 @@ fn an_override_holds_from_when_it_is_set_to_the_moment_it_ends() {
         world.limiter.sync_grants().await.unwrap();
     });
     assert!(world.limiter.granted(&id).is_none());
+}
+
+#[test]
+fn an_override_of_run_time_with_a_short_window_forgets_nothing_for_the_file() {
+    let mut world = World::new(
+        "policies: [{ name: p, key: header:x-key, limits: [{ quota: 2, window: 60s }] }]",
+        FailureMode::Open,
+    );
+    world.run("0s GET / x-key=a  admit, \"p\";r=1;t=60");
+    let limits = json!([{ "quota": 3, "window": "1s" }]);
+    world.grant("p", &json!({ "key": ["a"], "limits": limits, "ends_after": "5s" })).unwrap();
+    world.run(
+        r#"
+        2s GET / x-key=a  admit, "p";r=2;t=1
+        5s GET / x-key=a  429 retry in 55s, "p";r=0;t=55       # both count, and it has ended
+        60s GET / x-key=a  admit, "p";r=0;t=2
+        "#,
+    );
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::persist::Lsn;
 use crate::resp::request::{ProtocolError, RequestLimits, Requests};
 
 use super::ahead::{Ahead, Rest};
+use super::clients::Client;
 use super::dispatch::Turn;
 use super::kill;
 use super::session::Session;
@@ -78,29 +79,18 @@ pub fn answer(
     let mut batch = Batch { input_bytes: 0, recorded: None, is_cut_short: false, then: Then::GoOn };
     requests.set_limits(limits(&settings, session));
     let ahead = &mut *worker.ahead.borrow_mut();
-    loop {
-        let unread = &input[batch.input_bytes..];
-        ahead.look(requests, unread);
-        if ahead.rest == Ok(Rest::Incomplete) && ahead.end == unread.len() {
-            session.client.has_read_whole();
-        }
-        match ahead.requests.first() {
-            Some(first) if kill::answer(worker, session, &ahead.args(first, unread), output) => {
-                batch.input_bytes += first.end;
-                requests.rewind();
-            }
-            _ => break,
-        }
+    batch.input_bytes = answer_kills(worker, session, requests, ahead, input, output);
+    let held = if ahead.requests.is_empty() { None } else { server.store.hold_soon() };
+    if held.is_none() && !ahead.requests.is_empty() {
+        // What was found is looked for again.
+        requests.rewind();
+        return Batch { then: Then::AwaitKeyspace, ..batch };
     }
-    let rest = if ahead.requests.is_empty() {
-        batch.input_bytes += ahead.end;
-        ahead.rest
-    } else {
-        let Some(mut held) = server.store.hold_soon() else {
-            // What was found is looked for again.
-            requests.rewind();
-            return Batch { then: Then::AwaitKeyspace, ..batch };
-        };
+    if ahead.rest == Ok(Rest::Incomplete) && batch.input_bytes + ahead.end == input.len() {
+        session.client.has_read_whole();
+    }
+    let rest = if let Some(mut held) = held {
+        let long_hold = settings.long_hold;
         worker.is_holding.store(true, Ordering::Relaxed);
         let begun = held.now();
         let mut records = server.records();
@@ -119,12 +109,21 @@ pub fn answer(
         batch.then = turn.then;
         records.counts.input_bytes += batch.input_bytes as u64;
         records.counts.output_bytes += (output.len() - output_before) as u64;
-        records.held(&session.client, last_command, held.now().since(begun));
+        let held_for = held.now().since(begun);
+        records.counts.long_holds += u64::from(held_for > long_hold);
         let waiting = (input.len() - batch.input_bytes, output.len());
         session.show(last_command, held.now(), waiting);
         batch.recorded = held.release();
         worker.is_holding.store(false, Ordering::Relaxed);
+        drop(records);
+        // When nobody waits for it: who reads the log may be slow.
+        if held_for > long_hold {
+            tell_long_hold(&session.client, last_command, held_for);
+        }
         rest
+    } else {
+        batch.input_bytes += ahead.end;
+        ahead.rest
     };
     if let Err(error) = rest {
         let mut reply = worker.reply.borrow_mut();
@@ -136,6 +135,41 @@ pub fn answer(
     }
     session.last_record = batch.recorded.or(session.last_record);
     batch
+}
+
+/// Answers requests at the start of `input` that end a call, and looks ahead from there;
+/// says how many bytes they took.
+fn answer_kills(
+    worker: &Worker,
+    session: &Session,
+    requests: &mut Requests,
+    ahead: &mut Ahead,
+    input: &[u8],
+    output: &mut Vec<u8>,
+) -> usize {
+    let mut answered_bytes = 0;
+    loop {
+        let unread = &input[answered_bytes..];
+        ahead.look(requests, unread);
+        match ahead.requests.first() {
+            Some(first) if kill::answer(worker, session, &ahead.args(first, unread), output) => {
+                answered_bytes += first.end;
+                requests.rewind();
+            }
+            _ => return answered_bytes,
+        }
+    }
+}
+
+/// Tells how long a client held the keyspace, with which command at the end.
+fn tell_long_hold(client: &Client, last_command: Option<&str>, held_for: Duration) {
+    tracing::warn!(
+        client = client.id,
+        peer = %client.peer,
+        command = last_command,
+        ?held_for,
+        "a redis client held the keyspace for longer than decisions wait"
+    );
 }
 
 /// Answers what was found ahead, and what follows, as long as the hold may last. Says

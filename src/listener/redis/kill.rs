@@ -15,7 +15,8 @@
 //! 1. A request is heard once. Who listens and who answers hold the client's notes
 //!    while they do, and a note is there before its request has been answered.
 //! 2. A client is listened to only where a request begins: the rest of one that has
-//!    been read in part may hold anything.
+//!    been read in part may hold anything. Nor while requests that were read wait for the
+//!    keyspace: what comes behind them is then read with them, and is no first request.
 //! 3. Nothing here waits for the keyspace, or for anybody who does.
 //!
 //! # Not here
@@ -115,11 +116,12 @@ impl Target {
 /// for any other request, and when nothing runs: then it is a command like others.
 pub fn answer(worker: &Worker, session: &Session, args: &[&[u8]], output: &mut Vec<u8>) -> bool {
     let Some(target) = Target::of(args) else { return false };
+    let noted = session.client.heard().pop_front();
     let is_stranger = worker.server.settings.load().password.is_some() && !session.is_authenticated;
-    if is_stranger || session.transaction.is_some() || session.listens_only() {
+    let may_end = !is_stranger && session.transaction.is_none() && !session.listens_only();
+    if noted.is_none() && !may_end {
         return false;
     }
-    let noted = session.client.heard().pop_front();
     let killed = noted.unwrap_or_else(|| target.end(worker.server.store.interrupter()));
     let mut reply = worker.reply.borrow_mut();
     reply.clear();

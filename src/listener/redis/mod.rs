@@ -101,12 +101,11 @@ impl Server {
         registry: &Registry,
     ) -> Result<Arc<Server>, prometheus::Error> {
         let since = store.now();
-        let records = Records { long_hold: settings.long_hold, ..Records::default() };
         let server = Arc::new(Server {
             settings: ArcSwap::from_pointee(settings),
             transport,
             clients: Clients::default(),
-            records: parking_lot::Mutex::new(records),
+            records: parking_lot::Mutex::default(),
             doorways: Mutex::default(),
             unpaused: Notify::new(),
             end,

@@ -28,8 +28,6 @@ pub struct Records {
     pub pause: Option<Pause>,
     /// Commands by the second.
     pub pace: Pace,
-    /// A hold of the keyspace that is longer is told.
-    pub long_hold: Duration,
 }
 
 /// How many commands a second there are, measured between two who ask.
@@ -267,20 +265,6 @@ impl Records {
         if settings.latency_threshold_ms > 0 && ms >= settings.latency_threshold_ms {
             let event = if flags.contains(Flags::FAST) { "fast-command" } else { "command" };
             self.latency.entry(event).or_default().add(ran.at.seconds(), ms);
-        }
-    }
-
-    /// Notes how long a client held the keyspace, with which command at the end.
-    pub fn held(&mut self, client: &Client, last_command: Option<&str>, held_for: Duration) {
-        if held_for > self.long_hold {
-            self.counts.long_holds += 1;
-            tracing::warn!(
-                client = client.id,
-                peer = %client.peer,
-                command = last_command,
-                ?held_for,
-                "a redis client held the keyspace for longer than decisions wait"
-            );
         }
     }
 

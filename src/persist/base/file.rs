@@ -16,7 +16,7 @@ const CHUNK_LEN: usize = 64 << 10;
 /// The disk is asked to begin with what is new each time the file has grown by this
 /// much. What the kernel does for a piece of that size keeps a core from nobody for long;
 /// a sync that finds megabytes to write has others wait for milliseconds.
-const BEGIN_STEP: u64 = 128 << 10;
+const BEGIN_STEP: u64 = 256 << 10;
 /// A sync each time it has grown by this much, so that the last one is short and a disk
 /// that fails is noticed.
 const SYNC_STEP: u64 = 32 << 20;
