@@ -295,6 +295,12 @@ policies:
         check(&config).unwrap();
         assert_eq!(std::fs::read_to_string(logs.join("access.log")).unwrap(), "a line\n");
 
+        // Nobody reads it, so who opened it would wait for ever.
+        let made = std::process::Command::new("mkfifo").arg(logs.join("pipe")).status();
+        assert!(made.unwrap().success());
+        std::fs::write(&config, "proxy: { access_log: logs/pipe }").unwrap();
+        check(&config).unwrap();
+
         std::fs::write(&config, "proxy: { access_log: logs }").unwrap();
         let told = Chain(&check(&config).unwrap_err()).to_string();
         assert!(told.contains("Is a directory"), "{told}");

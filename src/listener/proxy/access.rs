@@ -12,6 +12,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::net::IpAddr;
+use std::os::unix::fs::FileTypeExt as _;
 use std::process;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
@@ -136,12 +137,16 @@ impl Drop for Log {
     }
 }
 
-/// Tries whether [`Log::open`] would open the log. Leaves everything as it was.
+/// Tries whether [`Log::open`] would open the log. Leaves everything as it was, and a pipe
+/// untried: to open it would be to wait for who reads it.
 ///
 /// # Errors
 /// As there.
 pub fn try_open(config: &AccessLog) -> io::Result<()> {
     let AccessLog::File(path) = config else { return Ok(()) };
+    if fs::metadata(path).is_ok_and(|it| it.file_type().is_fifo()) {
+        return Ok(());
+    }
     match OpenOptions::new().append(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         opened => return opened.map(drop),
