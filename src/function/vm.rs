@@ -213,7 +213,10 @@ impl Vm {
         };
         context.loading = Some(Loading::new(code));
         context.start(time_max, (&raw const base).addr());
-        let guard = watchdog.guard(self.state.pointer(), origin == Origin::Script);
+        // A script is compiled, nothing of it runs yet: to end that would end no call, and
+        // the call that follows would go on. Whoever wants it ended waits for that.
+        let guard =
+            (origin == Origin::Library).then(|| watchdog.guard(self.state.pointer(), false));
         let ended = self.state.call_protected(self.anchors.load_driver, self.anchors.on_error);
         drop(guard);
         self.settle(ended);

@@ -17,7 +17,8 @@
 //!
 //! Setting the hook from a handler *on the thread that runs Lua* is what LuaJIT's
 //! own interpreter does at Ctrl-C. A signal that comes late finds no call on its
-//! thread, or a younger one whose hook then takes itself away.
+//! thread, or a younger one whose hook then takes itself away. One that comes while a
+//! hook does so is not heard ([`unheard`]); the watchdog sends the next.
 //!
 //! The signal is `SIGURG`: the system ignores it unless somebody asks, and nobody
 //! does for sockets like ours.
@@ -30,7 +31,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering, compiler_fence};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -134,7 +135,7 @@ impl Interrupter {
     /// True when the call that runs now was to be ended.
     pub(super) fn was_called(&self) -> bool {
         self.0.ends_all.load(Ordering::Acquire)
-            || self.0.killed.load(Ordering::Acquire) == self.0.call.load(Ordering::Relaxed)
+            || self.running().is_some_and(|it| it == self.0.killed.load(Ordering::Acquire))
     }
 }
 
@@ -142,7 +143,7 @@ impl Interrupter {
 struct Shared {
     /// Odd while a call runs; each call has a number of its own.
     call: AtomicU64,
-    /// The number of the call that somebody wants to end; no call has number 0.
+    /// The number of the call that somebody wants to end; a running one's is odd.
     killed: AtomicU64,
     ends_all: AtomicBool,
     is_script: AtomicBool,
@@ -270,6 +271,19 @@ fn watch(shared: &Shared) {
     }
 }
 
+/// Does something to the hook that a signal must not come between. A hook set while LuaJIT
+/// takes one away would leave its dispatch table without hooks and its note of the
+/// table's mode with them; then no hook that is set later has an effect, and nothing
+/// could end the call any more.
+pub(super) fn unheard(change: impl FnOnce()) {
+    let state = RUNNING.replace(ptr::null_mut());
+    // The handler runs on this thread: order is all that it needs.
+    compiler_fence(Ordering::SeqCst);
+    change();
+    compiler_fence(Ordering::SeqCst);
+    RUNNING.set(state);
+}
+
 /// Signals a thread of this process. One that has ended is not found, and no
 /// harm is done; nor if its number was given to a younger one, whose handler
 /// finds no call.
@@ -301,5 +315,31 @@ extern "C" fn handle(_signal: libc::c_int) {
         // SAFETY: the thread runs Lua, or a native function of it, and is stopped
         // here; setting a hook writes a few words of Lua's global state.
         unsafe { ffi::lua_sethook(state, Some(api::watch), ffi::LUA_MASKCOUNT, 1) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_that_comes_while_the_hook_is_changed_sets_none() {
+        let lua = mlua::Lua::new();
+        let watchdog = Watchdog::start(Duration::from_secs(3600)).unwrap();
+        // SAFETY: asks for a number.
+        let signalled = || signal(unsafe { libc::gettid() });
+        let hooks = |state| unsafe { ffi::lua_gethookmask(state) };
+        // SAFETY: runs protected, owns nothing, and leaves nothing.
+        unsafe {
+            lua.exec_raw::<()>((), |state| {
+                let _guard = watchdog.guard(state, true);
+                unheard(signalled);
+                assert_eq!(hooks(state), 0);
+                signalled();
+                assert_eq!(hooks(state), ffi::LUA_MASKCOUNT);
+                ffi::lua_sethook(state, None, 0, 0);
+            })
+        }
+        .unwrap();
     }
 }

@@ -276,3 +276,20 @@ fn a_running_script_is_killed_from_another_thread_and_undone() {
     assert_eq!(world.effects(), "");
     assert_eq!(world.send(&["eval", "return redis.call('get', 'k')", "0"]), "null");
 }
+
+#[test]
+fn a_script_that_is_killed_before_it_is_compiled_does_not_go_on() {
+    let mut world = World::new();
+    let interrupter = world.engine.interrupter();
+    // Takes a while to compile.
+    let script = "x=1 ".repeat(200_000).replacen("x=1 ", "local x ", 1) + "while true do end";
+    let killed = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while interrupter.kill_script().is_err() {
+                std::thread::yield_now();
+            }
+        });
+        world.send(&["eval", &script, "0"])
+    });
+    assert!(killed.starts_with("-ERR Script killed by user with SCRIPT KILL..."), "{killed}");
+}
