@@ -28,8 +28,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::base::chain::Chain;
 use crate::base::clock::Clock;
-use crate::base::huge_pages;
 use crate::base::tasks::{Drained, Tasks, spawn_thread};
+use crate::base::{huge_pages, log};
 use crate::config::Config;
 use crate::limiter::{self, Limiter, PolicyFile, keep_current, keep_grants};
 use crate::listener::admin::{Condition, Readiness, State};
@@ -105,6 +105,9 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     let mut signals = Signals::install()?;
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self()))?;
+    if let Some(lost_lines) = log::lost_lines() {
+        registry.register(Box::new(lost_lines))?;
+    }
     let mut doors = Doors::bind(&written.config)?;
     let readiness = Readiness::default();
     let serving = readiness.condition("serving", State::Unmet("loading".to_owned()));

@@ -9,13 +9,16 @@
 //! | `files`, `watch` | files that people write: read whole, and noticed when they change |
 //! | `yaml`, `units` | what stands in them |
 //! | `problems`, `chain` | what is wrong with them; errors with their causes |
-//! | `throttle` | a few log lines a second |
+//! | `log`, `throttle` | the process' own log; a few lines a second |
+//! | `lines` | lines for a reader who may be slow: a queue and a thread |
 //! | `process`, `huge_pages` | what the operating system knows, and is asked for |
 
 pub mod chain;
 pub mod clock;
 pub mod files;
 pub mod huge_pages;
+pub mod lines;
+pub mod log;
 pub mod mailbox;
 pub mod problems;
 pub mod process;

@@ -7,15 +7,16 @@
 
 mod log;
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use tracing_subscriber::EnvFilter;
 
 use crate::app;
+use crate::base;
 use crate::base::chain::Chain;
+use crate::base::log::Format;
 use crate::persist;
 use crate::policy;
 
@@ -56,14 +57,18 @@ enum Command {
 }
 
 impl Command {
-    fn log_format(&self) -> Option<LogFormat> {
-        match self {
+    fn log_format(&self) -> Option<Format> {
+        let written = match self {
             Command::Function(_) => None,
             Command::Serve(common) | Command::Check(common) => common.log_format,
             Command::Replay(replay) => replay.common.log_format,
             Command::Explain(explain) => explain.common.log_format,
             Command::Log(_) | Command::Schema => None,
-        }
+        };
+        written.map(|format| match format {
+            LogFormat::Text => Format::Text,
+            LogFormat::Json => Format::Json,
+        })
     }
 }
 
@@ -146,7 +151,15 @@ enum LogFormat {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let command = arguments.command.unwrap_or(Command::Serve(arguments.common));
-    start_log(command.log_format());
+    if let Err(error) = base::log::start(command.log_format()) {
+        return failed(&error);
+    }
+    let code = run(command);
+    base::log::flush();
+    code
+}
+
+fn run(command: Command) -> ExitCode {
     let result = match command {
         Command::Serve(common) => app::serve(&common.config, &mut |line| say(line)),
         Command::Check(common) => app::check(&common.config).map(|report| say(&report)),
@@ -202,21 +215,6 @@ fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
 fn say(text: &str) {
     // A closed standard output is no reason to stop serving.
     let _ = writeln!(io::stdout().lock(), "{text}");
-}
-
-fn start_log(format: Option<LogFormat>) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let is_text = match format {
-        Some(LogFormat::Text) => true,
-        Some(LogFormat::Json) => false,
-        None => io::stderr().is_terminal(),
-    };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    if is_text {
-        log.with_ansi(io::stderr().is_terminal()).init();
-    } else {
-        log.json().flatten_event(true).init();
-    }
 }
 
 #[cfg(test)]

@@ -83,6 +83,11 @@ class Process:
         """All that the program has printed."""
         return self.log_path.read_text(errors="replace")
 
+    def tells(self, *texts):
+        """Waits until all of them have been printed: a thread of Weir's own writes its log."""
+        for text in texts:
+            wait_until(lambda: text in self.log(), f"it tells: {text}")
+
     def answers(self, url):
         """True once `url` answers 200; fails at once if the program has ended."""
         assert self.is_running(), f"{self.child.args} ended with {self.child.returncode}:\n{self.log()}"

@@ -1,12 +1,15 @@
 """What an operator does with a running server: watch all commands, reload the data,
 look at connections and end them. Weir is held to a redis-server."""
 
+import os
 import random
 import re
+import signal
+import subprocess
 
 import pytest
 
-from process import wait_until
+from process import fetch, wait_until
 from redis_server import RedisServer
 from resp import Closed, Connection
 from transcript import spec, text
@@ -313,3 +316,61 @@ def test_without_a_log_there_is_nothing_to_load(tmp_path):
         client.ask("DEBUG", "LOADAOF")
         assert client.ask("EXEC")[1][1][0] == "-"
         assert client.ask("GET", "a") == ("$", b"1")
+
+
+def fill(pipe):
+    """Until not one line finds room."""
+    os.set_blocking(pipe, False)
+    for size in (1 << 16, 1):
+        try:
+            while os.write(pipe, b"." * size):
+                pass
+        except BlockingIOError:
+            pass
+    os.set_blocking(pipe, True)
+
+
+def test_a_reader_of_the_log_who_stands_still_stops_nobody(tmp_path):
+    gateway = Weir(tmp_path / "weir", redis=True)
+    reading, writing = os.pipe()
+    fill(writing)
+    child = subprocess.Popen([str(part) for part in gateway.command()], cwd=gateway.folder,
+                             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=writing)  # fmt: skip
+
+    def is_ready():
+        assert child.poll() is None
+        try:
+            return fetch(gateway.admin_url("/readyz"), timeout=2)[0] == 200
+        except OSError:
+            return False
+
+    try:
+        wait_until(is_ready, "ready, though what the start tells is not read")
+        assert [gateway.get("/limited/x")[0] for _ in range(6)] == [200] * 5 + [429]
+        script = "for i = 1, 50 do redis.log(redis.LOG_WARNING, string.rep('x', 900)) end"
+        with Connection(gateway.address) as client:
+            # Logged with the keyspace held.
+            assert client.ask("EVAL", script, 0) == ("$", None)
+            assert client.ask("PING") == ("+", b"PONG")
+        os.set_blocking(reading, False)
+        said = b""
+
+        def has_told():
+            nonlocal said
+            try:
+                said += os.read(reading, 1 << 20)
+            except BlockingIOError:
+                pass
+            return said.count(b"x" * 900) == 50
+
+        wait_until(has_told, "all of it is told when somebody reads")
+        assert said.lstrip(b".").startswith(b'{"timestamp"') and b"state loaded" in said
+        assert gateway.metrics()["weir_log_lines_lost_total"] == 0
+        fill(writing)
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(10) == 0, "and it ends"
+    finally:
+        child.kill()
+        child.wait(10)
+        os.close(reading)
+        os.close(writing)

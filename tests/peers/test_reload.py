@@ -117,8 +117,7 @@ def test_a_bad_file_keeps_the_old_set_and_says_why(weir):
         wait_until(lambda: gateway.metrics()[refused] == 1, "the refusal counted")
 
         line = 1 + text[: text.index("window")].count("\n")
-        said = gateway.process.log()
-        assert f"policies.yaml:{line}:" in said and "soon" in said, said
+        gateway.process.tells(f"policies.yaml:{line}:", "soon")
         assert gateway.generation() == generation
         assert gateway.metrics()["weir_limiter_policy_last_reload_success"] == 0
         assert [gateway.get("/limited/x")[0] for _ in range(6)] == [200] * 5 + [429]
@@ -152,8 +151,7 @@ def test_kubernetes_symlink_swap_is_noticed(weir):
             wait_until(lambda: gateway.generation() == number, f"swap {number} noticed")
             _, fields, _ = gateway.get("/limited/x")
             assert items(fields["ratelimit-policy"])["five"]["q"] == quota
-        said = gateway.process.log()
-        assert "changed to five: 7 per 10s" in said and "from five: 6 per 10s" in said, "the log tells the difference"
+        gateway.process.tells("changed to five: 7 per 10s", "from five: 6 per 10s")
 
 
 def test_a_file_may_be_replaced_in_every_way_that_files_are(weir):
@@ -185,7 +183,7 @@ policies:
 
         def told(problem):
             # Not the count of refusals alone: a file that is being written may be refused more than once.
-            wait_until(lambda: problem in gateway.process.log(), f"it is told: {problem}")
+            gateway.process.tells(problem)
             wait_until(lambda: gateway.metrics()[refused] > told.before, "the refusal counted")
             told.before = gateway.metrics()[refused]
 

@@ -6,16 +6,14 @@
 //! ```
 //!
 //! Values are JSON strings, so that nothing a stranger sends can begin a line or
-//! move a cursor. Lines are handed to a thread of the log's own: a disk that is
-//! slow costs lines, which are counted, and never a request its time.
+//! move a cursor. A disk that is slow costs lines, which are counted, and never a request
+//! its time: see [`Lines`].
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::FileTypeExt as _;
 use std::process;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use http::header;
@@ -23,13 +21,10 @@ use prometheus::IntCounter;
 use serde::Serialize;
 
 use crate::base::clock::Clock;
-use crate::base::tasks;
+use crate::base::lines::{Lines, Trouble};
 
 use super::config::AccessLog;
 use super::metrics::Outcome;
-
-/// Lines that wait for the thread, at most.
-const QUEUE_LEN_MAX: usize = 16 << 10;
 
 /// What is logged of a request, copied while it is there.
 #[derive(Debug, Serialize)]
@@ -79,13 +74,11 @@ struct Line<'a> {
     duration_us: u64,
 }
 
-/// The open log.
+/// The open log. Dropping it writes what is queued.
 #[derive(Debug)]
 pub struct Log {
     clock: Clock,
-    lines: Option<SyncSender<Vec<u8>>>,
-    lost: IntCounter,
-    thread: Option<JoinHandle<()>>,
+    lines: Lines,
 }
 
 impl Log {
@@ -102,9 +95,8 @@ impl Log {
                 Box::new(OpenOptions::new().create(true).append(true).open(path)?)
             }
         };
-        let (lines, queue) = sync_channel(QUEUE_LEN_MAX);
-        let thread = tasks::spawn_thread("access-log", move || drain(&queue, sink))?;
-        Ok(Some(Log { clock: Clock::system(), lines: Some(lines), lost, thread: Some(thread) }))
+        let lines = Lines::open("access-log", sink, lost, tell)?;
+        Ok(Some(Log { clock: Clock::system(), lines }))
     }
 
     /// Queues one line. Never waits.
@@ -119,21 +111,14 @@ impl Log {
         };
         let Ok(mut text) = serde_json::to_vec(&line) else { return };
         text.push(b'\n');
-        if let Some(lines) = &self.lines
-            && lines.try_send(text).is_err()
-        {
-            self.lost.inc();
-        }
+        self.lines.write(text);
     }
 }
 
-impl Drop for Log {
-    /// Writes what is queued.
-    fn drop(&mut self) {
-        self.lines = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+fn tell(trouble: Trouble) {
+    match trouble {
+        Trouble::Failed(error) => tracing::error!(%error, "cannot write the access log"),
+        Trouble::Lost(count) => tracing::warn!(count, "lines of the access log were lost"),
     }
 }
 
@@ -156,28 +141,4 @@ pub fn try_open(config: &AccessLog) -> io::Result<()> {
     beside.push(format!(".{}.try", process::id()));
     OpenOptions::new().write(true).create_new(true).open(&beside)?;
     fs::remove_file(beside)
-}
-
-/// Writes lines until nobody can send more; flushes whenever none is waiting.
-fn drain(queue: &Receiver<Vec<u8>>, sink: Box<dyn Write + Send>) {
-    let mut sink = BufWriter::new(sink);
-    let mut failing = false;
-    while let Ok(first) = queue.recv() {
-        let mut next = Ok(first);
-        let mut written = Ok(());
-        while let Ok(line) = next {
-            written = written.and_then(|()| sink.write_all(&line));
-            next = queue.try_recv();
-        }
-        let written = written.and_then(|()| sink.flush());
-        if let Err(error) = &written
-            && !failing
-        {
-            tracing::error!(%error, "cannot write the access log");
-        }
-        failing = written.is_err();
-        if next == Err(TryRecvError::Disconnected) {
-            return;
-        }
-    }
 }

@@ -1,0 +1,230 @@
+//! Lines for a reader who may be slow: a queue, and a thread that writes.
+//!
+//! Whoever has a line never waits: not for a pipe that nobody reads, not for a disk that
+//! stands still. Lines that find no room are lost and counted.
+
+use std::io::{self, BufWriter, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use prometheus::IntCounter;
+
+use super::clock::Stopwatch;
+use super::tasks;
+
+/// Lines that wait, at most, and their bytes.
+const QUEUE_LEN_MAX: usize = 16 << 10;
+const QUEUE_BYTES_MAX: usize = 16 << 20;
+
+/// How often who flushes looks whether there is room to ask for it.
+const FLUSH_LOOK_PERIOD: Duration = Duration::from_millis(5);
+
+/// A queue of lines, and its thread. Dropping it writes what waits, however long that
+/// takes.
+#[derive(Debug)]
+pub struct Lines {
+    queue: Option<SyncSender<Item>>,
+    waiting_bytes: Arc<AtomicUsize>,
+    lost: IntCounter,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What befell lines, for whoever wants to tell it.
+#[derive(Debug)]
+pub enum Trouble {
+    /// They cannot be written. Told once, until they can be.
+    Failed(io::Error),
+    /// So many found no room in the queue; those behind them were written.
+    Lost(u64),
+}
+
+#[derive(Debug)]
+enum Item {
+    Line(Vec<u8>),
+    /// Everything before it is to be written; then this is told.
+    Flush(SyncSender<()>),
+}
+
+impl Lines {
+    /// Starts a thread of this name, which writes to `sink`. Lines that find no room are
+    /// counted in `lost`; the thread tells `trouble`.
+    ///
+    /// # Errors
+    /// The operating system refused a thread.
+    pub fn open(
+        name: &str,
+        sink: impl Write + Send + 'static,
+        lost: IntCounter,
+        trouble: fn(Trouble),
+    ) -> io::Result<Lines> {
+        let (queue, queued) = sync_channel(QUEUE_LEN_MAX);
+        let waiting_bytes = Arc::new(AtomicUsize::new(0));
+        let mut writer = Writer {
+            sink: BufWriter::new(sink),
+            waiting_bytes: Arc::clone(&waiting_bytes),
+            lost: lost.clone(),
+            lost_told: 0,
+            is_failing: false,
+            trouble,
+        };
+        let thread = tasks::spawn_thread(name, move || writer.run(&queued))?;
+        Ok(Lines { queue: Some(queue), waiting_bytes, lost, thread: Some(thread) })
+    }
+
+    /// Queues a line, its end included. Never waits.
+    pub fn write(&self, line: Vec<u8>) {
+        let Some(queue) = &self.queue else { return };
+        let len = line.len();
+        let waiting = self.waiting_bytes.fetch_add(len, Ordering::Relaxed);
+        if waiting > QUEUE_BYTES_MAX || queue.try_send(Item::Line(line)).is_err() {
+            self.waiting_bytes.fetch_sub(len, Ordering::Relaxed);
+            self.lost.inc();
+        }
+    }
+
+    /// Waits until what is queued is written, but no longer than `patience`. False if that
+    /// was not enough.
+    pub fn flush(&self, patience: Duration) -> bool {
+        let Some(queue) = &self.queue else { return true };
+        let watch = Stopwatch::start();
+        let (tell, told) = sync_channel(1);
+        let mut item = Item::Flush(tell);
+        while let Err(TrySendError::Full(unsent)) = queue.try_send(item) {
+            if watch.elapsed() >= patience {
+                return false;
+            }
+            thread::sleep(FLUSH_LOOK_PERIOD);
+            item = unsent;
+        }
+        told.recv_timeout(patience.saturating_sub(watch.elapsed())).is_ok()
+    }
+
+    /// Lines that found no room.
+    pub fn lost(&self) -> &IntCounter {
+        &self.lost
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            // It does not panic.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread's end of it.
+struct Writer<W: Write> {
+    sink: BufWriter<W>,
+    waiting_bytes: Arc<AtomicUsize>,
+    lost: IntCounter,
+    lost_told: u64,
+    is_failing: bool,
+    trouble: fn(Trouble),
+}
+
+impl<W: Write> Writer<W> {
+    /// Writes until nobody can send more; flushes whenever nothing is waiting.
+    fn run(&mut self, queued: &Receiver<Item>) {
+        while let Ok(first) = queued.recv() {
+            let (mut next, mut written, mut flushes) = (Some(first), Ok(()), Vec::new());
+            while let Some(item) = next {
+                match item {
+                    Item::Line(line) => {
+                        written = written.and_then(|()| self.sink.write_all(&line));
+                        self.waiting_bytes.fetch_sub(line.len(), Ordering::Relaxed);
+                    }
+                    Item::Flush(tell) => flushes.push(tell),
+                }
+                next = queued.try_recv().ok();
+            }
+            let written = written.and_then(|()| self.sink.flush());
+            self.tell(written);
+            for tell in flushes {
+                // Who has given up waiting is not there.
+                let _ = tell.try_send(());
+            }
+        }
+    }
+
+    fn tell(&mut self, written: io::Result<()>) {
+        let was_failing = self.is_failing;
+        self.is_failing = written.is_err();
+        match written {
+            Err(error) if !was_failing => (self.trouble)(Trouble::Failed(error)),
+            Err(_) => {}
+            Ok(()) => {
+                let lost = self.lost.get();
+                let count = lost - std::mem::replace(&mut self.lost_told, lost);
+                if count > 0 {
+                    (self.trouble)(Trouble::Lost(count));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::sync::{Mutex, PoisonError};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Takes what is written only when it is let.
+    struct Slow {
+        lets: mpsc::Receiver<()>,
+        taken: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.lets.recv().map_err(io::Error::other)?;
+            self.taken.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn who_writes_never_waits_and_what_finds_no_room_is_counted() {
+        let (lets, taken) = (mpsc::channel(), Arc::default());
+        let sink = Slow { lets: lets.1, taken: Arc::clone(&taken) };
+        let lost = IntCounter::new("lost", "lines").unwrap();
+        let lines = Lines::open("slow", sink, lost.clone(), |_| {}).unwrap();
+        for number in 0..2 * QUEUE_LEN_MAX {
+            lines.write(format!("{number}\n").into_bytes());
+        }
+        assert!(!lines.flush(Duration::from_millis(1)));
+        let lost_count = lost.get();
+        assert!(lost_count > 0);
+        drop(lets.0);
+        // From here on nothing can be written, and nobody waits for that.
+        assert!(lines.flush(PATIENCE));
+        drop(lines);
+
+        let (lets, lost) = (mpsc::channel(), IntCounter::new("lost", "lines").unwrap());
+        let sink = Slow { lets: lets.1, taken: Arc::clone(&taken) };
+        let lines = Lines::open("slow", sink, lost.clone(), |_| {}).unwrap();
+        lines.write(vec![b'x'; QUEUE_BYTES_MAX + 1]);
+        lines.write(b"too much\n".to_vec());
+        assert_eq!(lost.get(), 1, "they are counted in bytes too");
+        lets.0.send(()).unwrap();
+        lets.0.send(()).unwrap();
+        assert!(lines.flush(PATIENCE));
+        lines.write(b"the last\n".to_vec());
+        lets.0.send(()).unwrap();
+        drop(lines);
+        assert!(taken.lock().unwrap().ends_with(b"the last\n"), "what waits is written");
+    }
+}
