@@ -33,11 +33,11 @@ class RedisServer:
         return self
 
     def answers(self):
-        """True once it answers anything; fails at once if it has ended."""
+        """True once it answers anything but that it loads; fails at once if it has ended."""
         assert self.process.is_running(), f"redis-server ended:\n{self.process.log()}"
         try:
             with Connection(self.address, timeout=2) as connection:
-                return bool(connection.ask("PING"))
+                return not connection.ask("PING")[1].startswith(b"LOADING")
         except (OSError, Closed):
             return False
 
