@@ -19,7 +19,7 @@
 //! | `recovery` | from the directory to a keyspace, at start |
 //! | `examine` | a log looked at from outside: checked, mended, shown |
 //! | `writer` | from the engine's memory to the disk; two threads |
-//! | `snapshot`, `rewrite`, `save` | a new base file, or `dump.rdb`, while requests run |
+//! | `snapshot`, `pace`, `rewrite`, `save` | a new base file, or `dump.rdb`, while requests run |
 //! | `config`, `error`, `status`, `metrics` | what goes in and comes out |
 //!
 //! # Invariants
@@ -43,6 +43,7 @@ mod error;
 pub mod examine;
 mod manifest;
 mod metrics;
+mod pace;
 mod record;
 mod recovery;
 mod rewrite;
@@ -59,10 +60,11 @@ use std::thread::JoinHandle;
 
 pub use config::{Config, Fsync, OnLogError, RawConfig, SavePoint, Settings};
 pub use error::{Error, Op};
+pub use pace::Pace;
 pub use recovery::{CutTail, Progress, Recovery};
 pub use rewrite::{PendingRewrite, RewriteWriter, Rewritten};
 pub use save::SaveWriter;
-pub use snapshot::{Feed, Pace};
+pub use snapshot::Feed;
 pub use status::Status;
 pub use writer::Lsn;
 
@@ -283,6 +285,11 @@ impl Log {
         libraries: Vec<Arc<str>>,
     ) -> Result<(Feed, SaveWriter), Error> {
         save::begin(&self.0.shared, keyspace, libraries)
+    }
+
+    /// The end of what was appended so far.
+    pub fn appended(&self) -> Lsn {
+        self.0.shared.appended()
     }
 
     /// The state of the log now.

@@ -32,8 +32,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::base::file::BaseFile;
-use super::disk::{AppendFile, TEMP_PREFIX};
+use super::disk::{AppendFile, Outgoing, TEMP_PREFIX};
 use super::error::Error;
 use super::manifest::{self, Entry};
 use super::metrics::Outcome;
@@ -249,8 +248,9 @@ impl PendingRewrite {
         keyspace: &mut Keyspace,
         libraries: Vec<Arc<str>>,
     ) -> Result<(Feed, RewriteWriter), Error> {
-        let (feed, image) = Image::begin(keyspace, libraries)?;
         let PendingRewrite { permit, file, heals } = self;
+        let appended = permit.shared.appended();
+        let (feed, image) = Image::begin(keyspace, libraries, appended, heals)?;
         let cut = match permit.shared.switch(file.clone(), heals) {
             Ok(cut) => cut,
             Err(error) => {
@@ -307,7 +307,16 @@ impl RewriteWriter {
         let temp = format!("{TEMP_PREFIX}{}", self.permit.base.name);
         let file = shared.directory.create(&temp)?;
         let place = Place { run: shared.run, position: self.cut.position };
-        let written = self.image.write(BaseFile::new(file), shared.now(), Some(place));
+        let outgoing = match self.heals {
+            // What failed to reach the disk may be in memory only.
+            true => Outgoing::default(),
+            false => {
+                let before = lock(&shared.files).manifest.clone();
+                let replaced = before.entries().filter(|it| **it != self.permit.incr);
+                shared.directory.outgoing(replaced.map(|it| it.name.as_str()))
+            }
+        };
+        let written = self.image.write(file, outgoing, shared.now(), Some(place));
         let named = written.and_then(|len| {
             shared.directory.rename(&temp, &self.permit.base.name)?;
             Ok(len)

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::base::file::BaseFile;
 use super::config::SavePoint;
 use super::disk::TEMP_PREFIX;
 use super::error::{Abandonment, Error};
@@ -103,6 +102,11 @@ impl Saves {
         (self.request(), self.ended.subscribe())
     }
 
+    /// Whether somebody waits for the next one to end.
+    fn is_awaited(&self) -> bool {
+        self.ended.receiver_count() > 0
+    }
+
     fn wanted(&self, points: &[SavePoint], change_count: u64) -> bool {
         let (since, changes) = (self.since_last.elapsed(), self.changes_since(change_count));
         let rested = self.since_failure.is_none_or(|failure| failure.elapsed() >= RETRY_AFTER);
@@ -133,7 +137,8 @@ pub fn begin(
     keyspace: &mut Keyspace,
     libraries: Vec<Arc<str>>,
 ) -> Result<(Feed, SaveWriter), Error> {
-    let (feed, image) = Image::begin(keyspace, libraries)?;
+    let is_awaited = lock(&shared.saves).is_awaited();
+    let (feed, image) = Image::begin(keyspace, libraries, shared.appended(), is_awaited)?;
     let mut saves = lock(&shared.saves);
     (saves.running, saves.requested) = (Some(Stopwatch::start()), false);
     saves.begun_count += 1;
@@ -159,7 +164,8 @@ impl SaveWriter {
         let folder = self.shared.directory.parent();
         let temp = format!("{TEMP_PREFIX}{FILE_NAME}");
         let written = folder.create(&temp).and_then(|file| {
-            let len = self.image.write(BaseFile::new(file), self.shared.now(), None)?;
+            let outgoing = folder.outgoing([FILE_NAME].into_iter());
+            let len = self.image.write(file, outgoing, self.shared.now(), None)?;
             folder.rename(&temp, FILE_NAME)?;
             Ok(len)
         });

@@ -19,9 +19,11 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::base::encode;
 use super::base::file::BaseFile;
+use super::disk::{AppendFile, Outgoing};
 use super::error::{Abandonment, Error};
+use super::pace::{Course, Pace};
 use super::seal::Place;
-use super::writer::lock;
+use super::writer::{Lsn, lock};
 use crate::base::clock::Timestamp;
 use crate::keyspace::rdb::encode::scored;
 use crate::keyspace::{FrozenSortedSet, Keyspace, SnapshotSink, Value};
@@ -41,36 +43,44 @@ const INLINE_BYTES_MAX: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Image {
     backlog: Arc<Backlog>,
+    course: Arc<Course>,
     libraries: Vec<Arc<str>>,
     key_count: u64,
 }
 
 impl Image {
-    /// Begins a snapshot of this very moment. In constant time.
+    /// Begins a snapshot of this very moment, when so much was `appended` to the log. In
+    /// constant time. One that `is_awaited` is made briskly, whoever asks meanwhile.
     ///
     /// # Errors
     /// The keyspace has one already.
     pub fn begin(
         keyspace: &mut Keyspace,
         libraries: Vec<Arc<str>>,
+        appended: Lsn,
+        is_awaited: bool,
     ) -> Result<(Feed, Image), Error> {
-        let backlog = Arc::new(Backlog::default());
+        let (backlog, course) = (Arc::new(Backlog::default()), Arc::new(Course::default()));
         let sink = Sink { backlog: backlog.clone(), chunk: Vec::new(), complete: false };
         let key_count = keyspace.len() as u64;
         keyspace.cut(Box::new(sink)).map_err(|_running| Error::RewriteRunning)?;
-        Ok((Feed(backlog.clone()), Image { backlog, libraries, key_count }))
+        let feed = Feed { backlog: backlog.clone(), course: course.clone(), appended, is_awaited };
+        Ok((feed, Image { backlog, course, libraries, key_count }))
     }
 
-    /// Writes it as it arrives, and makes the file durable. Its length.
+    /// Writes it to the empty `file`, which takes the place of `outgoing`, as it arrives,
+    /// and makes that durable. Its length.
     ///
     /// # Errors
     /// The disk refused, or the snapshot was given up.
     pub fn write(
         &self,
-        mut base: BaseFile,
+        file: AppendFile,
+        outgoing: Outgoing,
         now: Timestamp,
         place: Option<Place>,
     ) -> Result<u64, Error> {
+        let mut base = BaseFile::new(file, outgoing, self.course.clone());
         encode::head(&mut base.buffer, now, place);
         for code in &self.libraries {
             encode::library(&mut base.buffer, code);
@@ -107,34 +117,38 @@ impl Drop for Image {
     }
 }
 
-/// What the walk should do next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
-    /// Go on.
-    Walk,
-    /// Let the disk catch up first.
-    Pause,
-    /// Abort the snapshot: the rewrite was given up or has failed.
-    Abort,
-}
-
 /// The keyspace's end of a rewrite: for whoever walks it.
 #[derive(Debug)]
-pub struct Feed(Arc<Backlog>);
+pub struct Feed {
+    backlog: Arc<Backlog>,
+    course: Arc<Course>,
+    /// What was appended to the log when the snapshot began.
+    appended: Lsn,
+    is_awaited: bool,
+}
 
 impl Feed {
-    /// What the walk should do next. Two atomic reads.
-    pub fn pace(&self) -> Pace {
-        match self.0.len.load(Ordering::Relaxed) {
+    /// What the walk should do next; tells the writer too how fast to go. Others may
+    /// ask for decisions at present, and so much is `appended` to the log by now. A few
+    /// atomic reads.
+    pub fn pace(&self, others_ask: bool, appended: Lsn) -> Pace {
+        let waiting_len = self.backlog.len.load(Ordering::Relaxed);
+        let grown_bytes = appended.0.saturating_sub(self.appended.0);
+        let is_urgent = self.is_awaited || self.course.falls_behind(grown_bytes);
+        // A writer that is behind has no time to rest, whoever asks.
+        let is_gentle = others_ask && !is_urgent && waiting_len <= BACKLOG_LEN_PAUSE;
+        self.course.set_gentle(is_gentle);
+        match waiting_len {
             CLOSED => Pace::Abort,
             len if len > BACKLOG_LEN_PAUSE => Pace::Pause,
-            _ => Pace::Walk,
+            _ if is_gentle => Pace::Gently,
+            _ => Pace::Briskly,
         }
     }
 
     /// The walk is done: `sink` is what [`Walk::Done`](crate::keyspace::Walk)
     /// handed back. A sink that is dropped instead gives the rewrite up.
-    pub fn finish(self, sink: Box<dyn SnapshotSink>) {
+    pub fn finish(&self, sink: Box<dyn SnapshotSink>) {
         if let Ok(mut sink) = sink.into_any().downcast::<Sink>() {
             sink.complete = true;
         }
@@ -380,6 +394,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_snapshot_is_made_gently_while_others_ask_unless_it_is_urgent() {
+        let (mut keyspace, mut other) = (Keyspace::new(), Keyspace::new());
+        let begun = Image::begin(&mut keyspace, Vec::new(), Lsn(1_000), false);
+        let (feed, image) = begun.unwrap();
+        let writer_is_gentle = || image.course.is_gentle();
+        assert_eq!((feed.pace(true, Lsn(1_000)), writer_is_gentle()), (Pace::Gently, true));
+        assert_eq!((feed.pace(false, Lsn(1_000)), writer_is_gentle()), (Pace::Briskly, false));
+        // The log grows, and nothing has been written.
+        assert_eq!(feed.pace(true, Lsn(1 << 20)), Pace::Gently);
+        assert_eq!((feed.pace(true, Lsn(1 << 30)), writer_is_gentle()), (Pace::Briskly, false));
+        for _ in 0..=BACKLOG_LEN_PAUSE / CHUNK_LEN {
+            feed.backlog.push(Piece::Chunk(vec![0; CHUNK_LEN]));
+        }
+        // What callers change meanwhile goes to the writer too.
+        assert_eq!((feed.pace(true, Lsn(1_000)), writer_is_gentle()), (Pace::Pause, false));
+        let (feed, _image) = Image::begin(&mut other, Vec::new(), Lsn(1_000), true).unwrap();
+        assert_eq!(feed.pace(true, Lsn(1_000)), Pace::Briskly, "somebody waits for it");
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
 
@@ -392,7 +426,7 @@ mod tests {
                 let value = value(kind, count, len);
                 keyspace.insert_loaded(&number.to_le_bytes(), value, None).unwrap();
             }
-            let (_feed, image) = Image::begin(&mut keyspace, Vec::new()).unwrap();
+            let (_feed, image) = Image::begin(&mut keyspace, Vec::new(), Lsn(0), false).unwrap();
             let backlog = image.backlog.clone();
             loop {
                 let before = backlog.len.load(Ordering::Relaxed);
@@ -411,13 +445,13 @@ mod tests {
             for kind in 1..5 {
                 keyspace.insert_loaded(&[kind as u8], value(kind, len, 8), None).unwrap();
             }
-            let (feed, image) = Image::begin(&mut keyspace, Vec::new()).unwrap();
+            let (feed, image) = Image::begin(&mut keyspace, Vec::new(), Lsn(0), false).unwrap();
             let backlog = image.backlog.clone();
             prop_assert!(matches!(keyspace.walk(2), Walk::More));
             let waiting = || lock(&backlog.pieces).waiting.len();
             prop_assert_eq!(waiting(), 2);
             drop(keyspace.abort_snapshot());
-            prop_assert_eq!((feed.pace(), waiting()), (Pace::Abort, 2));
+            prop_assert_eq!((feed.pace(false, Lsn(0)), waiting()), (Pace::Abort, 2));
             drop(image);
             prop_assert_eq!(waiting(), 0);
         }

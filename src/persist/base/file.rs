@@ -2,14 +2,16 @@
 //! checksummed, written in chunks, and synced on the way.
 
 use std::mem;
+use std::sync::Arc;
 use std::thread;
 
 use super::encode;
 use crate::keyspace::Value;
 use crate::keyspace::rdb::crc64;
 use crate::keyspace::rdb::encode::Encoding;
-use crate::persist::disk::AppendFile;
+use crate::persist::disk::{AppendFile, Outgoing};
 use crate::persist::error::Error;
+use crate::persist::pace::{Course, Effort};
 
 /// Bytes that are written at once.
 const CHUNK_LEN: usize = 64 << 10;
@@ -32,12 +34,18 @@ pub struct BaseFile {
     begun: u64,
     /// Up to here it is synced.
     synced: u64,
+    /// What is deleted when it is there.
+    outgoing: Outgoing,
+    effort: Effort,
 }
 
 impl BaseFile {
-    /// Writes to `file`, which is empty.
-    pub fn new(file: AppendFile) -> BaseFile {
-        BaseFile { file, buffer: Vec::with_capacity(2 * CHUNK_LEN), crc: 0, begun: 0, synced: 0 }
+    /// Writes to `file`, which is empty and takes the place of `outgoing`, from this thread
+    /// alone and as fast as `course` wants it.
+    pub fn new(file: AppendFile, outgoing: Outgoing, course: Arc<Course>) -> BaseFile {
+        let buffer = Vec::with_capacity(2 * CHUNK_LEN);
+        let effort = Effort::begin(course);
+        BaseFile { file, buffer, crc: 0, begun: 0, synced: 0, outgoing, effort }
     }
 
     /// Appends encoded entries behind what is in the buffer.
@@ -76,12 +84,14 @@ impl BaseFile {
         let len = self.file.len();
         if len - self.begun >= BEGIN_STEP {
             self.file.begin_sync(self.begun);
+            self.outgoing.forget(len - self.begun);
             self.begun = len;
         }
         if len - self.synced >= SYNC_STEP {
             self.file.sync()?;
             self.synced = len;
         }
+        self.effort.has_written(len);
         Ok(())
     }
 
@@ -104,6 +114,9 @@ impl BaseFile {
         self.flush()?;
         self.file.append(&self.crc.to_le_bytes())?;
         self.file.sync()?;
+        while self.outgoing.forget(BEGIN_STEP) {
+            self.effort.rest();
+        }
         Ok(self.file.len())
     }
 }

@@ -82,6 +82,9 @@ pub trait Handle: Debug + Send + Sync {
     /// Asks for its bytes from `from` on, `len` of them, to be on their way to the disk.
     /// Promises nothing and does not fail: the next [`sync`](Handle::sync) says how it went.
     fn begin_sync(&self, from: u64, len: u64);
+    /// Says that its bytes from `from` on, `len` of them, will not be read soon, so that
+    /// they need not be kept in memory. Promises nothing and does not fail.
+    fn forget(&self, from: u64, len: u64);
     /// Forces its content to the disk.
     fn sync(&self) -> io::Result<()>;
 }
@@ -214,6 +217,12 @@ impl Directory {
         }
     }
 
+    /// Files that are about to be deleted, those of `names` that can be opened.
+    pub fn outgoing<'a>(&self, names: impl Iterator<Item = &'a str>) -> Outgoing {
+        let open = |name| self.open_to_read(name).ok().map(|(file, len)| (file.0, len));
+        Outgoing { files: names.filter_map(open).collect(), forgotten: 0 }
+    }
+
     /// Cuts the tail off a file, durably.
     pub fn cut(&self, name: &str, len: u64) -> Result<(), Error> {
         let path = self.path_of(name);
@@ -297,6 +306,33 @@ fn fill(copy: &AppendFile, mut from: ReadFile, path: &Path) -> Result<(), Error>
             return copy.sync();
         }
         copy.append(&chunk[..len])?;
+    }
+}
+
+/// Files that are about to be deleted, and what of them is kept in memory.
+///
+/// To delete a file of gigabytes is to free all that memory at once, which takes a core for
+/// milliseconds at a time. So it is let go before, piece by piece; what is written
+/// meanwhile finds it free. Whoever copies such a file goes on reading it, from the disk.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    /// With their lengths.
+    files: Vec<(Box<dyn Handle>, u64)>,
+    /// How much of the last of them is let go.
+    forgotten: u64,
+}
+
+impl Outgoing {
+    /// Lets go of the next piece of `len` bytes. False when there is nothing left.
+    pub fn forget(&mut self, len: u64) -> bool {
+        let Some((file, file_len)) = self.files.last() else { return false };
+        file.forget(self.forgotten, len);
+        self.forgotten += len;
+        if self.forgotten >= *file_len {
+            self.files.pop();
+            self.forgotten = 0;
+        }
+        true
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
+use std::num::NonZeroU64;
 #[cfg(target_os = "linux")]
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Advice, fadvise};
 
 use super::{FOLDER, Handle, How, Volume};
 use crate::persist::error::{Error, Op};
@@ -113,6 +116,11 @@ impl Handle for File {
 
     #[cfg(not(target_os = "linux"))]
     fn begin_sync(&self, _from: u64, _len: u64) {}
+
+    fn forget(&self, from: u64, len: u64) {
+        // It is a hint.
+        let _ = fadvise(self, from, NonZeroU64::new(len), Advice::DontNeed);
+    }
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()

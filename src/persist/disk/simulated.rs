@@ -380,6 +380,10 @@ impl Handle for OpenFile {
         // What is not synced may be on the disk or not, in any case.
     }
 
+    fn forget(&self, _from: u64, _len: u64) {
+        // Who reads sees the same.
+    }
+
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.state();
         let called = state.call();

@@ -7,7 +7,7 @@ use super::replay::Loaded;
 use crate::base::clock::Timestamp;
 use crate::persist::base::encode;
 use crate::persist::base::file::BaseFile;
-use crate::persist::disk::{AppendFile, Directory, TEMP_PREFIX};
+use crate::persist::disk::{AppendFile, Directory, Outgoing, TEMP_PREFIX};
 use crate::persist::error::Error;
 use crate::persist::manifest::{self, Entry, Manifest};
 use crate::persist::seal::{Place, Sealer};
@@ -109,7 +109,7 @@ fn write_empty_base(
     now: Timestamp,
 ) -> Result<(), Error> {
     let temp = format!("{TEMP_PREFIX}{}", base.name);
-    let mut file = BaseFile::new(directory.create(&temp)?);
+    let mut file = BaseFile::new(directory.create(&temp)?, Outgoing::default(), Arc::default());
     encode::head(&mut file.buffer, now, Some(place));
     file.seal()?;
     directory.rename(&temp, &base.name)

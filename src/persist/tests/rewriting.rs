@@ -8,8 +8,8 @@ use super::*;
 /// Walks the snapshot as the store does: in slices, the lock let go between.
 fn walk(opened: &Mutex<Opened>, feed: Feed) {
     loop {
-        match feed.pace() {
-            Pace::Walk => {}
+        match feed.pace(false, Lsn::default()) {
+            Pace::Gently | Pace::Briskly => {}
             Pace::Pause => std::thread::sleep(Duration::from_millis(1)),
             Pace::Abort => {
                 opened.lock().unwrap().keyspace.abort_snapshot();
@@ -104,13 +104,13 @@ fn what_is_dropped_or_aborted_leaves_the_log_as_it_was() {
         opened.log.prepare_rewrite().unwrap().cut(&mut opened.keyspace, Vec::new()).unwrap();
     opened.run("SET a 2");
     drop(opened.keyspace.abort_snapshot());
-    assert_eq!(feed.pace(), Pace::Abort);
+    assert_eq!(feed.pace(false, Lsn::default()), Pace::Abort);
     assert!(matches!(writer.run(), Err(Error::SnapshotAbandoned { .. })));
 
     let (feed, writer) =
         opened.log.prepare_rewrite().unwrap().cut(&mut opened.keyspace, Vec::new()).unwrap();
     drop(writer);
-    assert_eq!(feed.pace(), Pace::Abort);
+    assert_eq!(feed.pace(false, Lsn::default()), Pace::Abort);
     opened.keyspace.abort_snapshot();
     opened.run("SET b 1");
     assert!(!opened.log.status().rewrite_running);

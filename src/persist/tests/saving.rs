@@ -98,6 +98,24 @@ fn a_save_is_due_at_its_point_or_on_request() {
 }
 
 #[tokio::test]
+async fn a_save_that_somebody_waits_for_is_made_briskly() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut opened = open(dir.path()).unwrap();
+    let log = opened.log.clone();
+    let (feed, writer) = opened.log.begin_save(&mut opened.keyspace, Vec::new()).unwrap();
+    assert_eq!(feed.pace(true, log.appended()), Pace::Gently, "nobody waits for it");
+    feed.finish(walked(&mut opened.keyspace));
+    writer.run().unwrap();
+    let (saved, ()) = tokio::join!(log.save(), async {
+        let (feed, writer) = opened.log.begin_save(&mut opened.keyspace, Vec::new()).unwrap();
+        assert_eq!(feed.pace(true, log.appended()), Pace::Briskly);
+        feed.finish(walked(&mut opened.keyspace));
+        writer.run().unwrap();
+    });
+    assert!(saved);
+}
+
+#[tokio::test]
 async fn a_change_of_policy_forgets_nobody_who_waits() {
     let dir = tempfile::tempdir().unwrap();
     let mut opened = open_with(config(dir.path(), Fsync::Always)).unwrap();

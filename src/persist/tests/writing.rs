@@ -154,6 +154,8 @@ async fn a_rewrite_heals_a_poisoned_log() {
 
     let pending = opened.log.prepare_rewrite().unwrap();
     let (feed, writer) = pending.cut(&mut opened.keyspace, Vec::new()).unwrap();
+    let pace = feed.pace(true, opened.log.appended());
+    assert_eq!(pace, Pace::Briskly, "nothing is acknowledged until it is done");
     let later = opened.run("SET c 1");
     assert!(opened.log.durable(later).await.is_err(), "not before the commit");
     let copy = tempfile::tempdir().unwrap();

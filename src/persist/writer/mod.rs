@@ -482,6 +482,11 @@ impl Shared {
         }
     }
 
+    /// The end of what was appended so far.
+    pub fn appended(&self) -> Lsn {
+        Lsn(lock(&self.queue).appended)
+    }
+
     /// Commands in the records appended since the log was opened.
     pub fn change_count(&self) -> u64 {
         lock(&self.queue).change_count

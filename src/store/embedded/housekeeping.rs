@@ -9,7 +9,8 @@
 //! | the rewrite replaces the log by a snapshot | when the log has outgrown it |
 //! | the save writes a snapshot beside the log | on request, and at save points |
 //!
-//! A turn is cut to a time, not to a count, because keys cost differently.
+//! A turn is cut to a time, not to a count, because keys cost differently. The turns of a
+//! snapshot lie far apart while calls come: see [`Pace`].
 
 use std::io;
 use std::sync::Arc;
@@ -21,13 +22,13 @@ use crate::base::chain::Chain;
 use crate::base::clock::Stopwatch;
 use crate::base::tasks::{spawn_patient_thread, spawn_thread};
 use crate::keyspace::{Asker, Execution, Remains, Walk};
-use crate::persist::{Error, Feed, Pace};
+use crate::persist::{Error, Feed, Log, Pace};
 use crate::resp::Reply;
 
 use super::{Owned, Shared};
 
 /// How often the thread looks for work.
-const TICK: Duration = Duration::from_millis(100);
+pub(super) const TICK: Duration = Duration::from_millis(100);
 
 /// A turn that takes longer is followed by a shorter one.
 const TURN_TARGET: Duration = Duration::from_micros(50);
@@ -36,8 +37,14 @@ const TURN_TARGET: Duration = Duration::from_micros(50);
 const TURN_SLOTS_MIN: usize = 16;
 const TURN_SLOTS_MAX: usize = 4096;
 
-/// Pause of a walk whose writer waits for the disk.
+/// Pause of a walk whose writer waits for the disk, and between looks at a writer that has
+/// everything.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
+const WRITER_PAUSE: Duration = Duration::from_millis(5);
+
+/// With fewer calls in a tick, hardly one of them would meet a snapshot that is made
+/// briskly, and it is over the sooner.
+pub(super) const DEMAND_CALLS_MIN: u64 = 10;
 
 /// The thread, and the way to end it.
 #[derive(Debug)]
@@ -87,8 +94,13 @@ impl Default for Turns {
 }
 
 impl Turns {
-    /// Takes one turn: runs `work` over some slots while holding the keyspace.
-    fn take<T>(&mut self, shared: &Shared, work: impl FnOnce(&mut Owned, usize) -> T) -> T {
+    /// Takes one turn: runs `work` over some slots while holding the keyspace, and rests.
+    fn take<T>(
+        &mut self,
+        shared: &Shared,
+        pace: Pace,
+        work: impl FnOnce(&mut Owned, usize) -> T,
+    ) -> T {
         let mut owned = shared.lock();
         let held = Stopwatch::start();
         let worked = work(&mut owned, self.slot_count);
@@ -100,10 +112,34 @@ impl Turns {
         } else {
             (self.slot_count + self.slot_count / 4).min(TURN_SLOTS_MAX)
         };
-        // Whoever waits for the lock is woken by its release, but would lose
-        // the race for it against a thread that asks again at once.
-        thread::sleep(elapsed);
+        thread::sleep(pace.rest_after(elapsed));
         worked
+    }
+}
+
+/// Whether calls come, as of the last tick.
+#[derive(Debug)]
+pub(super) struct Demand {
+    asked_count: u64,
+    since: Stopwatch,
+    is_there: bool,
+}
+
+impl Demand {
+    /// As long as nothing is known, it is there.
+    pub(super) fn new(shared: &Shared) -> Demand {
+        let asked_count = shared.engine.asked_count();
+        Demand { asked_count, since: Stopwatch::start(), is_there: true }
+    }
+
+    /// Whether it is there now.
+    pub(super) fn look(&mut self, shared: &Shared) -> bool {
+        if self.since.elapsed() >= TICK {
+            let asked_count = shared.engine.asked_count();
+            self.is_there = asked_count - self.asked_count >= DEMAND_CALLS_MIN;
+            (self.asked_count, self.since) = (asked_count, Stopwatch::start());
+        }
+        self.is_there
     }
 }
 
@@ -112,7 +148,7 @@ fn tidy(shared: &Shared, turns: &mut Turns, is_stopped: &dyn Fn() -> bool) {
     let mut reply = Reply::default();
     let mut is_swept = false;
     while !is_swept && !is_stopped() {
-        is_swept = turns.take(shared, |owned, key_count| {
+        is_swept = turns.take(shared, Pace::Briskly, |owned, key_count| {
             owned.effects.clear();
             let effects = &mut owned.effects;
             let now = shared.clock.now();
@@ -124,8 +160,9 @@ fn tidy(shared: &Shared, turns: &mut Turns, is_stopped: &dyn Fn() -> bool) {
     }
     free_remains(shared, is_stopped);
     while shared.lock().keyspace.lacks_room(Asker::Client) && !is_stopped() {
-        let has_room = turns
-            .take(shared, |owned, _| owned.make_room(Asker::Client, shared.clock.now(), shared));
+        let has_room = turns.take(shared, Pace::Briskly, |owned, _| {
+            owned.make_room(Asker::Client, shared.clock.now(), shared)
+        });
         free_remains(shared, is_stopped);
         if !has_room {
             break;
@@ -163,7 +200,7 @@ fn rewrite_if_due(shared: &Shared, turns: &mut Turns, is_stopped: &dyn Fn() -> b
         pending.cut(&mut owned.keyspace, libraries)
     });
     let outcome = begun
-        .and_then(|(feed, writer)| write(shared, turns, feed, move || writer.run(), is_stopped));
+        .and_then(|(feed, writer)| write(shared, log, turns, &feed, || writer.run(), is_stopped));
     match outcome {
         Ok(Some(rewritten)) => tracing::info!(
             base_size_bytes = rewritten.base_size,
@@ -184,7 +221,7 @@ fn save_if_due(shared: &Shared, turns: &mut Turns, is_stopped: &dyn Fn() -> bool
         log.begin_save(&mut owned.keyspace, libraries)
     };
     let outcome = begun
-        .and_then(|(feed, writer)| write(shared, turns, feed, move || writer.run(), is_stopped));
+        .and_then(|(feed, writer)| write(shared, log, turns, &feed, || writer.run(), is_stopped));
     match outcome {
         Ok(Some(size_bytes)) => tracing::info!(size_bytes, "snapshot saved to dump.rdb"),
         Ok(None) => {}
@@ -196,8 +233,9 @@ fn save_if_due(shared: &Shared, turns: &mut Turns, is_stopped: &dyn Fn() -> bool
 /// hands over. What it came to; nothing if there was no thread for it.
 fn write<T: Send + 'static>(
     shared: &Shared,
+    log: &Log,
     turns: &mut Turns,
-    feed: Feed,
+    feed: &Feed,
     run: impl FnOnce() -> Result<T, Error> + Send + 'static,
     is_stopped: &dyn Fn() -> bool,
 ) -> Result<Option<T>, Error> {
@@ -209,31 +247,34 @@ fn write<T: Send + 'static>(
             return Ok(None);
         }
     };
-    let mut complete = None;
-    let mut since_tidied = Stopwatch::start();
-    while complete.is_none() {
+    let (mut demand, mut since_tidied) = (Demand::new(shared), Stopwatch::start());
+    let mut is_walked = false;
+    while !writing.is_finished() && !is_stopped() {
         if since_tidied.elapsed() > TICK {
             tidy(shared, turns, is_stopped);
             since_tidied = Stopwatch::start();
         }
-        match feed.pace() {
-            Pace::Pause if !is_stopped() => thread::sleep(BACKLOG_PAUSE),
-            Pace::Walk if !is_stopped() => {
-                complete = match turns.take(shared, |owned, count| owned.keyspace.walk(count)) {
-                    Walk::More => None,
-                    Walk::Done(sink) => Some(sink),
+        match feed.pace(demand.look(shared), log.appended()) {
+            _ if is_walked => thread::sleep(WRITER_PAUSE),
+            Pace::Pause => thread::sleep(BACKLOG_PAUSE),
+            pace @ (Pace::Gently | Pace::Briskly) => {
+                match turns.take(shared, pace, |owned, count| owned.keyspace.walk(count)) {
+                    Walk::More => {}
+                    Walk::Done(sink) => {
+                        feed.finish(sink);
+                        is_walked = true;
+                    }
                     // There is no snapshot any more: its sink is gone, and has told the writer.
-                    Walk::Idle => break,
-                };
+                    Walk::Idle => is_walked = true,
+                }
             }
-            Pace::Abort | Pace::Pause | Pace::Walk => {
-                drop(shared.lock().keyspace.abort_snapshot());
-                break;
-            }
+            Pace::Abort => break,
         }
     }
-    if let Some(sink) = complete {
-        feed.finish(sink);
+    // Nobody is to wait at the end for a writer that rests.
+    feed.pace(false, log.appended());
+    if !is_walked {
+        drop(shared.lock().keyspace.abort_snapshot());
     }
     // A panic of the thread has been reported by its hook.
     writing.join().map_or(Ok(None), |written| written.map(Some))

@@ -19,7 +19,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::process;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ use tokio::sync::Notify;
 use tokio::time;
 
 use crate::base::clock::Stopwatch;
+use crate::base::log;
 
 /// How long a task lets its thread wait, twice at most; longer than a batch or a turn
 /// takes.
@@ -45,6 +46,8 @@ const LOOK_COST_MAX: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Lock<T> {
     locked: Mutex<T>,
+    /// Holds by tasks: by those who ask for something.
+    asked_count: AtomicU64,
     /// A task sleeps until this hold ends.
     is_long: AtomicBool,
     released: Notify,
@@ -68,7 +71,12 @@ struct Waker<'a> {
 
 impl<T> Lock<T> {
     pub(super) fn new(value: T) -> Lock<T> {
-        Lock { locked: Mutex::new(value), is_long: AtomicBool::new(false), released: Notify::new() }
+        Lock {
+            locked: Mutex::new(value),
+            asked_count: AtomicU64::new(0),
+            is_long: AtomicBool::new(false),
+            released: Notify::new(),
+        }
     }
 
     /// Waits with the thread, however long that takes.
@@ -82,7 +90,17 @@ impl<T> Lock<T> {
             true => self.locked.try_lock(),
             false => self.locked.try_lock_for(THREAD_WAIT_MAX),
         };
-        guard.map(|guard| self.locked(guard))
+        guard.map(|guard| {
+            // Who counts holds the lock, so no count is lost.
+            let asked_count = self.asked_count.load(Ordering::Relaxed) + 1;
+            self.asked_count.store(asked_count, Ordering::Relaxed);
+            self.locked(guard)
+        })
+    }
+
+    /// How often a task has held it.
+    pub(super) fn asked_count(&self) -> u64 {
+        self.asked_count.load(Ordering::Relaxed)
     }
 
     /// As [`Lock::lock_as_task`], and `None` if what is left was not enough; it becomes
@@ -149,6 +167,7 @@ impl<T> Drop for Locked<'_, T> {
     fn drop(&mut self) {
         if thread::panicking() && !self.was_panicking {
             tracing::error!("the keyspace may be half changed after a panic, aborting");
+            log::flush();
             process::abort();
         }
     }

@@ -11,6 +11,7 @@ use crate::base::yaml;
 use crate::keyspace::{self, Arg};
 use crate::resp::View;
 
+use super::housekeeping::{DEMAND_CALLS_MIN, Demand, TICK};
 use super::*;
 
 const LIBRARY: &str = "#!lua name=t
@@ -242,6 +243,20 @@ fn send(store: &Embedded, words: &[&str]) -> String {
         }
         other => format!("{other:?}"),
     }
+}
+
+#[test]
+fn a_snapshot_sees_whether_calls_come() {
+    let store = open(None).store;
+    let mut demand = Demand::new(&store.shared);
+    let mut sees = |calls| {
+        (0..calls).for_each(|_| assert_eq!(send(&store, &["echo", "x"]), "x"));
+        std::thread::sleep(TICK);
+        demand.look(&store.shared)
+    };
+    assert!(!sees(0), "the store's own work is no call");
+    assert!(sees(DEMAND_CALLS_MIN));
+    assert!(!sees(DEMAND_CALLS_MIN - 1));
 }
 
 #[test]
