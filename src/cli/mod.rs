@@ -162,7 +162,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> ExitCode {
     let result = match command {
         Command::Serve(common) => app::serve(&common.config, &mut |line| say(line)),
-        Command::Check(common) => app::check(&common.config).map(|report| say(&report)),
+        Command::Check(common) => app::check(&common.config).map(|text| report(&text)),
         Command::Log(command) => {
             return match log::run(&command) {
                 Ok(true) => ExitCode::SUCCESS,
@@ -175,7 +175,7 @@ fn run(command: Command) -> ExitCode {
             let asked = admin.map(|door| app::explain::Door { address: door, token_file });
             let form = if json { app::explain::Form::Json } else { app::explain::Form::Text };
             app::explain::explain(&common.config, &question, asked.as_ref(), form)
-                .map(|report| say(&report))
+                .map(|text| report(&text))
         }
         Command::Schema => {
             say(&format!("{:#}", policy::schema::schema()));
@@ -183,13 +183,13 @@ fn run(command: Command) -> ExitCode {
         }
         Command::Replay(Replay { common, logs, html, top }) => {
             let options = app::replay::Options { logs, html, top };
-            app::replay::replay(&common.config, &options).map(|report| say(report.trim_end()))
+            app::replay::replay(&common.config, &options).map(|text| report(text.trim_end()))
         }
         Command::Function(Function::Test { file, steps }) => {
             let lines = io::stdin().lines().map_while(Result::ok);
             let from_input = steps.is_empty().then_some(lines).into_iter().flatten();
             let steps = steps.into_iter().chain(from_input);
-            app::trial::run(&file, steps, &mut |line| say(line)).map_err(app::Error::from)
+            app::trial::run(&file, steps, &mut |line| report(line)).map_err(app::Error::from)
         }
     };
     match result {
@@ -200,16 +200,21 @@ fn run(command: Command) -> ExitCode {
 
 /// Says what went wrong, and what may help.
 fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
-    let mut err = io::stderr().lock();
-    // Nothing is left to tell when standard error is closed.
-    let _ = writeln!(err, "weir: {}", Chain(error));
+    let mut text = format!("weir: {}\n", Chain(error));
     let causes = std::iter::successors(Some(error), |error| error.source());
     let log_error = causes.filter_map(|error| error.downcast_ref::<persist::Error>()).next();
     if let Some(dir) = log_error.and_then(persist::Error::mendable) {
         let dir = dir.display();
-        let _ = writeln!(err, "weir: to keep what stands before it: weir log check --fix {dir}");
+        text += &format!("weir: to keep what stands before it: weir log check --fix {dir}\n");
     }
+    base::log::print(text);
     ExitCode::from(1)
+}
+
+/// Prints behind what was logged: both may go to the same terminal.
+fn report(text: &str) {
+    base::log::flush();
+    say(text);
 }
 
 fn say(text: &str) {
