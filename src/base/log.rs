@@ -117,34 +117,61 @@ impl Write for Line {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Command, Stdio};
+    use std::process::{Child, Command, Stdio};
 
     use super::*;
+    use crate::base::clock::Stopwatch;
 
     /// Set for the process that panics.
     const PANICS: &str = "WEIR_TEST_PANICS";
 
-    #[test]
-    fn what_a_panic_says_comes_behind_what_was_logged() {
-        if std::env::var_os(PANICS).is_some() {
-            start(Some(Format::Json)).unwrap();
-            for number in 0..1000 {
-                tracing::error!(number, "before");
-            }
-            panic!("at the end");
-        }
-        let test = "base::log::tests::what_a_panic_says_comes_behind_what_was_logged";
-        let ran = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--nocapture"])
+    /// This process again, to run one test that panics in there.
+    fn panicking(test: &str) -> Child {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &format!("base::log::tests::{test}"), "--nocapture"])
             .env(PANICS, "1")
             .env("RUST_BACKTRACE", "0")
             .stdout(Stdio::null())
-            .output()
-            .unwrap();
-        let told = String::from_utf8(ran.stderr).unwrap();
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    /// More than a pipe takes.
+    fn log_and_panic() {
+        start(Some(Format::Json)).unwrap();
+        for number in 0..1000 {
+            tracing::error!(number, "before");
+        }
+        panic!("at the end");
+    }
+
+    #[test]
+    fn what_a_panic_says_comes_behind_what_was_logged() {
+        if std::env::var_os(PANICS).is_some() {
+            log_and_panic();
+        }
+        let child = panicking("what_a_panic_says_comes_behind_what_was_logged");
+        let told = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
         let lines: Vec<&str> = told.lines().collect();
         assert_eq!(lines.iter().filter(|it| it.contains(r#""message":"before""#)).count(), 1000);
         assert!(lines[1000].contains("panicked at src/base/log.rs:"), "{told}");
         assert_eq!(lines[1001..], ["at the end"]);
+    }
+
+    #[test]
+    fn a_panic_waits_for_no_reader_who_stands_still() {
+        if std::env::var_os(PANICS).is_some() {
+            log_and_panic();
+        }
+        let mut child = panicking("a_panic_waits_for_no_reader_who_stands_still");
+        let watch = Stopwatch::start();
+        while child.try_wait().unwrap().is_none() {
+            if watch.elapsed() > Duration::from_secs(60) {
+                child.kill().unwrap();
+                panic!("it waits for ever");
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 }
