@@ -10,6 +10,8 @@ mod log;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -17,8 +19,12 @@ use crate::app;
 use crate::base;
 use crate::base::chain::Chain;
 use crate::base::log::Format;
+use crate::base::tasks::spawn_thread;
 use crate::persist;
 use crate::policy;
+
+/// How long a start waits until what it says is printed.
+const BANNER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A rate-limiting gateway: exact, programmable, durable, in one binary.
 #[derive(Debug, Parser)]
@@ -161,7 +167,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> ExitCode {
     let result = match command {
-        Command::Serve(common) => app::serve(&common.config, &mut |line| say(line)),
+        Command::Serve(common) => app::serve(&common.config, &mut |text| say_in_time(text)),
         Command::Check(common) => app::check(&common.config).map(|text| report(&text)),
         Command::Log(command) => {
             return match log::run(&command) {
@@ -209,6 +215,21 @@ fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
     }
     base::log::print(text);
     ExitCode::from(1)
+}
+
+/// Prints, and goes on after a second: whoever serves does not wait for who reads that.
+fn say_in_time(text: &str) {
+    let (tell, told) = sync_channel(1);
+    let text = text.to_owned();
+    let thread = spawn_thread("banner", move || {
+        say(&text);
+        // Who has given up waiting is not there.
+        let _ = tell.try_send(());
+    });
+    if thread.is_ok() {
+        // What is not printed by then may be later.
+        let _ = told.recv_timeout(BANNER_PATIENCE);
+    }
 }
 
 /// Prints behind what was logged: both may go to the same terminal.

@@ -362,6 +362,31 @@ def test_a_reader_of_the_access_log_who_stands_still_delays_no_end(tmp_path):
             os.close(writing)
 
 
+def test_who_does_not_read_what_a_start_says_keeps_nobody_from_ending_it(tmp_path):
+    gateway = Weir(tmp_path / "weir")
+    reading, writing = os.pipe()
+    fill(writing)
+    child = subprocess.Popen([str(part) for part in gateway.command()], cwd=gateway.folder,
+                             stdin=subprocess.DEVNULL, stdout=writing, stderr=subprocess.DEVNULL)  # fmt: skip
+
+    def serves():
+        assert child.poll() is None
+        try:
+            return gateway.get("/free")[0] == 200
+        except OSError:
+            return False
+
+    try:
+        wait_until(serves, "it serves")
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(20) == 0
+    finally:
+        child.kill()
+        child.wait(10)
+        os.close(reading)
+        os.close(writing)
+
+
 def test_an_end_with_an_error_waits_for_no_reader_either(tmp_path):
     gateway = Weir(tmp_path / "weir")
     command = [str(part) for part in gateway.command()]
