@@ -103,11 +103,7 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
         tracing::warn!(%error, "huge pages stay on; memory may exceed what is accounted for");
     }
     let mut signals = Signals::install()?;
-    let registry = Registry::new();
-    registry.register(Box::new(ProcessCollector::for_self()))?;
-    if let Some(lost_lines) = log::lost_lines() {
-        registry.register(Box::new(lost_lines))?;
-    }
+    let registry = registry_of_process()?;
     let mut doors = Doors::bind(&written.config)?;
     let readiness = Readiness::default();
     let serving = readiness.condition("serving", State::Unmet("loading".to_owned()));
@@ -174,6 +170,16 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     let closed = close(&limiter);
     admin_tasks.drain(Duration::from_secs(1)).await;
     closed
+}
+
+/// A registry that knows the process and its log.
+fn registry_of_process() -> Result<Registry, Error> {
+    let registry = Registry::new();
+    registry.register(Box::new(ProcessCollector::for_self()))?;
+    if let Some(lost_lines) = log::lost_lines() {
+        registry.register(Box::new(lost_lines))?;
+    }
+    Ok(registry)
 }
 
 /// Keeps the loaded libraries equal to the files of their folder.

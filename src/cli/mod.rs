@@ -10,6 +10,8 @@ mod log;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -17,8 +19,12 @@ use crate::app;
 use crate::base;
 use crate::base::chain::Chain;
 use crate::base::log::Format;
+use crate::base::tasks::spawn_thread;
 use crate::persist;
 use crate::policy;
+
+/// How long a start waits until what it says is printed.
+const BANNER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A rate-limiting gateway: exact, programmable, durable, in one binary.
 #[derive(Debug, Parser)]
@@ -161,8 +167,8 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> ExitCode {
     let result = match command {
-        Command::Serve(common) => app::serve(&common.config, &mut |line| say(line)),
-        Command::Check(common) => app::check(&common.config).map(|report| say(&report)),
+        Command::Serve(common) => app::serve(&common.config, &mut |text| say_in_time(text)),
+        Command::Check(common) => app::check(&common.config).map(|text| report(&text)),
         Command::Log(command) => {
             return match log::run(&command) {
                 Ok(true) => ExitCode::SUCCESS,
@@ -175,7 +181,7 @@ fn run(command: Command) -> ExitCode {
             let asked = admin.map(|door| app::explain::Door { address: door, token_file });
             let form = if json { app::explain::Form::Json } else { app::explain::Form::Text };
             app::explain::explain(&common.config, &question, asked.as_ref(), form)
-                .map(|report| say(&report))
+                .map(|text| report(&text))
         }
         Command::Schema => {
             say(&format!("{:#}", policy::schema::schema()));
@@ -183,13 +189,13 @@ fn run(command: Command) -> ExitCode {
         }
         Command::Replay(Replay { common, logs, html, top }) => {
             let options = app::replay::Options { logs, html, top };
-            app::replay::replay(&common.config, &options).map(|report| say(report.trim_end()))
+            app::replay::replay(&common.config, &options).map(|text| report(text.trim_end()))
         }
         Command::Function(Function::Test { file, steps }) => {
             let lines = io::stdin().lines().map_while(Result::ok);
             let from_input = steps.is_empty().then_some(lines).into_iter().flatten();
             let steps = steps.into_iter().chain(from_input);
-            app::trial::run(&file, steps, &mut |line| say(line)).map_err(app::Error::from)
+            app::trial::run(&file, steps, &mut |line| report(line)).map_err(app::Error::from)
         }
     };
     match result {
@@ -200,16 +206,36 @@ fn run(command: Command) -> ExitCode {
 
 /// Says what went wrong, and what may help.
 fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
-    let mut err = io::stderr().lock();
-    // Nothing is left to tell when standard error is closed.
-    let _ = writeln!(err, "weir: {}", Chain(error));
+    let mut text = format!("weir: {}\n", Chain(error));
     let causes = std::iter::successors(Some(error), |error| error.source());
     let log_error = causes.filter_map(|error| error.downcast_ref::<persist::Error>()).next();
     if let Some(dir) = log_error.and_then(persist::Error::mendable) {
         let dir = dir.display();
-        let _ = writeln!(err, "weir: to keep what stands before it: weir log check --fix {dir}");
+        text += &format!("weir: to keep what stands before it: weir log check --fix {dir}\n");
     }
+    base::log::print(text);
     ExitCode::from(1)
+}
+
+/// Prints, and goes on after a second: whoever serves does not wait for who reads that.
+fn say_in_time(text: &str) {
+    let (tell, told) = sync_channel(1);
+    let text = text.to_owned();
+    let thread = spawn_thread("banner", move || {
+        say(&text);
+        // Who has given up waiting is not there.
+        let _ = tell.try_send(());
+    });
+    if thread.is_ok() {
+        // What is not printed by then may be later.
+        let _ = told.recv_timeout(BANNER_PATIENCE);
+    }
+}
+
+/// Prints behind what was logged: both may go to the same terminal.
+fn report(text: &str) {
+    base::log::flush();
+    say(text);
 }
 
 fn say(text: &str) {

@@ -55,7 +55,8 @@ def test_who_lets_decisions_wait_in_vain_is_counted_and_named(weir, client):
     assert client.ask("EVAL", LOOP, 0)[0] == "-"
     assert client.ask("PING") == ("+", b"PONG")
     assert weir.metrics()["weir_redis_long_holds_total"] >= 1
-    told = [line for line in (weir.folder / "weir.log").read_text().splitlines() if "held the keyspace for longer" in line]
+    weir.process.tells("held the keyspace for longer")
+    told = [line for line in weir.process.log().splitlines() if "held the keyspace for longer" in line]
     assert any("eval" in line and "127.0.0.1" in line for line in told), told
 
 
@@ -68,7 +69,7 @@ def test_policies_go_on_when_a_client_takes_their_library_away(weir, client, rem
     assert client.ask("FCALL", "decide", 0)[0] == "-"
     assert [weir.get("/limited/x")[0] for _ in range(5)] == [200, 200, 200, 200, 429]
     assert weir.metrics()["weir_store_call_errors_total"] == 0
-    assert "policies keep the file's" in (weir.folder / "weir.log").read_text()
+    weir.process.tells("policies keep the file's")
 
 
 def libraries(address):
@@ -265,6 +266,6 @@ def test_while_a_call_never_ends_everybody_else_is_answered_and_sigterm_ends_it(
         weir.process.signal(signal.SIGTERM)
         assert weir.process.wait(10) == 0
         assert monotonic() - begun < 1 + 1 + 5, "the grace, a little, and the disk's time"
-        assert "the log is synced, goodbye" in weir.process.log()
+        assert "the log is synced, goodbye" in weir.process.log(), "it is written before the end"
     with weir, Connection(weir.address) as client:
         assert client.ask("GET", "k") == ("$", b"before"), "what was ended is undone"

@@ -330,6 +330,93 @@ def fill(pipe):
     os.set_blocking(pipe, True)
 
 
+def test_a_reader_of_the_access_log_who_stands_still_delays_no_end(tmp_path):
+    gateway = Weir(tmp_path / "weir")
+    gateway.config["proxy"] = {"access_log": "stdout"}
+    gateway.config["drain_timeout"] = "15s"
+    reading, writing = os.pipe()
+    with open(tmp_path / "told", "w+b") as told:
+        child = subprocess.Popen([str(part) for part in gateway.command()], cwd=gateway.folder,
+                                 stdin=subprocess.DEVNULL, stdout=writing, stderr=told)  # fmt: skip
+
+        def is_ready():
+            assert child.poll() is None
+            try:
+                return fetch(gateway.admin_url("/readyz"), timeout=2)[0] == 200
+            except OSError:
+                return False
+
+        try:
+            wait_until(is_ready, "ready")
+            fill(writing)
+            assert [gateway.get("/free")[0] for _ in range(3)] == [200] * 3
+            child.send_signal(signal.SIGTERM)
+            assert child.wait(30) == 0
+            told.seek(0)
+            said = told.read().decode()
+            assert "goodbye" in said and "not everything ended" not in said, said
+        finally:
+            child.kill()
+            child.wait(10)
+            os.close(reading)
+            os.close(writing)
+
+
+def test_who_does_not_read_what_a_start_says_keeps_nobody_from_ending_it(tmp_path):
+    gateway = Weir(tmp_path / "weir")
+    reading, writing = os.pipe()
+    fill(writing)
+    child = subprocess.Popen([str(part) for part in gateway.command()], cwd=gateway.folder,
+                             stdin=subprocess.DEVNULL, stdout=writing, stderr=subprocess.DEVNULL)  # fmt: skip
+
+    def serves():
+        assert child.poll() is None
+        try:
+            return gateway.get("/free")[0] == 200
+        except OSError:
+            return False
+
+    try:
+        wait_until(serves, "it serves")
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(20) == 0
+    finally:
+        child.kill()
+        child.wait(10)
+        os.close(reading)
+        os.close(writing)
+
+
+def test_an_end_with_an_error_waits_for_no_reader_either(tmp_path):
+    gateway = Weir(tmp_path / "weir")
+    command = [str(part) for part in gateway.command()]
+    gateway.write_policies("policies: [{}]")
+    reading, writing = os.pipe()
+    fill(writing)
+    child = subprocess.Popen(command, cwd=gateway.folder, stdin=subprocess.DEVNULL,
+                             stdout=subprocess.DEVNULL, stderr=writing)  # fmt: skip
+    try:
+        assert child.wait(20) == 1
+    finally:
+        child.kill()
+        child.wait(10)
+        os.close(reading)
+        os.close(writing)
+
+
+def test_an_error_is_told_behind_what_was_logged(tmp_path):
+    first, second = Weir(tmp_path / "weir"), Weir(tmp_path / "second")
+    second.config["store"]["embedded"]["dir"] = str(first.data)
+    with first:
+        command = [str(part) for part in second.command()]
+        for _ in range(20):
+            ran = subprocess.run(command, cwd=second.folder, capture_output=True, text=True, timeout=20,
+                                 env={**os.environ, "RUST_LOG": "trace"})  # fmt: skip
+            lines = ran.stderr.splitlines()
+            assert ran.returncode == 1 and len(lines) > 1
+            assert lines[-1].startswith("weir: "), lines[-2:]
+
+
 def test_a_reader_of_the_log_who_stands_still_stops_nobody(tmp_path):
     gateway = Weir(tmp_path / "weir", redis=True)
     reading, writing = os.pipe()

@@ -191,7 +191,7 @@ def test_names_and_types_follow_the_conventions(busy):
     """What `promtool check metrics` asks for, and our own names."""
     _, page = busy
     for name, kind in re.findall(r"^# TYPE (weir_\w+) (\w+)$", page, re.MULTILINE):
-        assert re.match(r"weir_(limiter|store|function|persist|proxy|envoy|redis|admin)_[a-z_]+$", name), name
+        assert re.match(r"weir_(limiter|store|function|persist|proxy|envoy|redis|admin|log)_[a-z_]+$", name), name
         assert name.endswith("_total") == (kind == "counter"), f"{name} is a {kind}"
         assert re.search(rf"^# HELP {name} \S", page, re.MULTILINE), f"{name} has no help"
         assert not re.search(r"_(ms|us|millis\w*|micros\w*|kb|mb|percent)(_|$)", name), f"{name}: base units only"

@@ -74,7 +74,7 @@ struct Line<'a> {
     duration_us: u64,
 }
 
-/// The open log. Dropping it writes what is queued.
+/// The open log. Dropping it writes what is queued, unless nobody reads it.
 #[derive(Debug)]
 pub struct Log {
     clock: Clock,
@@ -83,7 +83,7 @@ pub struct Log {
 
 impl Log {
     /// Opens the log that is configured, if one is. `lost` counts lines that
-    /// could not be queued.
+    /// found no room or were not written.
     ///
     /// # Errors
     /// The file cannot be opened for appending, or there is no thread.

@@ -143,7 +143,7 @@ impl Metrics {
             )?,
             access_lines_lost: counter(
                 "weir_proxy_access_lines_lost_total",
-                "Lines of the access log that could not be queued",
+                "Lines of the access log that were lost: not read, or not written",
             )?,
         })
     }
