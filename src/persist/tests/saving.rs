@@ -36,6 +36,18 @@ fn a_save_is_the_keyspace_of_its_cut() {
 }
 
 #[test]
+fn a_save_takes_the_place_of_whatever_stands_there_and_waits_for_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut opened = open(dir.path()).unwrap();
+    opened.run("SET a 1");
+    let path = dir.path().join("dump.rdb");
+    // Who opens one to read waits until somebody writes.
+    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    opened.save().unwrap();
+    assert_eq!(saved(dir.path()), opened.state());
+}
+
+#[test]
 fn a_save_that_is_given_up_leaves_the_one_before_and_is_no_failure() {
     let dir = tempfile::tempdir().unwrap();
     let mut opened = open(dir.path()).unwrap();
