@@ -124,8 +124,7 @@ async fn run(written: Written, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     opened.recovery.iter().for_each(loading::report);
     opened.store.set_function_limits(written.config.function_limits);
     let (store, metrics) = (Store::Embedded(opened.store), limiter::Metrics::register(&registry)?);
-    let failure_mode = written.config.failure_mode;
-    let limiter = Limiter::new(store, written.policies, failure_mode, metrics);
+    let limiter = Limiter::new(store, written.policies, written.config.failure_mode, metrics);
     let limiter = Arc::new(limiter.waiting_for_the_store(written.config.store_wait_max));
     // Before a request is decided, before the API shows it, and before anything is
     // evicted.

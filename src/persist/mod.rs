@@ -287,9 +287,13 @@ impl Log {
         save::begin(&self.0.shared, keyspace, libraries)
     }
 
-    /// The end of what was appended so far.
-    pub fn appended(&self) -> Lsn {
-        self.0.shared.appended()
+    /// How fast the snapshot of `feed` should go on, a rewrite or a save, while others may
+    /// ask for decisions. Briskly when it is waited for: by who has asked for a save, be
+    /// it the next, or by a log that is to be healed, now or after this.
+    pub fn pace(&self, feed: &Feed, others_ask: bool) -> Pace {
+        let shared = &self.0.shared;
+        let is_awaited = shared.failure().is_some() || lock(&shared.saves).is_awaited();
+        feed.pace(others_ask && !is_awaited, shared.appended())
     }
 
     /// The state of the log now.

@@ -250,7 +250,7 @@ impl PendingRewrite {
     ) -> Result<(Feed, RewriteWriter), Error> {
         let PendingRewrite { permit, file, heals } = self;
         let appended = permit.shared.appended();
-        let (feed, image) = Image::begin(keyspace, libraries, appended, heals)?;
+        let (feed, image) = Image::begin(keyspace, libraries, appended)?;
         let cut = match permit.shared.switch(file.clone(), heals) {
             Ok(cut) => cut,
             Err(error) => {

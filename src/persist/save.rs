@@ -102,8 +102,8 @@ impl Saves {
         (self.request(), self.ended.subscribe())
     }
 
-    /// Whether somebody waits for the next one to end.
-    fn is_awaited(&self) -> bool {
+    /// Whether somebody waits for one to end, be it one that has not begun.
+    pub fn is_awaited(&self) -> bool {
         self.ended.receiver_count() > 0
     }
 
@@ -137,8 +137,7 @@ pub fn begin(
     keyspace: &mut Keyspace,
     libraries: Vec<Arc<str>>,
 ) -> Result<(Feed, SaveWriter), Error> {
-    let is_awaited = lock(&shared.saves).is_awaited();
-    let (feed, image) = Image::begin(keyspace, libraries, shared.appended(), is_awaited)?;
+    let (feed, image) = Image::begin(keyspace, libraries, shared.appended())?;
     let mut saves = lock(&shared.saves);
     (saves.running, saves.requested) = (Some(Stopwatch::start()), false);
     saves.begun_count += 1;

@@ -43,14 +43,13 @@ const INLINE_BYTES_MAX: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Image {
     backlog: Arc<Backlog>,
-    course: Arc<Course>,
     libraries: Vec<Arc<str>>,
     key_count: u64,
 }
 
 impl Image {
     /// Begins a snapshot of this very moment, when so much was `appended` to the log. In
-    /// constant time. One that `is_awaited` is made briskly, whoever asks meanwhile.
+    /// constant time.
     ///
     /// # Errors
     /// The keyspace has one already.
@@ -58,14 +57,13 @@ impl Image {
         keyspace: &mut Keyspace,
         libraries: Vec<Arc<str>>,
         appended: Lsn,
-        is_awaited: bool,
     ) -> Result<(Feed, Image), Error> {
-        let (backlog, course) = (Arc::new(Backlog::default()), Arc::new(Course::default()));
+        let backlog = Arc::new(Backlog::default());
         let sink = Sink { backlog: backlog.clone(), chunk: Vec::new(), complete: false };
         let key_count = keyspace.len() as u64;
         keyspace.cut(Box::new(sink)).map_err(|_running| Error::RewriteRunning)?;
-        let feed = Feed { backlog: backlog.clone(), course: course.clone(), appended, is_awaited };
-        Ok((feed, Image { backlog, course, libraries, key_count }))
+        let feed = Feed { backlog: backlog.clone(), appended };
+        Ok((feed, Image { backlog, libraries, key_count }))
     }
 
     /// Writes it to the empty `file`, which takes the place of `outgoing`, as it arrives,
@@ -80,7 +78,7 @@ impl Image {
         now: Timestamp,
         place: Option<Place>,
     ) -> Result<u64, Error> {
-        let mut base = BaseFile::new(file, outgoing, self.course.clone());
+        let mut base = BaseFile::new(file, outgoing, self.backlog.course.clone());
         encode::head(&mut base.buffer, now, place);
         for code in &self.libraries {
             encode::library(&mut base.buffer, code);
@@ -121,23 +119,21 @@ impl Drop for Image {
 #[derive(Debug)]
 pub struct Feed {
     backlog: Arc<Backlog>,
-    course: Arc<Course>,
     /// What was appended to the log when the snapshot began.
     appended: Lsn,
-    is_awaited: bool,
 }
 
 impl Feed {
-    /// What the walk should do next; tells the writer too how fast to go. Others may
-    /// ask for decisions at present, and so much is `appended` to the log by now. A few
-    /// atomic reads.
-    pub fn pace(&self, others_ask: bool, appended: Lsn) -> Pace {
+    /// What the walk should do next; tells the writer too how fast to go. `gently`: if
+    /// possible, now that so much is `appended` to the log. A few atomic reads.
+    pub(super) fn pace(&self, gently: bool, appended: Lsn) -> Pace {
         let waiting_len = self.backlog.len.load(Ordering::Relaxed);
         let grown_bytes = appended.0.saturating_sub(self.appended.0);
-        let is_urgent = self.is_awaited || self.course.falls_behind(grown_bytes);
+        let course = &self.backlog.course;
         // A writer that is behind has no time to rest, whoever asks.
-        let is_gentle = others_ask && !is_urgent && waiting_len <= BACKLOG_LEN_PAUSE;
-        self.course.set_gentle(is_gentle);
+        let is_behind = course.falls_behind(grown_bytes) || waiting_len > BACKLOG_LEN_PAUSE;
+        let is_gentle = gently && !is_behind;
+        course.set_gentle(is_gentle);
         match waiting_len {
             CLOSED => Pace::Abort,
             len if len > BACKLOG_LEN_PAUSE => Pace::Pause,
@@ -162,6 +158,7 @@ struct Backlog {
     arrived: Condvar,
     /// Bytes that wait, or [`CLOSED`].
     len: AtomicUsize,
+    course: Arc<Course>,
 }
 
 /// Length of a backlog that takes no more.
@@ -236,6 +233,11 @@ impl Backlog {
             return self.end(End::Abandoned(Abandonment::TooSlow));
         }
         self.len.store(len, Ordering::Relaxed);
+        if len > BACKLOG_LEN_PAUSE {
+            // Not the walk's: that pauses. Who looks after the pace may be busy with just
+            // what makes this grow, as keys that expire in masses, or wait for a script.
+            self.course.set_gentle(false);
+        }
         pieces.waiting.push_back(piece);
         self.arrived.notify_one();
     }
@@ -395,23 +397,23 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_is_made_gently_while_others_ask_unless_it_is_urgent() {
-        let (mut keyspace, mut other) = (Keyspace::new(), Keyspace::new());
-        let begun = Image::begin(&mut keyspace, Vec::new(), Lsn(1_000), false);
-        let (feed, image) = begun.unwrap();
-        let writer_is_gentle = || image.course.is_gentle();
+    fn a_snapshot_is_made_gently_if_possible() {
+        let mut keyspace = Keyspace::new();
+        let (feed, image) = Image::begin(&mut keyspace, Vec::new(), Lsn(1_000)).unwrap();
+        let writer_is_gentle = || image.backlog.course.is_gentle();
         assert_eq!((feed.pace(true, Lsn(1_000)), writer_is_gentle()), (Pace::Gently, true));
         assert_eq!((feed.pace(false, Lsn(1_000)), writer_is_gentle()), (Pace::Briskly, false));
         // The log grows, and nothing has been written.
         assert_eq!(feed.pace(true, Lsn(1 << 20)), Pace::Gently);
         assert_eq!((feed.pace(true, Lsn(1 << 30)), writer_is_gentle()), (Pace::Briskly, false));
+        assert_eq!((feed.pace(true, Lsn(1_000)), writer_is_gentle()), (Pace::Gently, true));
         for _ in 0..=BACKLOG_LEN_PAUSE / CHUNK_LEN {
+            assert!(writer_is_gentle());
             feed.backlog.push(Piece::Chunk(vec![0; CHUNK_LEN]));
         }
-        // What callers change meanwhile goes to the writer too.
+        // What callers change meanwhile goes to the writer too, whoever walks or does not.
+        assert!(!writer_is_gentle());
         assert_eq!((feed.pace(true, Lsn(1_000)), writer_is_gentle()), (Pace::Pause, false));
-        let (feed, _image) = Image::begin(&mut other, Vec::new(), Lsn(1_000), true).unwrap();
-        assert_eq!(feed.pace(true, Lsn(1_000)), Pace::Briskly, "somebody waits for it");
     }
 
     proptest! {
@@ -426,7 +428,7 @@ mod tests {
                 let value = value(kind, count, len);
                 keyspace.insert_loaded(&number.to_le_bytes(), value, None).unwrap();
             }
-            let (_feed, image) = Image::begin(&mut keyspace, Vec::new(), Lsn(0), false).unwrap();
+            let (_feed, image) = Image::begin(&mut keyspace, Vec::new(), Lsn(0)).unwrap();
             let backlog = image.backlog.clone();
             loop {
                 let before = backlog.len.load(Ordering::Relaxed);
@@ -445,7 +447,7 @@ mod tests {
             for kind in 1..5 {
                 keyspace.insert_loaded(&[kind as u8], value(kind, len, 8), None).unwrap();
             }
-            let (feed, image) = Image::begin(&mut keyspace, Vec::new(), Lsn(0), false).unwrap();
+            let (feed, image) = Image::begin(&mut keyspace, Vec::new(), Lsn(0)).unwrap();
             let backlog = image.backlog.clone();
             prop_assert!(matches!(keyspace.walk(2), Walk::More));
             let waiting = || lock(&backlog.pieces).waiting.len();

@@ -65,6 +65,8 @@ pub enum How {
     Create,
     /// To be cut, or written over.
     Change,
+    /// For hints alone. Waits for nobody: what stands under the name may be a pipe.
+    Hint,
 }
 
 /// An open file.
@@ -219,7 +221,11 @@ impl Directory {
 
     /// Files that are about to be deleted, those of `names` that can be opened.
     pub fn outgoing<'a>(&self, names: impl Iterator<Item = &'a str>) -> Outgoing {
-        let open = |name| self.open_to_read(name).ok().map(|(file, len)| (file.0, len));
+        let open = |name| {
+            let file = self.open_file(name, How::Hint).ok()?;
+            let len = file.len().ok()?;
+            Some((file, len))
+        };
         Outgoing { files: names.filter_map(open).collect(), forgotten: 0 }
     }
 

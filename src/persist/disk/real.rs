@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::num::NonZeroU64;
 #[cfg(target_os = "linux")]
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Advice, fadvise};
@@ -58,6 +58,7 @@ impl Volume for Real {
             How::Append => options.append(true),
             How::Create => options.append(true).create_new(true),
             How::Change => options.write(true),
+            How::Hint => options.read(true).custom_flags(libc::O_NONBLOCK),
         };
         Ok(Box::new(options.open(self.path_of(name))?))
     }

@@ -188,6 +188,22 @@ impl Simulated {
 }
 
 impl Content {
+    /// Who reads `len` bytes from `from` on reads the disk from now on, where nothing is
+    /// still to be written there.
+    fn forget(&mut self, from: usize, len: usize) {
+        let mut read = self.on_disk.clone();
+        read.resize(self.seen.len(), 0);
+        for change in &self.unsynced {
+            if let Change::Write { at, bytes } = change {
+                for (to, from) in read.iter_mut().skip(*at).zip(bytes) {
+                    *to = *from;
+                }
+            }
+        }
+        let forgotten = from..from.saturating_add(len).min(read.len());
+        self.seen[forgotten.clone()].copy_from_slice(&read[forgotten]);
+    }
+
     /// Decides what of the unsynced changes is on the disk.
     fn lose(&mut self, random: &mut Random) {
         for change in std::mem::take(&mut self.unsynced) {
@@ -380,8 +396,8 @@ impl Handle for OpenFile {
         // What is not synced may be on the disk or not, in any case.
     }
 
-    fn forget(&self, _from: u64, _len: u64) {
-        // Who reads sees the same.
+    fn forget(&self, from: u64, len: u64) {
+        self.disk.state().files[self.file].forget(from as usize, len as usize);
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -36,6 +36,18 @@ fn a_save_is_the_keyspace_of_its_cut() {
 }
 
 #[test]
+fn a_save_takes_the_place_of_whatever_stands_there_and_waits_for_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut opened = open(dir.path()).unwrap();
+    opened.run("SET a 1");
+    let path = dir.path().join("dump.rdb");
+    // Who opens one to read waits until somebody writes.
+    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    opened.save().unwrap();
+    assert_eq!(saved(dir.path()), opened.state());
+}
+
+#[test]
 fn a_save_that_is_given_up_leaves_the_one_before_and_is_no_failure() {
     let dir = tempfile::tempdir().unwrap();
     let mut opened = open(dir.path()).unwrap();
@@ -103,16 +115,36 @@ async fn a_save_that_somebody_waits_for_is_made_briskly() {
     let mut opened = open(dir.path()).unwrap();
     let log = opened.log.clone();
     let (feed, writer) = opened.log.begin_save(&mut opened.keyspace, Vec::new()).unwrap();
-    assert_eq!(feed.pace(true, log.appended()), Pace::Gently, "nobody waits for it");
+    assert_eq!(log.pace(&feed, true), Pace::Gently, "nobody waits for it");
     feed.finish(walked(&mut opened.keyspace));
     writer.run().unwrap();
     let (saved, ()) = tokio::join!(log.save(), async {
         let (feed, writer) = opened.log.begin_save(&mut opened.keyspace, Vec::new()).unwrap();
-        assert_eq!(feed.pace(true, log.appended()), Pace::Briskly);
+        assert_eq!(log.pace(&feed, true), Pace::Briskly);
         feed.finish(walked(&mut opened.keyspace));
         writer.run().unwrap();
     });
     assert!(saved);
+}
+
+#[tokio::test]
+async fn a_snapshot_goes_briskly_as_soon_as_another_waits_for_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut opened = open(dir.path()).unwrap();
+    let log = opened.log.clone();
+    let pending = log.prepare_rewrite().unwrap();
+    let (feed, writer) = pending.cut(&mut opened.keyspace, Vec::new()).unwrap();
+    let (saved, ()) = tokio::join!(log.save(), async {
+        assert_eq!(log.pace(&feed, true), Pace::Briskly, "the save comes after it");
+        feed.finish(walked(&mut opened.keyspace));
+        writer.run().unwrap();
+        opened.save().unwrap();
+    });
+    assert!(saved);
+    let (feed, _writer) = opened.log.begin_save(&mut opened.keyspace, Vec::new()).unwrap();
+    assert_eq!(log.pace(&feed, true), Pace::Gently, "nobody waits any more");
+    writing::fail(&log);
+    assert_eq!(log.pace(&feed, true), Pace::Briskly, "the log is healed after it");
 }
 
 #[tokio::test]

@@ -117,7 +117,7 @@ async fn other_policies_do_not_wait() {
 }
 
 /// Breaks the log as a failed write or sync does.
-fn fail(log: &Log) {
+pub fn fail(log: &Log) {
     let source = std::io::Error::from_raw_os_error(libc::EIO);
     let path = PathBuf::from("appendonly.aof.1.incr.aof");
     log.0.shared.poison(&Error::Io { op: Op::Sync, path, source });
@@ -154,7 +154,7 @@ async fn a_rewrite_heals_a_poisoned_log() {
 
     let pending = opened.log.prepare_rewrite().unwrap();
     let (feed, writer) = pending.cut(&mut opened.keyspace, Vec::new()).unwrap();
-    let pace = feed.pace(true, opened.log.appended());
+    let pace = opened.log.pace(&feed, true);
     assert_eq!(pace, Pace::Briskly, "nothing is acknowledged until it is done");
     let later = opened.run("SET c 1");
     assert!(opened.log.durable(later).await.is_err(), "not before the commit");

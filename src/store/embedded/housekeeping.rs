@@ -254,7 +254,7 @@ fn write<T: Send + 'static>(
             tidy(shared, turns, is_stopped);
             since_tidied = Stopwatch::start();
         }
-        match feed.pace(demand.look(shared), log.appended()) {
+        match log.pace(feed, demand.look(shared)) {
             _ if is_walked => thread::sleep(WRITER_PAUSE),
             Pace::Pause => thread::sleep(BACKLOG_PAUSE),
             pace @ (Pace::Gently | Pace::Briskly) => {
@@ -272,7 +272,7 @@ fn write<T: Send + 'static>(
         }
     }
     // Nobody is to wait at the end for a writer that rests.
-    feed.pace(false, log.appended());
+    log.pace(feed, false);
     if !is_walked {
         drop(shared.lock().keyspace.abort_snapshot());
     }
