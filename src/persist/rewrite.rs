@@ -32,7 +32,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::disk::{AppendFile, Outgoing, TEMP_PREFIX};
+use super::disk::{AppendFile, FORGET_STEP, TEMP_PREFIX};
 use super::error::Error;
 use super::manifest::{self, Entry};
 use super::metrics::Outcome;
@@ -307,15 +307,8 @@ impl RewriteWriter {
         let temp = format!("{TEMP_PREFIX}{}", self.permit.base.name);
         let file = shared.directory.create(&temp)?;
         let place = Place { run: shared.run, position: self.cut.position };
-        let outgoing = match self.heals {
-            // What failed to reach the disk may be in memory only.
-            true => Outgoing::default(),
-            false => {
-                let before = lock(&shared.files).manifest.clone();
-                let replaced = before.entries().filter(|it| **it != self.permit.incr);
-                shared.directory.outgoing(replaced.map(|it| it.name.as_str()))
-            }
-        };
+        let before = lock(&shared.files).manifest.base.clone();
+        let outgoing = shared.directory.outgoing(before.iter().map(|it| it.name.as_str()));
         let written = self.image.write(file, outgoing, shared.now(), Some(place));
         let named = written.and_then(|len| {
             shared.directory.rename(&temp, &self.permit.base.name)?;
@@ -342,8 +335,21 @@ impl RewriteWriter {
         files.size_after_rewrite = files.len();
         drop(files);
         shared.rewritten(self.cut);
+        self.let_go_of_history();
         remove_history(shared);
         Ok(())
+    }
+
+    /// Not before the commit: until then, what of the incr files has not been synced may be
+    /// in memory only.
+    fn let_go_of_history(&self) {
+        let shared = &self.permit.shared;
+        let history = lock(&shared.files).manifest.history.clone();
+        let mut outgoing = shared.directory.outgoing(history.iter().map(|it| it.name.as_str()));
+        let mut effort = self.image.effort();
+        while outgoing.forget(FORGET_STEP) {
+            effort.rest();
+        }
     }
 }
 

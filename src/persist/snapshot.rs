@@ -21,7 +21,7 @@ use super::base::encode;
 use super::base::file::BaseFile;
 use super::disk::{AppendFile, Outgoing};
 use super::error::{Abandonment, Error};
-use super::pace::{Course, Pace};
+use super::pace::{Course, Effort, Pace};
 use super::seal::Place;
 use super::writer::{Lsn, lock};
 use crate::base::clock::Timestamp;
@@ -64,6 +64,11 @@ impl Image {
         keyspace.cut(Box::new(sink)).map_err(|_running| Error::RewriteRunning)?;
         let feed = Feed { backlog: backlog.clone(), appended };
         Ok((feed, Image { backlog, libraries, key_count }))
+    }
+
+    /// What this thread does for it besides.
+    pub fn effort(&self) -> Effort {
+        Effort::begin(self.backlog.course.clone())
     }
 
     /// Writes it to the empty `file`, which takes the place of `outgoing`, as it arrives,

@@ -9,7 +9,7 @@ use super::encode;
 use crate::keyspace::Value;
 use crate::keyspace::rdb::crc64;
 use crate::keyspace::rdb::encode::Encoding;
-use crate::persist::disk::{AppendFile, Outgoing};
+use crate::persist::disk::{AppendFile, FORGET_STEP, Outgoing};
 use crate::persist::error::Error;
 use crate::persist::pace::{Course, Effort};
 
@@ -114,7 +114,7 @@ impl BaseFile {
         self.flush()?;
         self.file.append(&self.crc.to_le_bytes())?;
         self.file.sync()?;
-        while self.outgoing.forget(BEGIN_STEP) {
+        while self.outgoing.forget(FORGET_STEP) {
             self.effort.rest();
         }
         Ok(self.file.len())

@@ -34,6 +34,9 @@ pub const FOLDER: &str = "appendonlydir";
 /// What names of unfinished files start with.
 pub const TEMP_PREFIX: &str = "temp-";
 
+/// How much of a file is let go of in memory at once.
+pub const FORGET_STEP: u64 = 256 << 10;
+
 /// How much is written over itself at once.
 const REFRESH_CHUNK_LEN: usize = 256 << 10;
 
