@@ -116,7 +116,7 @@ proptest! {
         opened.close();
         let again = open(dir.path()).unwrap();
         prop_assert_eq!(again.state(), before);
-        prop_assert_eq!(again.recovery.libraries, ["#!lua name=a\n", "#!lua name=b\n"]);
+        prop_assert_eq!(&again.recovery.libraries, &["#!lua name=a\n", "#!lua name=b\n"]);
     }
 }
 
@@ -168,8 +168,9 @@ fn a_packed_value_that_lies_is_named_by_its_offset_among_thousands() {
     assert_eq!(bytes[count], 4);
     bytes[count] = 5;
     std::fs::write(&base, bytes).unwrap();
-    let Err(Error::Damaged { path, offset, expected }) = open(dir.path()) else {
-        panic!("a lie is refused");
+    let (path, offset, expected) = match open(dir.path()).err() {
+        Some(Error::Damaged { path, offset, expected }) => (path, offset, expected),
+        other => panic!("a lie is refused as one: {other:?}"),
     };
     // The next key begins two bytes before its text.
     assert_eq!((path, offset), (base, next as u64 - 2));
