@@ -149,7 +149,7 @@ impl Engine {
         }
         let time_max = self.limits.command_time_max.unwrap_or(Duration::MAX);
         let read_only = no_writes || access == Access::ReadOnly;
-        let task = Task { what, callback, read_only, is_full, time_max };
+        let task = Task { what, is_of_client: true, callback, read_only, is_full, time_max };
         let before = run.effects.mark();
         keyspace.begin();
         let done = self.perform(&task, inputs.keys, inputs.args, keyspace, run);

@@ -326,6 +326,16 @@ impl Context {
         self.budget.is_spent()
     }
 
+    /// Somebody was told that the call is ended. It is, whatever it was about to say.
+    pub(super) fn kill(&mut self) {
+        if !self.was_killed {
+            self.was_killed = true;
+            self.budget.spend();
+            self.failure = Some([b"ERR ", self.last_words().as_bytes()].concat());
+            self.failure_line = None;
+        }
+    }
+
     /// What a script is told that may not go on. It cannot catch it.
     pub(super) fn last_words(&self) -> &'static str {
         match self.was_killed {

@@ -16,7 +16,7 @@ use super::random::Random;
 use super::raw::Anchor;
 use super::script::{Scripts, Sha};
 use super::vm::{Fault, Job, Scene, Vm};
-use super::watchdog::{Interrupter, LONG, Watchdog};
+use super::watchdog::{Interrupter, Kind, LONG, Watchdog};
 use crate::base::clock::Stopwatch;
 use crate::keyspace::{self, Execution, Keyspace};
 
@@ -75,6 +75,8 @@ pub struct Engine {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Task {
     pub(super) what: What,
+    /// A client asked for it, and clients may end it.
+    pub(super) is_of_client: bool,
     pub(super) callback: Anchor,
     pub(super) read_only: bool,
     /// There is no memory for its first command that needs some.
@@ -175,6 +177,7 @@ impl Engine {
         permit(function.flags, run)?;
         let task = Task {
             what: What::Function(target),
+            is_of_client: false,
             callback: function.callback,
             read_only: function.flags.no_writes(),
             is_full: false,
@@ -192,7 +195,7 @@ impl Engine {
         keyspace: &mut Keyspace,
         run: &mut Execution<'_>,
     ) -> Result<(), CallError> {
-        let Task { what, callback, read_only, is_full, time_max } = *task;
+        let Task { what, is_of_client, callback, read_only, is_full, time_max } = *task;
         let (vm, meter, origin) = match what {
             What::Function(target) => {
                 let library = &mut self.libraries[target.library_index];
@@ -201,7 +204,12 @@ impl Engine {
             }
             What::Script(_) => (&mut self.script_vm, self.script_meter.as_mut(), Origin::Script),
         };
-        let job = Job { origin, callback, read_only, is_full, time_max };
+        let kind = match origin {
+            _ if !is_of_client => Kind::Own,
+            Origin::Library => Kind::Function,
+            Origin::Script => Kind::Script,
+        };
+        let job = Job { origin, kind, callback, read_only, is_full, time_max };
         let scene = Scene { keys, args, keyspace, run, random: &mut self.random };
         let watch = meter.is_some().then(Stopwatch::start);
         let done = vm.call(&job, scene, &self.watchdog);

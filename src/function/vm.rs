@@ -23,7 +23,7 @@ use super::context::{Context, Loading, Origin};
 use super::error::Callee;
 use super::random::Random;
 use super::raw::{Anchor, Ended, State};
-use super::watchdog::{Interrupter, Watchdog};
+use super::watchdog::{Interrupter, Kind, Watchdog};
 use crate::keyspace::{Execution, Keyspace};
 use crate::resp::until_zero;
 
@@ -55,6 +55,7 @@ struct Anchors {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Job {
     pub(super) origin: Origin,
+    pub(super) kind: Kind,
     pub(super) callback: Anchor,
     pub(super) read_only: bool,
     /// There is no memory for its first command that needs some.
@@ -182,9 +183,12 @@ impl Vm {
         std::mem::swap(&mut context.random, random);
         // SAFETY: the borrows last until `leave`, and are not used before it.
         unsafe { context.enter(keyspace, run, keys, args) };
-        let guard = watchdog.guard(self.state.pointer(), job.origin == Origin::Script);
+        let guard = watchdog.guard(self.state.pointer(), job.kind);
         let ended = self.state.call_protected(self.anchors.call_driver, self.anchors.on_error);
-        drop(guard);
+        if guard.end() {
+            // Perhaps only behind its last instruction.
+            self.context.borrow().kill();
+        }
         self.settle(ended);
         let context = self.context.borrow();
         std::mem::swap(&mut context.random, random);
@@ -216,7 +220,7 @@ impl Vm {
         // A script is compiled, nothing of it runs yet: to end that would end no call, and
         // the call that follows would go on. Whoever wants it ended waits for that.
         let guard =
-            (origin == Origin::Library).then(|| watchdog.guard(self.state.pointer(), false));
+            (origin == Origin::Library).then(|| watchdog.guard(self.state.pointer(), Kind::Own));
         let ended = self.state.call_protected(self.anchors.load_driver, self.anchors.on_error);
         drop(guard);
         self.settle(ended);

@@ -88,7 +88,7 @@ impl Interrupter {
     /// # Errors
     /// None runs.
     pub fn kill_function(&self) -> Result<(), NotKilled> {
-        self.kill(false)
+        self.kill(Kind::Function)
     }
 
     /// Ends the running script, and undoes what it wrote.
@@ -96,21 +96,27 @@ impl Interrupter {
     /// # Errors
     /// None runs.
     pub fn kill_script(&self) -> Result<(), NotKilled> {
-        self.kill(true)
+        self.kill(Kind::Script)
     }
 
-    fn kill(&self, script: bool) -> Result<(), NotKilled> {
-        let call = self.0.call.load(Ordering::Acquire);
-        match self.0.is_script.load(Ordering::Relaxed) {
-            _ if call.is_multiple_of(2) => Err(NotKilled::Idle),
-            true if !script => Err(NotKilled::Script),
-            false if script => Err(NotKilled::Function),
-            _ => {
-                self.0.killed.store(call, Ordering::Release);
-                signal(self.0.thread.load(Ordering::Relaxed));
-                Ok(())
+    /// Looks and marks in one step: what is marked still runs, and is of this kind.
+    fn kill(&self, wanted: Kind) -> Result<(), NotKilled> {
+        let mut call = self.0.call.load(Ordering::Acquire);
+        loop {
+            match call & KIND {
+                kind if kind == wanted as u64 => {}
+                kind if kind == Kind::Script as u64 => return Err(NotKilled::Script),
+                kind if kind == Kind::Function as u64 => return Err(NotKilled::Function),
+                _ => return Err(NotKilled::Idle),
+            }
+            let killed = call | KILLED;
+            match self.0.call.compare_exchange(call, killed, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(other) => call = other,
             }
         }
+        signal(self.0.thread.load(Ordering::Relaxed));
+        Ok(())
     }
 
     /// Ends the call that runs, and each that runs for long from now on: the process
@@ -122,8 +128,8 @@ impl Interrupter {
 
     /// The call that runs, by a number that no other has.
     pub fn running(&self) -> Option<u64> {
-        let call = self.0.call.load(Ordering::Acquire);
-        (!call.is_multiple_of(2)).then_some(call)
+        let call = self.0.call.load(Ordering::Acquire) & !KILLED;
+        (call & KIND != 0).then_some(call)
     }
 
     /// Sleeps until a call runs for long, or returns at once if one has since this was
@@ -134,19 +140,38 @@ impl Interrupter {
 
     /// True when the call that runs now was to be ended.
     pub(super) fn was_called(&self) -> bool {
-        self.0.ends_all.load(Ordering::Acquire)
-            || self.running().is_some_and(|it| it == self.0.killed.load(Ordering::Acquire))
+        self.0.ends_all.load(Ordering::Acquire) || self.0.call.load(Ordering::Acquire) & KILLED != 0
     }
 }
 
+/// What runs, and so who may end it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A policy's call or a load. No client ends it: it has a few milliseconds, and what
+    /// a policy's call would have decided, the failure mode would.
+    Own = 1,
+    /// A client's script.
+    Script = 2,
+    /// A client's call of a Function.
+    Function = 3,
+}
+
+/// Where [`Shared::call`] has its [`Kind`]; 0 while nothing runs.
+const KIND: u64 = 0b011;
+/// Somebody wants it ended.
+const KILLED: u64 = 0b100;
+/// From the number of a call to the next one's.
+const NEXT: u64 = 0b1000;
+
 #[derive(Debug, Default)]
 struct Shared {
-    /// Odd while a call runs; each call has a number of its own.
+    /// The call that runs, or the last one: its number, whether it is to be ended, and its
+    /// kind while it runs.
+    ///
+    /// In one word, so that whoever is told that a call is ended is told of the one that
+    /// they meant, and that call learns of it at its end at the latest.
     call: AtomicU64,
-    /// The number of the call that somebody wants to end; a running one's is odd.
-    killed: AtomicU64,
     ends_all: AtomicBool,
-    is_script: AtomicBool,
     /// The kernel's number of the thread that runs it.
     thread: AtomicI32,
     is_over: AtomicBool,
@@ -191,7 +216,7 @@ impl Watchdog {
     }
 
     /// A call of `state` begins on this thread; it ends when the guard goes.
-    pub(super) fn guard(&self, state: *mut lua_State, is_script: bool) -> Guard<'_> {
+    pub(super) fn guard(&self, state: *mut lua_State, kind: Kind) -> Guard<'_> {
         let mut thread = THREAD.get();
         if thread == 0 {
             // SAFETY: asks for a number.
@@ -200,10 +225,11 @@ impl Watchdog {
         }
         RUNNING.set(state);
         self.shared.thread.store(thread, Ordering::Relaxed);
-        self.shared.is_script.store(is_script, Ordering::Relaxed);
+        // While nothing runs, nobody else changes it.
+        let last = self.shared.call.load(Ordering::Relaxed);
         // This and what `watch` does before it sleeps are in one order: either the call
         // is seen there, or the sleep here.
-        self.shared.call.fetch_add(1, Ordering::SeqCst);
+        self.shared.call.swap(last.wrapping_add(NEXT) | kind as u64, Ordering::SeqCst);
         if self.shared.sleeps.load(Ordering::SeqCst) {
             self.wake();
         }
@@ -225,10 +251,25 @@ impl Drop for Watchdog {
 /// A call under watch.
 pub(super) struct Guard<'a>(&'a Shared);
 
+impl Guard<'_> {
+    /// The call has ended. True if somebody was told that it would be.
+    pub(super) fn end(self) -> bool {
+        let was_killed = self.leave();
+        std::mem::forget(self);
+        was_killed
+    }
+
+    fn leave(&self) -> bool {
+        let idle = self.0.call.load(Ordering::Relaxed) & !(KIND | KILLED);
+        let call = self.0.call.swap(idle, Ordering::AcqRel);
+        RUNNING.set(ptr::null_mut());
+        call & KILLED != 0
+    }
+}
+
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        self.0.call.fetch_add(1, Ordering::Release);
-        RUNNING.set(ptr::null_mut());
+        self.leave();
     }
 }
 
@@ -244,8 +285,8 @@ fn watch(shared: &Shared) {
     let (mut since, mut is_told) = (Stopwatch::start(), false);
     while !shared.is_over.load(Ordering::Relaxed) {
         thread::park_timeout(Duration::from_micros(shared.period_us.load(Ordering::Relaxed)));
-        let call = shared.call.load(Ordering::Acquire);
-        let runs = !call.is_multiple_of(2);
+        let call = shared.call.load(Ordering::Acquire) & !KILLED;
+        let runs = call & KIND != 0;
         if call != seen {
             (since, is_told) = (Stopwatch::start(), false);
         } else if runs {
@@ -332,7 +373,7 @@ mod tests {
         // SAFETY: runs protected, owns nothing, and leaves nothing.
         unsafe {
             lua.exec_raw::<()>((), |state| {
-                let _guard = watchdog.guard(state, true);
+                let _guard = watchdog.guard(state, Kind::Script);
                 unheard(signalled);
                 assert_eq!(hooks(state), 0);
                 signalled();
@@ -341,5 +382,30 @@ mod tests {
             })
         }
         .unwrap();
+    }
+
+    #[test]
+    fn a_call_that_somebody_was_told_is_ended_learns_of_it_and_no_other_does() {
+        let watchdog = Watchdog::start(Duration::from_secs(3600)).unwrap();
+        let interrupter = watchdog.interrupter();
+        let begin = |kind| watchdog.guard(ptr::null_mut(), kind);
+        let call = begin(Kind::Script);
+        let number = interrupter.running();
+        assert_eq!(interrupter.kill_function(), Err(NotKilled::Script));
+        assert!(!interrupter.was_called());
+        assert_eq!(interrupter.kill_script(), Ok(()));
+        assert!(interrupter.was_called());
+        assert_eq!(interrupter.running(), number);
+        assert!(call.end());
+        assert_eq!((interrupter.running(), interrupter.was_called()), (None, false));
+        let call = begin(Kind::Function);
+        assert_ne!(interrupter.running(), number);
+        assert_eq!(interrupter.kill_script(), Err(NotKilled::Function));
+        assert!(!call.end());
+        let call = begin(Kind::Own);
+        assert!(interrupter.running().is_some());
+        assert_eq!(interrupter.kill_script(), Err(NotKilled::Idle));
+        assert_eq!(interrupter.kill_function(), Err(NotKilled::Idle));
+        assert!(!call.end());
     }
 }

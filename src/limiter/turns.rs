@@ -96,7 +96,7 @@ impl Limiter {
     ) -> Result<bool, Error> {
         let mut place = Place::new(&self.turns, live, facts, self.store.now(), patience);
         if place.join_waiting(scratch).is_err() {
-            return self.refuse_out_of_turn(&place, scratch).await;
+            return self.refuse_out_of_turn(&mut place, scratch).await;
         }
         if place.lines.is_empty() && scratch.ask(live, &self.store).await? {
             return Ok(true);
@@ -105,8 +105,12 @@ impl Limiter {
         let mut was_asked = is_refused;
         loop {
             if is_refused {
-                let Some(wait) = place.join_refusing(scratch) else { return Ok(false) };
+                let Some(wait) = place.join_refusing(scratch) else {
+                    place.refused();
+                    return Ok(false);
+                };
                 if wait > place.until.since(self.store.now()) {
+                    place.refused();
                     return Ok(false);
                 }
                 let watch = Stopwatch::start();
@@ -118,7 +122,7 @@ impl Limiter {
             let is_first = time::timeout(left, place.first()).await.is_ok();
             *waited += watch.elapsed();
             if !is_first {
-                return self.refuse_out_of_turn(&place, scratch).await;
+                return self.refuse_out_of_turn(&mut place, scratch).await;
             }
             scratch.may_wait_anew();
             let may_pass = match was_asked {
@@ -137,9 +141,10 @@ impl Limiter {
     /// those with a line that they have no room for it.
     async fn refuse_out_of_turn(
         &self,
-        place: &Place<'_>,
+        place: &mut Place<'_>,
         scratch: &mut Scratch,
     ) -> Result<bool, Error> {
+        place.refused();
         scratch.peek(place.live, &self.store).await?;
         scratch.refuse_for_others(place.live);
         Ok(false)
@@ -255,6 +260,11 @@ impl<'t> Place<'t> {
         let lines = self.turns.lock();
         let first = |line: &[u8]| lines.by_key.get(line)?.first_key_value().map(|(it, _)| *it);
         self.lines.iter().all(|(_, line)| first(line) == Some(self.ticket))
+    }
+
+    /// It is told so, and has not gone.
+    fn refused(&mut self) {
+        self.ended = Waited::Refused;
     }
 
     fn admitted(&mut self, now: Timestamp) {

@@ -1,5 +1,7 @@
 //! What clients are answered: the commands of the engine.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
 use super::*;
 use crate::function::NotKilled;
 use crate::keyspace::{Arg, Command, MemoryLimits, command};
@@ -292,4 +294,63 @@ fn a_script_that_is_killed_before_it_is_compiled_does_not_go_on() {
         world.send(&["eval", &script, "0"])
     });
     assert!(killed.starts_with("-ERR Script killed by user with SCRIPT KILL..."), "{killed}");
+}
+
+#[test]
+fn a_call_ends_as_killed_exactly_if_somebody_was_told_so() {
+    let mut world = World::new();
+    let interrupter = world.engine.interrupter();
+    let (told, over) = (AtomicU64::new(0), AtomicBool::new(false));
+    // Some are heard in the loop, some behind the last instruction.
+    let script = "redis.call('incr', 'k') for _ = 1, 300 do end";
+    let (mut killed, mut done) = (0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                if interrupter.kill_script() == Ok(()) {
+                    told.fetch_add(1, Ordering::Relaxed);
+                    let call = interrupter.running();
+                    while call.is_some() && interrupter.running() == call {
+                        std::hint::spin_loop();
+                    }
+                }
+            }
+        });
+        while told.load(Ordering::Relaxed) < 1_000 {
+            match &*world.send(&["eval", script, "0"]) {
+                "null" => done += 1,
+                other => {
+                    assert!(other.starts_with("-ERR Script killed by user with SCRIPT KILL..."));
+                    killed += 1;
+                }
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(killed, told.into_inner());
+    assert_eq!(
+        world.send(&["eval", "return tonumber(redis.call('get', 'k') or 0)", "0"]),
+        done.to_string()
+    );
+}
+
+#[test]
+fn no_client_ends_a_call_of_a_policy() {
+    let mut world = World::new();
+    world.define("while true do end");
+    let interrupter = world.engine.interrupter();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                assert_eq!(interrupter.kill_function(), Err(NotKilled::Idle));
+                assert_eq!(interrupter.kill_script(), Err(NotKilled::Idle));
+            }
+        });
+        for _ in 0..5 {
+            let ended = world.call("f", &[], &[]);
+            assert!(ended.contains("it ran longer than 5ms"), "{ended}");
+        }
+        over.store(true, Ordering::Relaxed);
+    });
 }

@@ -116,7 +116,7 @@ proptest! {
         opened.close();
         let again = open(dir.path()).unwrap();
         prop_assert_eq!(again.state(), before);
-        prop_assert_eq!(again.recovery.libraries, ["#!lua name=a\n", "#!lua name=b\n"]);
+        prop_assert_eq!(&again.recovery.libraries, &["#!lua name=a\n", "#!lua name=b\n"]);
     }
 }
 

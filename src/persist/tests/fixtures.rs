@@ -170,7 +170,7 @@ fn a_tail_of_zeros_that_redis_refuses_is_a_torn_tail() {
     let dir = copy_of("cases/nul-tail");
     let opened = open(dir.path()).unwrap();
     assert_eq!(opened.state().len(), 7);
-    assert_eq!(opened.recovery.cut_tail.unwrap().bytes, 100);
+    assert_eq!(opened.recovery.cut_tail.as_ref().unwrap().bytes, 100);
 }
 
 #[test]

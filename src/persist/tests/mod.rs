@@ -59,6 +59,14 @@ pub fn open_with(config: Config) -> Result<Opened, Error> {
     Ok(Opened { keyspace, log, recovery, effects: Effects::new(), reply: Reply::default() })
 }
 
+impl Drop for Opened {
+    /// Waits until its threads have let go of the directory, which may be opened again.
+    fn drop(&mut self) {
+        // Tests of a disk that fails see the error elsewhere.
+        let _ = self.log.close();
+    }
+}
+
 impl Opened {
     /// Runs commands, each a line of words, as one call: one record.
     pub fn run(&mut self, commands: &str) -> Lsn {

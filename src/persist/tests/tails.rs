@@ -90,7 +90,7 @@ fn a_torn_tail_before_a_file_that_holds_nothing_yet_is_cut() {
     std::fs::write(incr(dir.path()), &whole[..whole.len() - 3]).unwrap();
     let again = open(dir.path()).unwrap();
     assert_eq!(again.state(), states[states.len() - 2]);
-    assert!(again.recovery.cut_tail.unwrap().path.ends_with("appendonly.aof.1.incr.aof"));
+    assert!(again.recovery.cut_tail.as_ref().unwrap().path.ends_with("appendonly.aof.1.incr.aof"));
 }
 
 /// The files of the log in `dir`, to be put on a disk in memory.

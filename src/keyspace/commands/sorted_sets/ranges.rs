@@ -45,21 +45,22 @@ impl<'a> LexRange<'a> {
     }
 
     /// The ranks of the members within. Where scores differ the order is not that
-    /// of the bytes. A small set is then searched from the end that is shown first:
+    /// of the bytes. There is nothing then where the first member lies behind the range or
+    /// the last before it, and a small set is searched from the end that is shown first:
     /// the range begins at the first member on this side of the far bound, and ends
-    /// where one lies beyond it, as in Redis.
+    /// where one lies beyond it, as in Redis. In a big one Redis leaves it to chance.
     pub(super) fn ranks(&self, set: &SortedSet, from_highest: bool) -> Range<usize> {
         let is_above = |member: &[u8]| self.min.is_below(member);
         let is_below = |member: &[u8]| self.max.is_above(member);
-        if set.is_big() {
-            let start = set.partition_point(|member| !is_above(member));
-            let end = set.partition_point(is_below);
-            return start..end.max(start);
-        }
         let first_is_behind = set.entry(0).is_none_or(|(member, _)| !is_below(&member));
         let last_is_before = set.iter().next_back().is_none_or(|(member, _)| !is_above(&member));
         if self.min.leaves_nothing_up_to(self.max) || first_is_behind || last_is_before {
             return 0..0;
+        }
+        if set.is_big() {
+            let start = set.partition_point(|member| !is_above(member));
+            let end = set.partition_point(is_below);
+            return start..end.max(start);
         }
         let mut members = set.iter().map(|(member, _)| member);
         if from_highest {

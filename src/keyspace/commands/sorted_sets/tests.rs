@@ -188,6 +188,12 @@ fn a_range_of_bytes_among_unequal_scores_is_the_one_that_redis_shows() {
         ZRANGEBYLEX z (d + -> []
         ",
     );
+    let mut space = Keyspace::new();
+    // Long enough for the big form.
+    line(&mut space, &format!("ZADD z 1 field 2 ab 3 30 4 {}", "y".repeat(65)));
+    for (range, shown) in [("[ [aa", "(0)"), ("[z +", "(0)"), ("[ [field", "(3)")] {
+        assert_eq!(line(&mut space, &format!("ZLEXCOUNT z {range}")), shown, "{range}");
+    }
 }
 
 #[test]
