@@ -1,6 +1,7 @@
 """Who may come in at the RESP door, and how: TLS, protected mode, passwords, silence.
 What Redis does as well is held to a redis-server with the same settings."""
 
+import select
 import socket
 import ssl
 import subprocess
@@ -117,6 +118,23 @@ def test_a_call_is_killed_within_tls_by_any_client_on_whatever_thread(tmp_path, 
         assert b"+OK" not in plain.until_closed()
         assert writing.frame() == ("+", b"OK")
         assert writing.ask("GET", "text") == ("$", kill)
+
+
+def test_a_kill_does_not_wait_for_who_has_the_keyspace(tmp_path):
+    """Where it waits nobody would hear it, should its thread run a call next."""
+    with Weir(tmp_path / "weir", redis=True) as weir, ExitStack() as stack:
+        # So many that some are on another thread than the first.
+        sleeper, *killers = [stack.enter_context(Connection(weir.address)) for _ in range(17)]
+        for killer in killers:
+            assert killer.ask("PING") == ("+", b"PONG")
+        sleeper.send([["DEBUG", "SLEEP", 5]])
+        time.sleep(0.2)
+        for killer in killers:
+            killer.send([["SCRIPT", "KILL"]])
+        answered, _, _ = select.select([killer.socket for killer in killers], [], [], 20)
+        assert answered
+        assert select.select([sleeper.socket], [], [], 1)[0] == [], "the keyspace is not free yet"
+        assert all(killer.frame()[1].startswith(b"NOTBUSY") for killer in killers)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -81,10 +81,17 @@ pub fn answer(
     let ahead = &mut *worker.ahead.borrow_mut();
     batch.input_bytes = answer_kills(worker, session, requests, ahead, input, output);
     let held = if ahead.requests.is_empty() { None } else { server.store.hold_soon() };
-    if held.is_none() && !ahead.requests.is_empty() {
+    if held.is_none()
+        && let Some(first) = ahead.requests.first()
+    {
         // What was found is looked for again.
         requests.rewind();
-        return Batch { then: Then::AwaitKeyspace, ..batch };
+        let args = ahead.args(first, &input[batch.input_bytes..]);
+        if !kill::answer_idle(worker, session, &args, output) {
+            return Batch { then: Then::AwaitKeyspace, ..batch };
+        }
+        batch.input_bytes += first.end;
+        return Batch { is_cut_short: true, ..batch };
     }
     if ahead.rest == Ok(Rest::Incomplete) && batch.input_bytes + ahead.end == input.len() {
         session.client.has_read_whole();

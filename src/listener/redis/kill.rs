@@ -117,21 +117,47 @@ impl Target {
 pub fn answer(worker: &Worker, session: &Session, args: &[&[u8]], output: &mut Vec<u8>) -> bool {
     let Some(target) = Target::of(args) else { return false };
     let noted = session.client.heard().pop_front();
-    let is_stranger = worker.server.settings.load().password.is_some() && !session.is_authenticated;
-    let may_end = !is_stranger && session.transaction.is_none() && !session.listens_only();
-    if noted.is_none() && !may_end {
+    if noted.is_none() && !may_end(worker, session) {
         return false;
     }
-    let killed = noted.unwrap_or_else(|| target.end(worker.server.store.interrupter()));
+    match noted.unwrap_or_else(|| target.end(worker.server.store.interrupter())) {
+        Err(NotKilled::Idle) => false,
+        killed => {
+            tell(worker, session, killed, output);
+            true
+        }
+    }
+}
+
+/// Answers a request that would end a call if one ran, when the keyspace is not to be had
+/// soon. It has been read, so nobody listens for it any more: if it waited, and its thread
+/// ran a call meanwhile, that could not be ended. False for any other request.
+pub fn answer_idle(
+    worker: &Worker,
+    session: &Session,
+    args: &[&[u8]],
+    output: &mut Vec<u8>,
+) -> bool {
+    let is_idle = Target::of(args).is_some() && may_end(worker, session);
+    if is_idle {
+        tell(worker, session, Err(NotKilled::Idle), output);
+    }
+    is_idle
+}
+
+fn may_end(worker: &Worker, session: &Session) -> bool {
+    let is_stranger = worker.server.settings.load().password.is_some() && !session.is_authenticated;
+    !is_stranger && session.transaction.is_none() && !session.listens_only()
+}
+
+fn tell(worker: &Worker, session: &Session, killed: Result<(), NotKilled>, output: &mut Vec<u8>) {
     let mut reply = worker.reply.borrow_mut();
     reply.clear();
     match killed {
         Ok(()) => reply.status("OK"),
-        Err(NotKilled::Idle) => return false,
         Err(error) => reply.error(&error.to_string()),
     }
     reply.encode(session.protocol, output);
-    true
 }
 
 /// Listens until `end`; wants a thread of its own.
