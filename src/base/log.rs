@@ -13,8 +13,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::lines::{Lines, Trouble};
 
-/// How long who panics waits until that is told.
-const PANIC_PATIENCE: Duration = Duration::from_secs(1);
+/// How long who panics or aborts waits until that is told.
+const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(1);
 
 static LINES: OnceLock<Lines> = OnceLock::new();
 
@@ -61,6 +61,13 @@ pub fn flush() {
     }
 }
 
+/// The same, but for a second at most: others wait for the process to be gone.
+pub fn flush_soon() {
+    if let Some(lines) = LINES.get() {
+        let _ = lines.flush(LAST_WORDS_PATIENCE);
+    }
+}
+
 /// Prints text on standard error, its ends of lines included, behind what was logged.
 pub fn print(text: String) {
     match LINES.get() {
@@ -81,9 +88,7 @@ fn panicked(panic: &PanicHookInfo<'_>) {
         _ => format!("thread '{name}' {panic}\n"),
     });
     // It may be the end.
-    if let Some(lines) = LINES.get() {
-        let _ = lines.flush(PANIC_PATIENCE);
-    }
+    flush_soon();
 }
 
 /// Lines that were lost, for a registry; none where there is no log.

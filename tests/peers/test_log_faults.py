@@ -111,6 +111,7 @@ def test_a_failed_write_or_sync_is_told_survived_and_healed(gateway, call, polic
     gateway.config["store"]["embedded"].update(appendfsync=policy, on_log_error=on_log_error)
     with gateway, Connection(gateway.address) as connection:
         assert connection.ask("SET", "before", "1") == ("+", b"OK")
+        assert connection.ask("WAITAOF", 1, 0, 0)[0] == "*", "it is not what fails"
         # The first fails, and a second one in what should heal it: it tries again.
         with Faults(gateway, call, "1..2") as faults:
             if (policy, on_log_error) == ("always", "refuse"):

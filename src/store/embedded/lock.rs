@@ -167,7 +167,7 @@ impl<T> Drop for Locked<'_, T> {
     fn drop(&mut self) {
         if thread::panicking() && !self.was_panicking {
             tracing::error!("the keyspace may be half changed after a panic, aborting");
-            log::flush();
+            log::flush_soon();
             process::abort();
         }
     }
