@@ -81,17 +81,10 @@ pub fn answer(
     let ahead = &mut *worker.ahead.borrow_mut();
     batch.input_bytes = answer_kills(worker, session, requests, ahead, input, output);
     let held = if ahead.requests.is_empty() { None } else { server.store.hold_soon() };
-    if held.is_none()
-        && let Some(first) = ahead.requests.first()
-    {
+    if held.is_none() && !ahead.requests.is_empty() {
         // What was found is looked for again.
         requests.rewind();
-        let args = ahead.args(first, &input[batch.input_bytes..]);
-        if !kill::answer_idle(worker, session, &args, output) {
-            return Batch { then: Then::AwaitKeyspace, ..batch };
-        }
-        batch.input_bytes += first.end;
-        return Batch { is_cut_short: true, ..batch };
+        return without_keyspace(worker, session, ahead, input, output, batch);
     }
     if ahead.rest == Ok(Rest::Incomplete) && batch.input_bytes + ahead.end == input.len() {
         session.client.has_read_whole();
@@ -142,6 +135,26 @@ pub fn answer(
     }
     session.last_record = batch.recorded.or(session.last_record);
     batch
+}
+
+/// Has the first of the requests that were found wait for the keyspace, unless it would
+/// end a call.
+fn without_keyspace(
+    worker: &Worker,
+    session: &Session,
+    ahead: &Ahead,
+    input: &[u8],
+    output: &mut Vec<u8>,
+    batch: Batch,
+) -> Batch {
+    let unread = &input[batch.input_bytes..];
+    if let Some(first) = ahead.requests.first()
+        && kill::answer_idle(worker, session, &ahead.args(first, unread), output)
+    {
+        let input_bytes = batch.input_bytes + first.end;
+        return Batch { input_bytes, is_cut_short: true, ..batch };
+    }
+    Batch { then: Then::AwaitKeyspace, ..batch }
 }
 
 /// Answers requests at the start of `input` that end a call, and looks ahead from there;
