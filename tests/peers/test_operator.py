@@ -330,6 +330,15 @@ def fill(pipe):
     os.set_blocking(pipe, True)
 
 
+def is_ready(gateway, child):
+    """Whether it is, started as a child that has its own ends of pipes."""
+    assert child.poll() is None
+    try:
+        return fetch(gateway.admin_url("/readyz"), timeout=2)[0] == 200
+    except OSError:
+        return False
+
+
 def test_a_reader_of_the_access_log_who_stands_still_delays_no_end(tmp_path):
     gateway = Weir(tmp_path / "weir")
     gateway.config["proxy"] = {"access_log": "stdout"}
@@ -339,15 +348,8 @@ def test_a_reader_of_the_access_log_who_stands_still_delays_no_end(tmp_path):
         child = subprocess.Popen([str(part) for part in gateway.command()], cwd=gateway.folder,
                                  stdin=subprocess.DEVNULL, stdout=writing, stderr=told)  # fmt: skip
 
-        def is_ready():
-            assert child.poll() is None
-            try:
-                return fetch(gateway.admin_url("/readyz"), timeout=2)[0] == 200
-            except OSError:
-                return False
-
         try:
-            wait_until(is_ready, "ready")
+            wait_until(lambda: is_ready(gateway, child), "ready")
             fill(writing)
             assert [gateway.get("/free")[0] for _ in range(3)] == [200] * 3
             child.send_signal(signal.SIGTERM)
@@ -424,15 +426,8 @@ def test_a_reader_of_the_log_who_stands_still_stops_nobody(tmp_path):
     child = subprocess.Popen([str(part) for part in gateway.command()], cwd=gateway.folder,
                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=writing)  # fmt: skip
 
-    def is_ready():
-        assert child.poll() is None
-        try:
-            return fetch(gateway.admin_url("/readyz"), timeout=2)[0] == 200
-        except OSError:
-            return False
-
     try:
-        wait_until(is_ready, "ready, though what the start tells is not read")
+        wait_until(lambda: is_ready(gateway, child), "ready, though what the start tells is not read")
         assert [gateway.get("/limited/x")[0] for _ in range(6)] == [200] * 5 + [429]
         script = "for i = 1, 50 do redis.log(redis.LOG_WARNING, string.rep('x', 900)) end"
         with Connection(gateway.address) as client:

@@ -116,7 +116,7 @@ pub fn answer(
         batch.recorded = held.release();
         worker.is_holding.store(false, Ordering::Relaxed);
         drop(records);
-        // When nobody waits for it: who reads the log may be slow.
+        // When nobody waits for the keyspace.
         if held_for > long_hold {
             tell_long_hold(&session.client, last_command, held_for);
         }
